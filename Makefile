@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+DOCDIR  ?= $(PREFIX)/share/doc/prefork
+VERSION ?=
+TOOLS   := $(CURDIR)/.tools
+
+export GOTOOLCHAIN ?= local
+
+.PHONY: build
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(if $(VERSION),-X main.version=$(VERSION))' -o prefork ./cmd/prefork
+
+# The demo fleet, in this terminal. Ctrl-C stops it.
+.PHONY: run
+run: build
+	./prefork run packaging/examples/demo/demo.toml
+
+# All tests that this machine can run; the last line says what it could not.
+.PHONY: test
+test:
+	packaging/test
+
+.PHONY: lint
+lint: $(TOOLS)/staticcheck
+	@out=$$($(TOOLS)/gofumpt -l cmd supervisor sdnotify units packaging) && test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck -checks all,-ST1000 ./...
+
+# The linters, at the versions that packaging/tools/go.mod pins.
+$(TOOLS)/staticcheck: packaging/tools/go.mod packaging/tools/go.sum
+	GOBIN=$(TOOLS) go install -C packaging/tools tool
+	@touch $@
+
+# FUZZTIME for each fuzz target.
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz:
+	packaging/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: build
+	go test -run '^$$' -bench . -benchtime 1x ./cmd/prefork
+
+.PHONY: install
+install:
+	test -x prefork || $(MAKE) build
+	install -D -m0755 prefork $(DESTDIR)$(BINDIR)/prefork
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/examples
+	sed 's,/usr/bin/prefork,$(BINDIR)/prefork,' units/prefork@.service >$(DESTDIR)$(UNITDIR)/prefork@.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/prefork@.service
+	install -m0644 packaging/examples/demo/* $(DESTDIR)$(DOCDIR)/examples
+
+.PHONY: clean
+clean:
+	rm -rf prefork $(TOOLS)
