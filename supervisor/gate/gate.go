@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package gate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// The names of the messages; doc.go draws when each is sent.
+const (
+	hello  = "hello"
+	goName = "go"
+	failed = "failed"
+	memfd  = "memfd"
+)
+
+// MaxFDs is how many descriptors one message can carry (unix(7), SCM_RIGHTS).
+const MaxFDs = 253
+
+// Message is what a process says at its gate: Hello or Failed.
+type Message any
+
+// The messages.
+type (
+	// Hello is the introduction of the process that was made for request ID.
+	// PID is the sender's, from the kernel.
+	Hello struct {
+		ID  uint64
+		PID int
+	}
+
+	// Failed is why a process cannot become what it was told. It is display
+	// text: one line of valid UTF-8.
+	Failed struct{ Text string }
+)
+
+// Go tells the process at the other end of gate what to become. The
+// descriptors stay the caller's: output, if o.Output is set, then one for each
+// of o.Listen. It does not block.
+func Go(gate int, o *Orders, fds ...int) error {
+	fields := o.Encode()
+	msg := append([]byte(goName+"\x00"), fields...)
+	if len(msg) > InlineMax {
+		fd, err := linux.Memfd("prefork-orders", fields)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }() // the message holds its own
+		msg = []byte(goName + "\x00" + memfd)
+		fds = append([]int{fd}, fds...)
+	}
+	if len(fds) > MaxFDs {
+		return fmt.Errorf("%d descriptors are more than one message can carry", len(fds))
+	}
+	return linux.Send(gate, msg, fds...)
+}
+
+// errNotAMessage is what a process gets for nonsense: it is not trusted, so it
+// is ignored.
+var errNotAMessage = errors.New("gate: not a message")
+
+// Receive reads what the process at the other end says. It does not block:
+// EAGAIN means that there is nothing yet, io.EOF that the process has left the
+// gate. Any other error is about one message, which has been dropped.
+func Receive(gate int) (Message, error) {
+	var buf [1024]byte
+	n, pid, err := linux.Receive(gate, buf[:])
+	if err != nil {
+		return nil, err
+	}
+	return parse(buf[:n], pid)
+}
+
+func parse(b []byte, pid int) (Message, error) {
+	name, rest, _ := bytes.Cut(b, []byte{0})
+	switch string(name) {
+	case hello:
+		id, err := strconv.ParseUint(string(rest), 10, 64)
+		if err != nil || pid == 0 {
+			return nil, errNotAMessage
+		}
+		return Hello{ID: id, PID: pid}, nil
+	case failed:
+		_, text, _ := bytes.Cut(rest, []byte{0})
+		return Failed{Text: OneLine(string(text), 512)}, nil
+	default:
+		return nil, errNotAMessage
+	}
+}
+
+// OneLine makes text that came from a process fit for a log: valid UTF-8,
+// without control characters, at most so many bytes.
+func OneLine(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	if len(text) > most {
+		for most > 0 && !utf8.RuneStart(text[most]) {
+			most--
+		}
+		text = text[:most]
+	}
+	return strings.TrimSpace(text)
+}
+
+// receiveOrders blocks until the master says go. io.EOF means that it never
+// will.
+func receiveOrders(gate int) (*Orders, []int, error) {
+	buf := make([]byte, InlineMax)
+	n, fds, err := linux.ReceiveFDs(gate, buf, MaxFDs)
+	if err != nil {
+		return nil, nil, err
+	}
+	name, fields, _ := bytes.Cut(buf[:n], []byte{0})
+	if string(name) != goName {
+		return nil, nil, fmt.Errorf("gate: %q instead of go", name)
+	}
+	if string(fields) == memfd {
+		if len(fds) == 0 {
+			return nil, nil, errors.New("gate: go memfd without a descriptor")
+		}
+		fields, err = readAll(fds[0])
+		_ = unix.Close(fds[0]) // read only
+		if err != nil {
+			return nil, nil, err
+		}
+		fds = fds[1:]
+	}
+	o, err := Decode(fields)
+	return o, fds, err
+}
+
+func readAll(fd int) ([]byte, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, fmt.Errorf("fstat: %v", err)
+	}
+	buf := make([]byte, stat.Size)
+	for done := 0; done < len(buf); {
+		n, err := unix.Pread(fd, buf[done:], int64(done))
+		if err != nil {
+			return nil, fmt.Errorf("pread: %v", err)
+		}
+		if n == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		done += n
+	}
+	return buf, nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Exit statuses of a process that could not become what it was told, before
+// any user code ran. They are systemd's (systemd.exec(5), "Process Exit
+// Codes"), so that they read the same in a journal.
+const (
+	ExitChdir           = 200
+	ExitNice            = 201
+	ExitFDs             = 202
+	ExitExec            = 203
+	ExitLimits          = 205
+	ExitGroup           = 216
+	ExitUser            = 217
+	ExitSetsid          = 220
+	ExitNoNewPrivileges = 227
+)
+
+// InlineMax is the size in bytes of the largest go message; longer fields
+// travel in a memfd, so that a process at the gate needs only a small buffer.
+const InlineMax = 4096
+
+// Orders is what a process at the gate needs to become a slot or a floor.
+// The zero value of a field means "leave it as it is".
+type Orders struct {
+	Fleet      string // fleet=
+	Worker     string // worker=
+	Slot       string // slot=, "web.0"
+	Index      int    // index=
+	Generation int    // generation=
+	Title      string // title=, the whole process title
+	Comm       string // comm=, at most 15 bytes
+
+	Dir         string   // dir=
+	User        string   // user=, a name or a number
+	Group       string   // group=
+	ExtraGroups []string // extra_group=, once for each
+	Umask       *uint32  // umask=, octal
+	Nice        *int     // nice=
+	Limits      []Limit  // limit=RESOURCE:SOFT:HARD, numbers or "infinity"
+	NoNewPrivs  bool     // no_new_privileges=1
+	DeathSignal bool     // death_signal=1: SIGKILL when the master's thread ends
+	Master      int      // master=, the pid to find as parent after that
+	Base        []string // base=NAME=VALUE, for the shim: what the environment starts from
+	Env         []string // env=NAME=VALUE, set over Base, or over what the floor has
+	Listen      []string // listen=NAME, one for each socket, at fd 3 and up
+	Output      bool     // output=1: the first descriptor becomes fd 1 and 2
+
+	Argv []string // argv=, for the shim
+
+	Entry     string // entry=module:callable
+	AfterFork string // after_fork=module:callable
+	Args      string // args=, a Python tuple or list literal
+	Kwargs    string // kwargs=, a Python dict literal
+}
+
+// Limit is one resource limit; ^uint64(0) is infinity.
+type Limit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// Encode returns the fields of a go message, without its name.
+func (o *Orders) Encode() []byte {
+	var b encoder
+	b.text("fleet", o.Fleet)
+	b.text("worker", o.Worker)
+	b.text("slot", o.Slot)
+	b.text("index", strconv.Itoa(o.Index))
+	b.text("generation", strconv.Itoa(o.Generation))
+	b.text("title", o.Title)
+	b.text("comm", o.Comm)
+	b.text("dir", o.Dir)
+	b.text("user", o.User)
+	b.text("group", o.Group)
+	b.list("extra_group", o.ExtraGroups)
+	if o.Umask != nil {
+		b.text("umask", strconv.FormatUint(uint64(*o.Umask), 8))
+	}
+	if o.Nice != nil {
+		b.text("nice", strconv.Itoa(*o.Nice))
+	}
+	for _, l := range o.Limits {
+		b.text("limit", fmt.Sprintf("%d:%s:%s", l.Resource, formatLimit(l.Soft), formatLimit(l.Hard)))
+	}
+	b.flag("no_new_privileges", o.NoNewPrivs)
+	b.flag("death_signal", o.DeathSignal)
+	b.text("master", strconv.Itoa(o.Master))
+	b.list("base", o.Base)
+	b.list("env", o.Env)
+	b.list("listen", o.Listen)
+	b.flag("output", o.Output)
+	b.list("argv", o.Argv)
+	b.text("entry", o.Entry)
+	b.text("after_fork", o.AfterFork)
+	b.text("args", o.Args)
+	b.text("kwargs", o.Kwargs)
+	return b
+}
+
+type encoder []byte
+
+func (b *encoder) text(key, value string) {
+	if value != "" {
+		b.put(key, value)
+	}
+}
+
+// put keeps empty values: an empty argument is an argument.
+func (b *encoder) put(key, value string) {
+	if len(*b) > 0 {
+		*b = append(*b, 0)
+	}
+	*b = append(append(append(*b, key...), '='), value...)
+}
+
+func (b *encoder) list(key string, values []string) {
+	for _, v := range values {
+		b.put(key, v)
+	}
+}
+
+func (b *encoder) flag(key string, set bool) {
+	if set {
+		b.put(key, "1")
+	}
+}
+
+const infinity = "infinity"
+
+func formatLimit(n uint64) string {
+	if n == ^uint64(0) {
+		return infinity
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// Decode is the inverse of Encode.
+func Decode(fields []byte) (*Orders, error) {
+	o := &Orders{}
+	for _, field := range strings.Split(string(fields), "\x00") {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return nil, fmt.Errorf("orders: a field without a value: %q", field)
+		}
+		if err := o.set(key, value); err != nil {
+			return nil, fmt.Errorf("orders: %s: %v", key, err)
+		}
+	}
+	return o, nil
+}
+
+func (o *Orders) set(key, value string) (err error) {
+	if text := o.textField(key); text != nil {
+		*text = value
+		return nil
+	}
+	if list := o.listField(key); list != nil {
+		*list = append(*list, value)
+		return nil
+	}
+	switch key {
+	case "index":
+		o.Index, err = strconv.Atoi(value)
+	case "generation":
+		o.Generation, err = strconv.Atoi(value)
+	case "master":
+		o.Master, err = strconv.Atoi(value)
+	case "umask":
+		var mask uint64
+		mask, err = strconv.ParseUint(value, 8, 32)
+		o.Umask = new(uint32(mask))
+	case "nice":
+		var nice int
+		nice, err = strconv.Atoi(value)
+		o.Nice = new(nice)
+	case "limit":
+		var l Limit
+		l, err = parseLimit(value)
+		o.Limits = append(o.Limits, l)
+	case "no_new_privileges":
+		o.NoNewPrivs = value == "1"
+	case "death_signal":
+		o.DeathSignal = value == "1"
+	case "output":
+		o.Output = value == "1"
+	default:
+		return errors.New("unknown field")
+	}
+	return err
+}
+
+func (o *Orders) textField(key string) *string {
+	return map[string]*string{
+		"fleet": &o.Fleet, "worker": &o.Worker, "slot": &o.Slot, "title": &o.Title, "comm": &o.Comm,
+		"dir": &o.Dir, "user": &o.User, "group": &o.Group,
+		"entry": &o.Entry, "after_fork": &o.AfterFork, "args": &o.Args, "kwargs": &o.Kwargs,
+	}[key]
+}
+
+func (o *Orders) listField(key string) *[]string {
+	return map[string]*[]string{
+		"extra_group": &o.ExtraGroups, "base": &o.Base, "env": &o.Env,
+		"listen": &o.Listen, "argv": &o.Argv,
+	}[key]
+}
+
+func parseLimit(text string) (Limit, error) {
+	part := strings.Split(text, ":")
+	if len(part) != 3 {
+		return Limit{}, errors.New("must be RESOURCE:SOFT:HARD")
+	}
+	resource, err := strconv.Atoi(part[0])
+	if err != nil {
+		return Limit{}, err
+	}
+	var l Limit
+	l.Resource = resource
+	for i, to := range []*uint64{&l.Soft, &l.Hard} {
+		if part[i+1] == infinity {
+			*to = ^uint64(0)
+			continue
+		}
+		if *to, err = strconv.ParseUint(part[i+1], 10, 64); err != nil {
+			return Limit{}, err
+		}
+	}
+	return l, nil
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// ShimName is the argv[0] that makes the program the shim; the gate is its fd 3.
+const ShimName = "prefork-shim"
+
+const (
+	shimGate = 3
+	firstFD  = 3 // SD_LISTEN_FDS_START
+)
+
+// refusal is why the shim cannot become its program: what, and the exit status
+// that stands for it.
+type refusal struct {
+	status int
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+func refuse(status int, format string, args ...any) error {
+	return &refusal{status, fmt.Errorf(format, args...)}
+}
+
+// RunShim waits at the gate and becomes the program that the master names. It
+// does not return. The master starts it in a session of its own.
+//
+// It must run on the main thread: the parent-death signal belongs to the thread
+// that asks for it, and execve(2) keeps only that of its caller.
+func RunShim() {
+	runtime.LockOSThread()
+	gate := shimGate
+	unix.CloseOnExec(gate)
+	o, fds, err := receiveOrders(gate)
+	if errors.Is(err, io.EOF) {
+		os.Exit(0) // the master has ended, or has no use for this process
+	}
+	if err == nil {
+		err = o.become(&gate, fds)
+	}
+	status := ExitExec
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		status = r.status
+	}
+	name := "shim"
+	if o != nil && o.Slot != "" {
+		name = o.Slot
+	}
+	text := fmt.Sprintf("%s: %v", name, err)
+	_, _ = unix.Write(2, []byte("prefork: "+text+"\n")) // there is nobody else to tell
+	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%v", failed, status, err))
+	os.Exit(status)
+}
+
+// become turns this process into the program. It returns only if it cannot.
+// Privileges are dropped last, so that what needs them comes before.
+func (o *Orders) become(gate *int, fds []int) error {
+	if len(o.Argv) == 0 {
+		return refuse(ExitExec, "no program to execute")
+	}
+	fds, err := o.takeOutput(fds)
+	if err != nil {
+		return err
+	}
+	account, err := o.account()
+	if err != nil {
+		return err
+	}
+	env := o.environment(account, len(fds))
+	path, err := lookPath(o.Argv[0], env)
+	if err != nil {
+		return refuse(ExitExec, "%s: %v", o.Argv[0], err)
+	}
+	for _, step := range []func() error{o.setLimits, o.setNice, o.setDir, account.assume, o.setNoNewPrivs, o.setDeathSignal} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if err := placeFDs(gate, fds); err != nil {
+		return refuse(ExitFDs, "%v", err)
+	}
+	resetSignals()
+	return refuse(ExitExec, "exec %s: %v", path, syscall.Exec(path, o.Argv, env))
+}
+
+func (o *Orders) takeOutput(fds []int) ([]int, error) {
+	if !o.Output {
+		return fds, nil
+	}
+	if len(fds) == 0 {
+		return nil, refuse(ExitFDs, "output without a descriptor")
+	}
+	for _, to := range []int{1, 2} {
+		if err := unix.Dup3(fds[0], to, 0); err != nil {
+			return nil, refuse(ExitFDs, "dup3: %v", err)
+		}
+	}
+	_ = unix.Close(fds[0]) // its copies stay
+	return fds[1:], nil
+}
+
+// environment is Base, what the account and the sockets say, and Env, the later
+// winning.
+func (o *Orders) environment(a *account, sockets int) []string {
+	env := a.environment(slices.Clone(o.Base))
+	if len(o.Listen) > 0 {
+		env = append(
+			env,
+			"LISTEN_PID="+strconv.Itoa(os.Getpid()),
+			"LISTEN_FDS="+strconv.Itoa(sockets),
+			"LISTEN_FDNAMES="+strings.Join(o.Listen, ":"),
+		)
+	}
+	return lastWins(append(env, o.Env...))
+}
+
+// lastWins drops all but the last value of each variable.
+func lastWins(env []string) []string {
+	last := make(map[string]int, len(env))
+	for i, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		last[name] = i
+	}
+	kept := env[:0]
+	for i, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if last[name] == i {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}
+
+// lookPath finds a program in the PATH that it will have. A relative directory
+// in PATH is not searched.
+func lookPath(program string, env []string) (string, error) {
+	if strings.Contains(program, "/") {
+		return program, nil
+	}
+	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		candidate := filepath.Join(dir, program)
+		var stat unix.Stat_t
+		if filepath.IsAbs(dir) && unix.Stat(candidate, &stat) == nil &&
+			stat.Mode&unix.S_IFMT == unix.S_IFREG && unix.Access(candidate, unix.X_OK) == nil {
+			return candidate, nil
+		}
+	}
+	return "", fmt.Errorf("not found in PATH (%s)", path)
+}
+
+func (o *Orders) setLimits() error {
+	for _, l := range o.Limits {
+		// Package syscall, because it keeps book of RLIMIT_NOFILE, which Go
+		// raises for itself and would put back at exec.
+		limit := syscall.Rlimit{Cur: l.Soft, Max: l.Hard}
+		if err := syscall.Setrlimit(l.Resource, &limit); err != nil {
+			return refuse(ExitLimits, "resource limit %d: setrlimit: %v", l.Resource, err)
+		}
+	}
+	return nil
+}
+
+func (o *Orders) setNice() error {
+	if o.Umask != nil {
+		unix.Umask(int(*o.Umask))
+	}
+	if o.Nice == nil {
+		return nil
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, *o.Nice); err != nil {
+		return refuse(ExitNice, "nice %d: setpriority: %v", *o.Nice, err)
+	}
+	return nil
+}
+
+func (o *Orders) setDir() error {
+	if o.Dir == "" {
+		return nil
+	}
+	if err := unix.Chdir(o.Dir); err != nil {
+		return refuse(ExitChdir, "working directory %s: %v", o.Dir, err)
+	}
+	return nil
+}
+
+func (o *Orders) setNoNewPrivs() error {
+	if !o.NoNewPrivs {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return refuse(ExitNoNewPrivileges, "prctl PR_SET_NO_NEW_PRIVS: %v", err)
+	}
+	return nil
+}
+
+// setDeathSignal comes after the change of user, which clears it
+// (PR_SET_PDEATHSIG(2const)). The master may have ended before.
+func (o *Orders) setDeathSignal() error {
+	if !o.DeathSignal {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return refuse(ExitExec, "prctl PR_SET_PDEATHSIG: %v", err)
+	}
+	if os.Getppid() != o.Master {
+		return refuse(ExitExec, "the master has ended")
+	}
+	return nil
+}
+
+// placeFDs moves the descriptors to 3 and up, and marks all others to be closed
+// by execve(2). The gate may stand where a socket belongs, and moves too: it
+// stays open until then, so that a failure can still be told.
+func placeFDs(gate *int, fds []int) error {
+	high := firstFD + len(fds)
+	all := append([]int{*gate}, fds...)
+	for i, fd := range all {
+		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, high)
+		if err != nil {
+			return fmt.Errorf("fcntl F_DUPFD_CLOEXEC: %v", err)
+		}
+		_ = unix.Close(fd) // moved
+		all[i] = moved
+	}
+	*gate = all[0]
+	for i, fd := range all[1:] {
+		if err := unix.Dup3(fd, firstFD+i, 0); err != nil {
+			return fmt.Errorf("dup3: %v", err)
+		}
+	}
+	return os.NewSyscallError("close_range",
+		unix.CloseRange(uint(high), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
+}
+
+// resetSignals gives every signal its default action and blocks none: execve(2)
+// does so for handlers, but what was ignored stays ignored and the mask stays.
+func resetSignals() {
+	type sigaction struct{ handler, flags, restorer, mask uintptr }
+	var mask uint64
+	for sig := uintptr(1); sig <= 64; sig++ {
+		var old sigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+		if errno == 0 && old.handler == 1 { // SIG_IGN
+			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&sigaction{})), 0, 8, 0, 0)
+		}
+	}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package linux
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stat is the part of /proc/PID/stat that prefork uses (proc_pid_stat(5)).
+type Stat struct {
+	State   byte
+	Parent  int
+	Session int
+	Exiting bool // the kernel is ending the process (PF_EXITING)
+}
+
+const pfExiting = 0x4
+
+// ReadStat reads /proc/PID/stat. An error means that the process is gone, or
+// hidden from this one.
+func ReadStat(pid int) (Stat, error) {
+	var buf [512]byte
+	text, err := readSmall("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
+	if err != nil {
+		return Stat{}, err
+	}
+	return parseStat(text)
+}
+
+// parseStat: the second field is the name of the process in parentheses, which
+// it chose itself; all others follow the last parenthesis.
+func parseStat(text []byte) (Stat, error) {
+	end := bytes.LastIndexByte(text, ')')
+	if end < 0 {
+		return Stat{}, fmt.Errorf("stat: no name in %q", text)
+	}
+	fields := strings.Fields(string(text[end+1:]))
+	if len(fields) < 7 || len(fields[0]) != 1 {
+		return Stat{}, fmt.Errorf("stat: too few fields in %q", text)
+	}
+	var numbers [7]int
+	for i := 1; i < 7; i++ {
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return Stat{}, fmt.Errorf("stat: %v", err)
+		}
+		numbers[i] = n
+	}
+	return Stat{
+		State:   fields[0][0],
+		Parent:  numbers[1],
+		Session: numbers[3],
+		Exiting: numbers[6]&pfExiting != 0,
+	}, nil
+}
+
+// readSmall reads a file of /proc in one call, without the net poller and the
+// allocations of package os: it is on the way from a crash to its successor.
+func readSmall(path string, buf []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }() // read only
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return buf[:n], nil
+}
+
+// Children returns the pids of this process's children, zombies too, for which
+// skip is false. Where the kernel lists children (CONFIG_PROC_CHILDREN) that is
+// one small file for each thread; else all of /proc is read.
+func Children(self int, skip func(pid int) bool) ([]int, error) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, task := range tasks {
+		text, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			return childrenByParent(self, skip)
+		}
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil && !skip(pid) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids, nil
+}
+
+func childrenByParent(self int, skip func(pid int) bool) ([]int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }() // read only
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || skip(pid) {
+			continue
+		}
+		if stat, err := ReadStat(pid); err == nil && stat.Parent == self {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
