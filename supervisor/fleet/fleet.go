@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is all that the state machine needs to know of a fleet file.
+type Config struct {
+	Workers      []Worker
+	ReadyWhen    ReadyWhen
+	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
+	Spares       int
+	StopAfter    time.Duration // stop by itself after this long; 0: never
+	PingEvery    time.Duration // Ping for the watchdog this often; 0: never
+	Extend       bool          // the service manager wants Extend while the fleet starts and stops
+	Seed         uint64        // of the jitter
+}
+
+// Worker is one worker of a Config.
+type Worker struct {
+	Name   string
+	Count  int
+	Entry  bool // forked from the floor; else started through the shim
+	Policy Policy
+}
+
+// The limits that are not a matter of the fleet file.
+const (
+	// forkTimeout is how long a floor may take to fork before it is replaced.
+	forkTimeout = 10 * time.Second
+
+	// killGrace is how long a process may take to end after SIGKILL before it
+	// is reported as one that cannot be killed.
+	killGrace = 10 * time.Second
+
+	// minStartInterval separates two starts of one slot, whatever its file
+	// says: the rate of starts is bounded.
+	minStartInterval = 100 * time.Millisecond
+
+	// floorStopGrace is how long a floor may take to end by itself.
+	floorStopGrace = 2 * time.Second
+
+	// extendEvery is how often the service manager is asked for more time, and
+	// extendBy is how much of it.
+	extendEvery = 10 * time.Second
+	extendBy    = 30 * time.Second
+)
+
+// Backoff of the floor and of spares that do not live; they have no policy of
+// their own and use the defaults of a worker.
+const (
+	floorBackoff    = time.Second
+	floorBackoffMax = 30 * time.Second
+)
+
+type phase int
+
+const (
+	starting phase = iota
+	serving        // READY was sent
+	stopping
+	ended
+)
+
+// Fleet is the state of one fleet. All of it is plain values. It is not safe
+// for concurrent use: one loop owns it.
+type Fleet struct {
+	cfg    Config
+	slots  []slot
+	owners map[Proc]SlotID // the slot that a process belongs to
+
+	phase   phase
+	begun   bool // the first Decide has set the deadlines
+	isReady bool // READY was sent
+	asked   bool // StopRequested was seen
+	code    int  // what Quit will say
+	why     string
+
+	startDeadline Instant
+	stopAt        Instant
+	nextPing      Instant
+	nextExtend    Instant
+
+	floor  floor
+	pool   pool
+	random uint64
+	last   Proc
+
+	acts   []Action
+	status string
+}
+
+// New returns the fleet of cfg. Nothing happens before the first Decide.
+func New(cfg Config) *Fleet {
+	f := &Fleet{
+		cfg:           cfg,
+		owners:        map[Proc]SlotID{},
+		random:        cfg.Seed,
+		startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never,
+	}
+	for w, worker := range cfg.Workers {
+		f.floor.needed = f.floor.needed || worker.Entry && worker.Count > 0
+		for i := range worker.Count {
+			f.slots = append(f.slots, slot{
+				id: SlotID(len(f.slots)), worker: w, index: i,
+				name: fmt.Sprintf("%s.%d", worker.Name, i),
+				due:  Never, deadline: Never,
+			})
+		}
+	}
+	f.floor.due, f.floor.deadline = Never, Never
+	f.pool.due, f.pool.deadline = Never, Never
+	return f
+}
+
+// SlotID is the index of a slot in its fleet.
+type SlotID int
+
+// Slot tells which worker of the Config a slot belongs to, which of its
+// processes it is, and its name ("web.0").
+func (f *Fleet) Slot(id SlotID) (worker, index int, name string) {
+	s := &f.slots[id]
+	return s.worker, s.index, s.name
+}
+
+// Decide takes one event and returns what to do now, in this order. The slice
+// is valid until the next call. now must not go back. After Quit, which is the
+// last action, nothing is done any more.
+func (f *Fleet) Decide(now Instant, ev Event) []Action {
+	f.acts = f.acts[:0]
+	if !f.begun {
+		f.begin(now)
+	}
+	if f.phase != ended {
+		f.handle(now, ev)
+		f.advance(now)
+		f.refreshStatus(now)
+	}
+	return f.acts
+}
+
+// Deadline is when Decide wants a Tick at the latest: later than the now of the
+// last Decide, and Never once the fleet has ended.
+func (f *Fleet) Deadline() Instant {
+	if f.phase == ended {
+		return Never
+	}
+	d := min(f.startDeadline, f.stopAt, f.nextPing, f.nextExtend,
+		f.floor.due, f.floor.deadline, f.pool.due, f.pool.deadline)
+	for i := range f.slots {
+		d = min(d, f.slots[i].due, f.slots[i].deadline)
+	}
+	return d
+}
+
+// Ended tells whether Quit was said.
+func (f *Fleet) Ended() bool { return f.phase == ended }
+
+func (f *Fleet) begin(now Instant) {
+	f.begun = true
+	f.startDeadline = now.timeout(f.cfg.TimeoutStart)
+	if f.cfg.StopAfter > 0 {
+		f.stopAt = now.Add(f.cfg.StopAfter)
+	}
+	if f.cfg.PingEvery > 0 {
+		f.nextPing = now
+	}
+	if f.cfg.Extend {
+		f.nextExtend = now
+	}
+	for i := range f.slots {
+		f.slots[i].since, f.slots[i].due = now, now
+	}
+	if f.floor.needed {
+		f.floor.state, f.floor.due = floorWaiting, now
+	}
+}
+
+func (f *Fleet) handle(now Instant, ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case StopRequested:
+		f.stopRequested(now, ev.Why)
+	case FloorProgress:
+		f.floorProgress(ev)
+	case FloorLoaded:
+		f.floorLoaded(now, ev)
+	case FloorBroken:
+		f.floorBroken(now, ev)
+	case Introduced:
+		f.introduced(now, ev)
+	case SpawnFailed:
+		f.spawnFailed(now, ev)
+	case Running:
+		f.running(now, ev)
+	case Refused:
+		f.refused(ev)
+	case Exited:
+		f.exited(now, ev)
+	case Swept:
+		f.swept(now, ev)
+	default:
+		panic(fmt.Sprintf("fleet: unknown event %T", ev))
+	}
+}
+
+// advance does what is due. It runs after every event, so that a successor
+// starts in the same turn in which its predecessor ended.
+func (f *Fleet) advance(now Instant) {
+	if now >= f.nextPing {
+		f.do(Ping{})
+		f.nextPing = now.Add(f.cfg.PingEvery)
+	}
+	if now >= f.stopAt {
+		f.stop(now, 0, "time is up (--stop-after)")
+	}
+	f.advanceFloor(now)
+	for i := range f.slots {
+		f.advanceSlot(now, &f.slots[i])
+	}
+	f.advancePool(now)
+	f.judge(now)
+	f.extend(now)
+}
+
+// judge looks at the fleet as a whole: is it ready, is it over?
+func (f *Fleet) judge(now Instant) {
+	n := f.count()
+	switch {
+	case f.phase == stopping:
+	case n.finished() == len(f.slots):
+		f.stop(now, boolInt(n.failed > 0), n.ending())
+	case f.phase == starting && f.readyNow(n):
+		f.serve(now)
+		f.report(Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, len(f.slots)))
+	case f.phase == starting && now >= f.startDeadline:
+		f.startTimeout(now, n)
+	}
+	if f.phase == stopping && f.nothingLeft() {
+		f.quit(now)
+	}
+}
+
+// nothingLeft counts anew: a slot without a process has ended by being stopped.
+func (f *Fleet) nothingLeft() bool {
+	return f.floor.proc == 0 && f.pool.empty() && f.count().finished() == len(f.slots)
+}
+
+func (f *Fleet) readyNow(n tally) bool {
+	switch {
+	case f.cfg.ReadyWhen.Floor:
+		return !f.floor.needed || f.floor.state == floorUp
+	case f.cfg.ReadyWhen.N > 0:
+		return n.ready+n.exited >= min(f.cfg.ReadyWhen.N, len(f.slots)-n.failed)
+	default:
+		return n.ready+n.exited+n.failed == len(f.slots)
+	}
+}
+
+// serve ends the start.
+func (f *Fleet) serve(now Instant) {
+	f.phase, f.startDeadline = serving, Never
+	f.limitLoading(now)
+	f.sayReady()
+}
+
+func (f *Fleet) sayReady() {
+	if !f.isReady {
+		f.isReady = true
+		f.do(Ready{})
+	}
+}
+
+// startTimeout ends the start: one crash-looping worker never takes the others
+// down, but a fleet in which nothing is ready has failed.
+func (f *Fleet) startTimeout(now Instant, n tally) {
+	limit := Span(f.cfg.TimeoutStart)
+	if n.ready > 0 {
+		f.serve(now)
+		f.report(Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
+			n.ready, len(f.slots), limit))
+		return
+	}
+	why := fmt.Sprintf("no slot was ready within %s (timeout_start_sec)", limit)
+	switch s := n.worst; {
+	case f.floor.state == floorLoading:
+		why = fmt.Sprintf("floor: %s did not finish within %s (timeout_start_sec)", f.floor.doing(), limit)
+	case f.floor.cause != "":
+		why += "; floor: " + f.floor.cause
+	case s != nil:
+		why += fmt.Sprintf("; %s: %s", s.name, s.why)
+	}
+	f.stop(now, 1, why)
+}
+
+func (f *Fleet) quit(now Instant) {
+	f.phase = ended
+	f.refreshStatus(now)
+	f.report(Notice, "fleet shut down")
+	f.do(Quit{Code: f.code, Why: f.why})
+}
+
+func (f *Fleet) extend(now Instant) {
+	if now < f.nextExtend {
+		return
+	}
+	switch f.phase {
+	case starting, stopping:
+		f.do(Extend{By: extendBy})
+		f.nextExtend = now.Add(extendEvery)
+	default:
+		f.nextExtend = Never
+	}
+}
+
+func (f *Fleet) do(a Action) { f.acts = append(f.acts, a) }
+
+func (f *Fleet) report(level Level, text string) {
+	f.do(Report{Level: level, Text: text})
+}
+
+func (f *Fleet) newProc() Proc {
+	f.last++
+	return f.last
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

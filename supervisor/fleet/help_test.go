@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	sec = time.Second
+	ms  = time.Millisecond
+)
+
+// defaults is the policy of a worker that says nothing about it.
+func defaults() Policy {
+	return Policy{
+		Restart: RestartOnFailure, RestartSec: sec, RestartMaxDelay: 30 * sec, RestartReset: -1,
+		TimeoutStart: 90 * sec, TimeoutStop: 15 * sec, KillSignal: SIGTERM,
+	}
+}
+
+func execWorker(name string, count int) Worker {
+	return Worker{Name: name, Count: count, Policy: defaults()}
+}
+
+func entryWorker(name string, count int) Worker {
+	return Worker{Name: name, Count: count, Entry: true, Policy: defaults()}
+}
+
+func fleetOf(workers ...Worker) Config {
+	return Config{Workers: workers, TimeoutStart: 300 * sec, Seed: 1}
+}
+
+// player drives a fleet, one event after the other, and checks after each that
+// the fleet keeps its invariants. got holds the actions of the last step.
+type player struct {
+	t   testing.TB
+	f   *Fleet
+	now Instant
+	got []Action
+}
+
+// play starts the fleet of cfg at a time that is not 0.
+func play(t testing.TB, cfg Config) *player {
+	t.Helper()
+	p := &player{t: t, f: New(cfg), now: Instant(1000 * sec)}
+	p.send(Tick{})
+	return p
+}
+
+// send gives the fleet events, at the time that it is.
+func (p *player) send(evs ...Event) {
+	p.t.Helper()
+	p.got = nil
+	for _, ev := range evs {
+		p.got = append(p.got, p.f.Decide(p.now, ev)...)
+		if err := check(p.f, p.now); err != nil {
+			p.t.Fatalf("after %T%+v: %v", ev, ev, err)
+		}
+	}
+}
+
+// wait lets time pass, with a tick at each deadline, as the loop does.
+func (p *player) wait(d time.Duration) {
+	p.t.Helper()
+	var all []Action
+	end := p.now.Add(d)
+	for p.f.Deadline() <= end {
+		p.now = p.f.Deadline()
+		p.send(Tick{})
+		all = append(all, p.got...)
+	}
+	p.now = end
+	p.send(Tick{})
+	p.got = append(all, p.got...)
+}
+
+// untilDue ticks 1 ns before the next deadline, which must do nothing, and then
+// at the deadline. It returns how long that was.
+func (p *player) untilDue() time.Duration {
+	p.t.Helper()
+	due, start := p.f.Deadline(), p.now
+	if due == Never {
+		p.t.Fatal("nothing is due")
+	}
+	if due-1 > p.now {
+		p.now = due - 1
+		p.send(Tick{})
+		p.wantNothing()
+	}
+	p.now = due
+	p.send(Tick{})
+	return due.Sub(start)
+}
+
+func (p *player) slot(name string) *slot {
+	p.t.Helper()
+	for i := range p.f.slots {
+		if p.f.slots[i].name == name {
+			return &p.f.slots[i]
+		}
+	}
+	p.t.Fatalf("no slot %s", name)
+	return nil
+}
+
+// loaded brings the floor up.
+func (p *player) loaded() {
+	p.t.Helper()
+	p.send(FloorLoaded{p.f.floor.proc})
+}
+
+// forked answers every request to the floor until there is none.
+func (p *player) forked() {
+	p.t.Helper()
+	var all []Action
+	for p.f.pool.request != 0 {
+		p.send(Introduced{p.f.pool.request, 100 + int(p.f.pool.request)})
+		all = append(all, p.got...)
+	}
+	p.got = all
+}
+
+// run brings a slot that is starting to ready.
+func (p *player) run(name string) {
+	p.t.Helper()
+	s := p.slot(name)
+	if !s.told && s.proc != 0 {
+		p.send(Introduced{s.proc, 100 + int(s.proc)})
+	}
+	p.send(Running{s.proc})
+	p.wantState(name, StateReady)
+}
+
+// up brings the whole fleet up.
+func (p *player) up() {
+	p.t.Helper()
+	if p.f.floor.state == floorLoading {
+		p.loaded()
+	}
+	for i := range p.f.slots {
+		p.forked()
+		p.run(p.f.slots[i].name)
+	}
+	p.forked()
+}
+
+func (p *player) exit(name string, e Exit) {
+	p.t.Helper()
+	p.send(Exited{Proc: p.slot(name).proc, Exit: e})
+}
+
+func (p *player) wantState(name string, want State) {
+	p.t.Helper()
+	if s := p.slot(name); s.state != want {
+		p.t.Fatalf("%s is %s (%s), want %s", name, s.state, s.why, want)
+	}
+}
+
+func (p *player) wantResult(name string, want Result) {
+	p.t.Helper()
+	if s := p.slot(name); s.result != want {
+		p.t.Fatalf("the result of %s is %q, want %q", name, s.result, want)
+	}
+}
+
+// wantNothing allows a new status text, which counts down.
+func (p *player) wantNothing() {
+	p.t.Helper()
+	for _, a := range p.got {
+		if _, ok := a.(Status); !ok {
+			p.t.Fatalf("got %T%+v, want nothing", a, a)
+		}
+	}
+}
+
+func (p *player) wantQuit(code int) {
+	p.t.Helper()
+	if !p.f.Ended() || len(p.got) == 0 {
+		p.t.Fatalf("the fleet has not ended; got %s", transcribe(p.got))
+	}
+	if q, ok := p.got[len(p.got)-1].(Quit); !ok || q.Code != code {
+		p.t.Fatalf("got %T%+v last, want Quit %d", p.got[len(p.got)-1], p.got[len(p.got)-1], code)
+	}
+}
+
+// all returns the actions of one type.
+func all[A Action](acts []Action) []A {
+	var found []A
+	for _, a := range acts {
+		if a, ok := a.(A); ok {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// want checks that the actions of the last step include these, in this order.
+func (p *player) want(wanted ...Action) {
+	p.t.Helper()
+	rest := wanted
+	for _, a := range p.got {
+		if len(rest) > 0 && a == rest[0] {
+			rest = rest[1:]
+		}
+	}
+	if len(rest) > 0 {
+		p.t.Fatalf("no %T%+v in order; got:\n%s", rest[0], rest[0], transcribe(p.got))
+	}
+}
+
+// none checks that the last step had no action of type A.
+func none[A Action](p *player) {
+	p.t.Helper()
+	if found := all[A](p.got); len(found) > 0 {
+		p.t.Fatalf("got %T%+v", found[0], found[0])
+	}
+}
+
+func (p *player) wantStatus(part string) {
+	p.t.Helper()
+	if !strings.Contains(p.f.status, part) {
+		p.t.Fatalf("status %q, want %q in it", p.f.status, part)
+	}
+}
+
+// check looks for what must hold between any two events.
+func check(f *Fleet, now Instant) error {
+	if d := f.Deadline(); d <= now {
+		return fmt.Errorf("deadline %d, want later than now %d", d, now)
+	}
+	if f.phase == ended {
+		return nil
+	}
+	for i := range f.slots {
+		if err := checkSlot(f, &f.slots[i]); err != nil {
+			return fmt.Errorf("%s (%s): %w", f.slots[i].name, f.slots[i].state, err)
+		}
+	}
+	for proc, id := range f.owners {
+		if f.slots[id].proc != proc {
+			return fmt.Errorf("process %d is owned by %s, which has %d", proc, f.slots[id].name, f.slots[id].proc)
+		}
+	}
+	return checkPool(f)
+}
+
+func checkSlot(f *Fleet, s *slot) error {
+	_, owned := f.owners[s.proc]
+	queued := slices.Contains(f.pool.queue, s.id)
+	live := slices.Contains([]State{StateStarting, StateReady, StateStopping, StateKilling}, s.state)
+	switch {
+	case (s.proc != 0) != owned:
+		return fmt.Errorf("process %d, owned %t", s.proc, owned)
+	case live != (s.proc != 0 || queued):
+		return fmt.Errorf("process %d, queued %t", s.proc, queued)
+	case queued && (s.state != StateStarting || s.proc != 0):
+		return fmt.Errorf("queued with process %d", s.proc)
+	case s.due != Never && s.state != StateWaiting:
+		return fmt.Errorf("due")
+	case s.deadline != Never && (!live || s.state == StateReady || queued):
+		return fmt.Errorf("has a deadline")
+	case s.blocked && (s.state != StateWaiting || f.canFork()):
+		return fmt.Errorf("blocked")
+	case s.state == StateReady && (!s.wasReady || !s.told || s.sweeping):
+		return fmt.Errorf("not told, or gone")
+	case s.sweeping && s.state != StateKilling:
+		return fmt.Errorf("sweeping")
+	}
+	return nil
+}
+
+func checkPool(f *Fleet) error {
+	p, l := &f.pool, &f.floor
+	switch {
+	case len(p.queue) > 0 && len(p.spares) > 0:
+		return fmt.Errorf("slots wait in front of spares")
+	case len(p.queue) > 0 && l.state == floorUp && p.request == 0:
+		return fmt.Errorf("slots wait, but nothing is requested")
+	case len(p.spares) > f.cfg.Spares:
+		return fmt.Errorf("%d spares", len(p.spares))
+	case (p.request != 0) && (p.deadline == Never || f.phase == stopping):
+		return fmt.Errorf("request without an end")
+	case (l.proc != 0) != (l.state == floorLoading || l.state == floorUp || l.state == floorEnding):
+		return fmt.Errorf("floor state %d with process %d", l.state, l.proc)
+	case l.state == floorWaiting && l.due == Never:
+		return fmt.Errorf("floor is never loaded again")
+	case f.isReady != (f.phase == serving) && f.phase != stopping:
+		return fmt.Errorf("phase %d, ready %t", f.phase, f.isReady)
+	}
+	return nil
+}
+
+// clone copies a fleet, so that a second one can be given the same event.
+func clone(f *Fleet) *Fleet {
+	c := *f
+	c.acts = nil
+	c.slots = slices.Clone(f.slots)
+	for i := range c.slots {
+		c.slots[i].starts = slices.Clone(f.slots[i].starts)
+	}
+	c.pool.spares = slices.Clone(f.pool.spares)
+	c.pool.queue = slices.Clone(f.pool.queue)
+	c.owners = map[Proc]SlotID{}
+	for k, v := range f.owners {
+		c.owners[k] = v
+	}
+	return &c
+}
+
+// same compares two fleets and what they did; nil and empty slices are the same.
+func same(a, b *Fleet) bool {
+	x, y := clone(a), clone(b)
+	return reflect.DeepEqual(x, y)
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State is where a slot is in its life.
+type State int
+
+// The states of a slot.
+const (
+	StateWaiting  State = iota // for its due time, or for the floor
+	StateStarting              // for a process, or for it to run
+	StateReady                 // it runs
+	StateStopping              // asked to end
+	StateKilling               // SIGKILL was sent, to it or to what it left behind
+	StateExited                // finished, will not restart
+	StateFailed                // gave up
+)
+
+var stateNames = [...]string{"waiting", "starting", "ready", "stopping", "killing", "exited", "failed"}
+
+func (s State) String() string { return stateNames[s] }
+
+// slot is one process of a worker, by an index that survives restarts.
+//
+// proc is set exactly while the slot has a process or left-overs of one, or (for
+// an exec worker) a request for one. due is set only while waiting; deadline
+// only while starting, stopping or killing.
+type slot struct {
+	id            SlotID
+	worker, index int
+	name          string
+
+	state State
+	since Instant
+	why   string // of the state, for the operator
+
+	proc       Proc
+	pid        int
+	generation int
+	told       bool // it was told to go
+	sweeping   bool // its process has ended; what it left behind has not
+	result     Result
+	exit       Exit
+	refusal    string // why it could not become the slot, in its own words
+
+	due      Instant
+	deadline Instant
+	blocked  bool // due, but there is no floor to fork from
+
+	startedAt Instant
+	readyAt   Instant
+	wasReady  bool
+	readyFor  time.Duration // once its process has ended
+	failures  int           // in a row
+	lastDelay time.Duration // before the last restart, jitter apart
+	starts    []Instant     // the last ones, for the start limit
+}
+
+func (s *slot) finished() bool { return s.state == StateExited || s.state == StateFailed }
+
+func (f *Fleet) policy(s *slot) *Policy { return &f.cfg.Workers[s.worker].Policy }
+func (f *Fleet) entry(s *slot) bool     { return f.cfg.Workers[s.worker].Entry }
+
+// setState is the only place that writes a slot's state.
+func (f *Fleet) setState(now Instant, s *slot, to State, level Level, why string) {
+	from := s.state
+	s.state, s.since, s.why = to, now, why
+	text := why
+	if from != to {
+		text = fmt.Sprintf("%s -> %s: %s", from, to, why)
+	}
+	f.do(Report{Level: level, Slot: s.name, PID: s.pid, Generation: s.generation, Text: text})
+}
+
+func (f *Fleet) owned(p Proc) *slot {
+	id, ok := f.owners[p]
+	if !ok || p == 0 {
+		return nil
+	}
+	return &f.slots[id]
+}
+
+// advanceSlot does what is due for one slot.
+func (f *Fleet) advanceSlot(now Instant, s *slot) {
+	switch s.state {
+	case StateWaiting:
+		if now >= s.due || s.blocked && f.canFork() {
+			f.start(now, s)
+		}
+	case StateStarting:
+		if now >= s.deadline {
+			s.result = Timeout
+			f.stopSlot(now, s, fmt.Sprintf("did not start within %s (timeout_start_sec)",
+				Span(f.policy(s).TimeoutStart)))
+		}
+	case StateStopping:
+		if now >= s.deadline {
+			s.result = Timeout
+			f.kill(now, s, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(f.policy(s).TimeoutStop)))
+		}
+	case StateKilling:
+		if now >= s.deadline {
+			f.unkillable(now, s)
+		}
+	case StateReady, StateExited, StateFailed:
+	}
+}
+
+// start gives a slot that is due a process, or makes it wait for one.
+func (f *Fleet) start(now Instant, s *slot) {
+	if f.entry(s) && !f.canFork() {
+		s.due, s.blocked = Never, true
+		return
+	}
+	s.due, s.blocked = Never, false
+	if !f.startAllowed(now, s) {
+		f.giveUp(now, s, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
+			f.policy(s).StartLimitBurst, Span(f.policy(s).StartLimitPeriod)))
+		return
+	}
+	s.startedAt, s.wasReady, s.readyFor = now, false, 0
+	s.result, s.exit, s.refusal = "", noExit, ""
+	f.setState(now, s, StateStarting, Debug, "due")
+	if !f.entry(s) {
+		p := f.newProc()
+		f.own(s, p)
+		s.deadline = now.timeout(f.policy(s).TimeoutStart)
+		f.do(StartShim{Proc: p, Slot: s.id})
+		return
+	}
+	f.pool.queue = append(f.pool.queue, s.id)
+	f.serveQueue(now)
+}
+
+// startAllowed keeps the times of the last StartLimitBurst starts: the limit is
+// hit if all of them lie within the period.
+func (f *Fleet) startAllowed(now Instant, s *slot) bool {
+	p := f.policy(s)
+	if p.StartLimitBurst == 0 || p.StartLimitPeriod == 0 {
+		return true
+	}
+	if len(s.starts) >= p.StartLimitBurst {
+		if now < s.starts[0].Add(p.StartLimitPeriod) {
+			return false
+		}
+		s.starts = slices.Delete(s.starts, 0, 1)
+	}
+	s.starts = append(s.starts, now)
+	return true
+}
+
+func (f *Fleet) own(s *slot, p Proc) {
+	s.proc = p
+	f.owners[p] = s.id
+}
+
+// release lets go of the slot's process: it has been reaped, or never was.
+func (f *Fleet) release(s *slot) {
+	delete(f.owners, s.proc)
+	s.proc, s.pid, s.generation, s.told, s.sweeping = 0, 0, 0, false, false
+}
+
+// tell names the process that waits at its gate and says go. This is its start:
+// the slot may have waited long for a process.
+func (f *Fleet) tell(now Instant, s *slot, p Proc, pid, generation int) {
+	f.own(s, p)
+	s.pid, s.generation, s.told, s.startedAt = pid, generation, true, now
+	if n := len(s.starts); n > 0 {
+		s.starts[n-1] = now
+	}
+	s.deadline = now.timeout(f.policy(s).TimeoutStart)
+	f.do(Go{Proc: p, Slot: s.id})
+}
+
+func (f *Fleet) running(now Instant, ev Running) {
+	s := f.owned(ev.Proc)
+	if s == nil || s.state != StateStarting || !s.told {
+		return // it was stopped meanwhile, or is not ours
+	}
+	s.deadline, s.readyAt, s.wasReady = Never, now, true
+	why := "running"
+	if s.failures > 0 {
+		why = fmt.Sprintf("running, after %s", times(s.failures, "failure"))
+	}
+	f.setState(now, s, StateReady, Info, why)
+}
+
+func (f *Fleet) refused(ev Refused) {
+	if s := f.owned(ev.Proc); s != nil && s.told {
+		s.refusal = ev.Text // shown with the exit that follows
+	}
+}
+
+// stopSlot asks the slot's process to end. A slot without one has ended.
+func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
+	switch {
+	case s.proc == 0:
+		f.ended(now, s)
+	case !s.told || f.policy(s).KillSignal == SIGKILL:
+		f.kill(now, s, why) // at its gate there is no user code that could clean up
+	default:
+		p := f.policy(s)
+		s.deadline = now.timeout(p.TimeoutStop)
+		next := ""
+		if s.deadline != Never {
+			next = ", SIGKILL follows in " + Span(p.TimeoutStop)
+		}
+		f.setState(now, s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, p.KillSignal, next))
+		f.do(Kill{Proc: s.proc, Signal: p.KillSignal})
+	}
+}
+
+func (f *Fleet) kill(now Instant, s *slot, why string) {
+	s.deadline = now.Add(killGrace)
+	f.setState(now, s, StateKilling, Warning, why+"; sent SIGKILL")
+	f.do(Kill{Proc: s.proc, Signal: SIGKILL})
+}
+
+// unkillable reports a process that does not end from SIGKILL (it sleeps in the
+// kernel, or is frozen). A fleet that stops does not wait for it.
+func (f *Fleet) unkillable(now Instant, s *slot) {
+	s.deadline = Never
+	why := fmt.Sprintf("does not end %s after SIGKILL", Span(killGrace))
+	switch {
+	case s.sweeping:
+		why = fmt.Sprintf("what it left behind does not end %s after SIGKILL", Span(killGrace))
+	case s.pid != 0:
+		why += fmt.Sprintf(": look at /proc/%d/stack and /proc/%d/wchan", s.pid, s.pid)
+	}
+	if f.phase == stopping {
+		f.blame(fmt.Sprintf("%s: %s", s.name, why))
+		f.setState(now, s, StateFailed, Err, why)
+		f.release(s)
+		return
+	}
+	f.setState(now, s, StateKilling, Err, why+"; the slot waits for it")
+}
+
+// slotExited takes the end of the slot's process.
+func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
+	if s.sweeping {
+		return // a process ends once
+	}
+	s.exit = ev.Exit
+	if s.wasReady {
+		s.readyFor = now.Sub(s.readyAt)
+	}
+	if ev.Left > 0 {
+		s.sweeping = true
+		s.deadline = now.Add(killGrace)
+		f.setState(now, s, StateKilling, Warning, fmt.Sprintf("%s; killed %s that it left behind",
+			f.describe(s), times(ev.Left, "process")))
+		return
+	}
+	f.settle(now, s)
+}
+
+func (f *Fleet) swept(now Instant, ev Swept) {
+	if ev.Proc == f.floor.proc && f.floor.sweeping {
+		f.floorExited(now, f.floor.cause)
+	}
+	if s := f.owned(ev.Proc); s != nil && s.sweeping {
+		f.settle(now, s)
+	}
+}
+
+// describe says how the slot's process ended.
+func (f *Fleet) describe(s *slot) string {
+	p := f.policy(s)
+	text := fmt.Sprintf("exited with status %d", s.exit.Code)
+	if s.exit.Signal != 0 {
+		text = fmt.Sprintf("killed by %s", s.exit.Signal)
+		if s.exit.Core {
+			text += " (core dumped)"
+		}
+	}
+	if s.result == "" && p.clean(s.exit) && s.exit != (Exit{}) {
+		text += " (a clean exit)"
+	}
+	return text
+}
+
+// settle decides what becomes of a slot that has no process any more.
+func (f *Fleet) settle(now Instant, s *slot) {
+	what := f.describe(s)
+	if s.refusal != "" {
+		what += ": " + s.refusal
+	}
+	if s.wasReady {
+		what += fmt.Sprintf(" after %s", Span(s.readyFor))
+	}
+	if s.result == Timeout {
+		what += ", timed out"
+	}
+	f.conclude(now, s, what)
+}
+
+// conclude applies the restart policy to the result of the slot's last process.
+func (f *Fleet) conclude(now Instant, s *slot, what string) {
+	if s.result == "" {
+		s.result = f.policy(s).result(s.exit)
+	}
+	s.deadline = Never
+	again, rule := f.policy(s).shouldRestart(s.result, s.exit)
+	switch {
+	case f.phase == stopping:
+		f.setState(now, s, StateExited, Info, what)
+	case again && s.result == Success:
+		f.again(now, s, Info, f.cleanDelay(now, s), what)
+	case again:
+		f.backOff(now, s, what)
+	case s.result == Success:
+		f.setState(now, s, StateExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
+	default:
+		f.setState(now, s, StateFailed, Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
+	}
+	f.release(s)
+}
+
+// cleanDelay: a clean exit restarts without backoff, but never faster than once
+// per RestartSec.
+func (f *Fleet) cleanDelay(now Instant, s *slot) time.Duration {
+	s.failures = 0
+	return max(0, s.startedAt.Add(max(f.policy(s).RestartSec, minStartInterval)).Sub(now))
+}
+
+func (f *Fleet) backOff(now Instant, s *slot, what string) {
+	p := f.policy(s)
+	if s.wasReady && s.readyFor >= p.resetAfter(s.lastDelay) {
+		s.failures = 0
+	}
+	s.failures++
+	s.lastDelay = backoff(p.RestartSec, p.RestartMaxDelay, s.failures)
+	delay := s.lastDelay + min(f.jitter(s.lastDelay), Forever-s.lastDelay)
+	delay = max(delay, s.startedAt.Add(minStartInterval).Sub(now))
+	f.again(now, s, Warning, delay, fmt.Sprintf("%s: %s", s.result, what))
+}
+
+// again makes the slot wait for its next start.
+func (f *Fleet) again(now Instant, s *slot, level Level, delay time.Duration, what string) {
+	s.due = now.Add(delay)
+	next := "starts again now"
+	if delay > 0 {
+		next = fmt.Sprintf("starts again in %s", Span(delay))
+	}
+	if s.failures > 0 {
+		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
+	}
+	f.setState(now, s, StateWaiting, level, what+"; "+next)
+}
+
+// giveUp ends a slot that could have been started again.
+func (f *Fleet) giveUp(now Instant, s *slot, r Result, why string) {
+	s.result = r
+	f.setState(now, s, StateFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
+}
+
+// ended settles a slot that was stopped while it had no process.
+func (f *Fleet) ended(now Instant, s *slot) {
+	s.due, s.deadline, s.blocked = Never, Never, false
+	f.pool.forget(s.id)
+	if !s.finished() {
+		f.setState(now, s, StateExited, Debug, "stopped")
+	}
+}
+
+// times counts things: "1 process", "3 processes".
+func times(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case what == "process":
+		return fmt.Sprintf("%d processes", n)
+	default:
+		return fmt.Sprintf("%d %ss", n, what)
+	}
+}

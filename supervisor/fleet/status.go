@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// tally counts slots by what matters to the fleet as a whole.
+type tally struct {
+	ready, exited, failed, troubled int
+	worst                           *slot // in trouble; nil if none is
+}
+
+func (n tally) finished() int { return n.exited + n.failed }
+
+func (n tally) ending() string {
+	if n.failed > 0 {
+		return fmt.Sprintf("nothing is left to run: %s failed", times(n.failed, "slot"))
+	}
+	return "nothing is left to run: every slot has finished"
+}
+
+func (f *Fleet) count() tally {
+	var n tally
+	var most time.Duration
+	for i := range f.slots {
+		s := &f.slots[i]
+		switch s.state {
+		case StateReady:
+			n.ready++
+		case StateExited:
+			n.exited++
+		case StateFailed:
+			n.failed++
+		default:
+		}
+		if t := s.trouble(); t > 0 {
+			n.troubled++
+			if t > most {
+				n.worst, most = s, t
+			}
+		}
+	}
+	return n
+}
+
+// refreshStatus says Status when it has changed.
+func (f *Fleet) refreshStatus(now Instant) {
+	if text := f.describeFleet(now); text != f.status {
+		f.status = text
+		f.do(Status{Text: text})
+	}
+}
+
+// describeFleet answers in one line: is it well, and if not, what is next?
+func (f *Fleet) describeFleet(now Instant) string {
+	switch f.phase {
+	case ended:
+		return f.lastWords()
+	case stopping:
+		left := times(f.live(), "process") + " left"
+		if f.code != 0 {
+			return fmt.Sprintf("failed: %s; %s", f.why, left)
+		}
+		return "stopping: " + left
+	case starting, serving:
+	}
+	n := f.count()
+	parts := []string{fmt.Sprintf("%d/%d ready", n.ready, len(f.slots))}
+	if n.exited > 0 {
+		parts = append(parts, fmt.Sprintf("%d finished", n.exited))
+	}
+	if text := f.describeFloor(now); text != "" {
+		parts = append(parts, text)
+	}
+	if n.worst != nil {
+		parts = append(parts, f.describeSlot(now, n.worst))
+	}
+	if n.troubled > 1 {
+		parts = append(parts, fmt.Sprintf("%d more in trouble", n.troubled-1))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (f *Fleet) lastWords() string {
+	if f.code != 0 {
+		return "failed: " + f.why
+	}
+	return "stopped: " + f.why
+}
+
+func (f *Fleet) describeFloor(now Instant) string {
+	l := &f.floor
+	switch l.state {
+	case floorLoading:
+		return "floor: " + l.doing()
+	case floorWaiting:
+		return fmt.Sprintf("floor is lost (%s) and loads again in %s, successors wait", l.cause, Span(l.due.Sub(now)))
+	case floorEnding:
+		return "floor is being replaced: " + l.cause
+	case floorNone, floorUp:
+	}
+	return ""
+}
+
+// trouble orders slots for the operator: what gave up first, then what cannot
+// go on, then what waits longest for its restart. 0 is no trouble.
+func (s *slot) trouble() time.Duration {
+	const gaveUp, stuck = Forever, Forever - 1
+	switch {
+	case s.state == StateFailed:
+		return gaveUp
+	case s.state == StateKilling:
+		return stuck
+	case s.failures == 0:
+		return 0
+	case s.state == StateWaiting:
+		return min(s.lastDelay, stuck-2) + 1
+	case s.state == StateStarting:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// live counts the processes of a fleet that stops.
+func (f *Fleet) live() int {
+	n := len(f.pool.spares)
+	if f.floor.proc != 0 {
+		n++
+	}
+	for i := range f.slots {
+		if f.slots[i].proc != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *Fleet) describeSlot(now Instant, s *slot) string {
+	cause := s.cause()
+	switch s.state {
+	case StateFailed:
+		return fmt.Sprintf("%s failed (%s)", s.name, cause)
+	case StateWaiting:
+		next := "waits for the floor"
+		if !s.blocked {
+			next = "restarts in " + Span(s.due.Sub(now))
+		}
+		return fmt.Sprintf("%s %s (%s, %s in a row)", s.name, next, cause, ordinal(s.failures))
+	case StateStarting:
+		return fmt.Sprintf("%s starting (attempt %d)", s.name, s.failures+1)
+	default:
+		return fmt.Sprintf("%s %s (%s)", s.name, s.state, s.why)
+	}
+}
+
+// cause is the result with what makes it concrete: "exit-code 1".
+func (s *slot) cause() string {
+	switch s.result {
+	case ExitCode, Signalled, CoreDump:
+		return fmt.Sprintf("%s %s", s.result, s.exit)
+	case Resources:
+		return fmt.Sprintf("%s: %s", s.result, s.refusal)
+	default:
+		return string(s.result)
+	}
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"strings"
+)
+
+var levels = map[Level]string{Err: "error", Warning: "warning", Notice: "notice", Info: "info", Debug: "debug"}
+
+// transcribe tells actions as a story, one indented line each.
+func transcribe(acts []Action) string {
+	var b strings.Builder
+	for _, a := range acts {
+		fmt.Fprintf(&b, "\t%s\n", tellAction(a))
+	}
+	return b.String()
+}
+
+func tellAction(a Action) string {
+	switch a := a.(type) {
+	case LoadFloor:
+		return fmt.Sprintf("load floor #%d as generation %d", a.Proc, a.Generation)
+	case StopFloor:
+		return fmt.Sprintf("close the socket of floor #%d", a.Proc)
+	case Fork:
+		return fmt.Sprintf("ask floor #%d to fork #%d", a.Floor, a.Proc)
+	case Abandon:
+		return fmt.Sprintf("abandon #%d", a.Proc)
+	case StartShim:
+		return fmt.Sprintf("start shim #%d for slot %d", a.Proc, a.Slot)
+	case Go:
+		return fmt.Sprintf("tell #%d: go, you are slot %d", a.Proc, a.Slot)
+	case Kill:
+		return fmt.Sprintf("%s to #%d", a.Signal, a.Proc)
+	case Ready:
+		return "READY=1"
+	case Stopping:
+		return "STOPPING=1"
+	case Status:
+		return "STATUS=" + a.Text
+	case Extend:
+		return "EXTEND_TIMEOUT of " + Span(a.By)
+	case Ping:
+		return "WATCHDOG=1"
+	case Report:
+		return tellReport(a)
+	case Quit:
+		return fmt.Sprintf("quit with %d: %s", a.Code, a.Why)
+	default:
+		panic(fmt.Sprintf("unknown action %T", a))
+	}
+}
+
+func tellReport(r Report) string {
+	about := ""
+	if r.Slot != "" {
+		about += " " + r.Slot
+	}
+	if r.PID != 0 {
+		about += fmt.Sprintf(" pid %d", r.PID)
+	}
+	if r.Generation != 0 {
+		about += fmt.Sprintf(" gen %d", r.Generation)
+	}
+	return fmt.Sprintf("%s%s: %s", levels[r.Level], about, r.Text)
+}

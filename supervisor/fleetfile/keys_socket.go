@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile
+
+import (
+	"math"
+	"strings"
+)
+
+// socketDraft is a Socket while it is read.
+type socketDraft struct {
+	Socket
+	given
+	paths []string // of the entries of Listen
+}
+
+var socketTable = table[socketDraft]{
+	header: "[socket.NAME]",
+	doc:    "a socket that is taken from systemd or bound by the master, and handed down to workers",
+	fields: []field[socketDraft]{
+		{Key{
+			Name: "listen", Kind: KindOneOrAll, Example: `["0.0.0.0:8080", "[::]:8080"]`,
+			Rule: "an address or a list of them", Doc: "IP:PORT, [IPv6]:PORT, PORT, /path or @abstract",
+			Only: "is needed; an address can be listed once in a file",
+		}, value[socketDraft]{setListen, showListen}},
+		{Key{
+			Name: "type", Kind: KindChoice, Default: `"stream"`, Example: `"datagram"`,
+			Rule: `"stream", "datagram" or "seqpacket"`, Doc: "the type of the socket",
+			Only: "seqpacket is for Unix sockets",
+		}, choice(func(s *socketDraft) *SocketType { return &s.Type }, Stream, Datagram, Seqpacket)},
+		{Key{
+			Name: "backlog", Kind: KindInteger, Default: `4096`, Example: `128`,
+			Rule: "a whole number from 1 to 2147483647", Doc: "connections that may wait to be accepted, see listen(2)",
+			Only: "not with type = \"datagram\"",
+		}, backlog()},
+		{Key{
+			Name: "mode", Kind: KindMode, Default: `"0666"`, Example: `"0660"`,
+			Rule: "an octal number from 0000 to 0777", Doc: "permissions of the socket's file",
+			Only: "with a path in listen",
+		}, value[socketDraft]{setSocketMode, showSocketMode}},
+		{Key{
+			Name: "user", Kind: KindID, Example: `"root"`,
+			Rule: "the name or the number of a user", Doc: "owner of the socket's file",
+			Only: "with a path in listen",
+		}, identity(func(s *socketDraft) *string { return &s.User })},
+		{Key{
+			Name: "group", Kind: KindID, Example: `"www-data"`,
+			Rule: "the name or the number of a group", Doc: "group of the socket's file",
+			Only: "with a path in listen",
+		}, identity(func(s *socketDraft) *string { return &s.Group })},
+	},
+}
+
+func setListen(c *cell, s *socketDraft) {
+	items := c.items(true)
+	if len(items) == 0 && !c.bad {
+		c.refuse()
+	}
+	for _, it := range items {
+		text, ok := it.v.(string)
+		if !ok {
+			c.refuseItem(it.path, it.v)
+			continue
+		}
+		a, rule, remedy := parseAddress(text)
+		if rule != "" {
+			c.fail(it.path, rule, remedy)
+			continue
+		}
+		s.Listen = append(s.Listen, a)
+		s.paths = append(s.paths, it.path)
+	}
+}
+
+func showListen(s *socketDraft) string {
+	var list []string
+	for _, a := range s.Listen {
+		list = append(list, a.Text)
+	}
+	return showTexts(list)
+}
+
+func backlog() value[socketDraft] {
+	v := whole(func(s *socketDraft) *int { return &s.Backlog }, 1, math.MaxInt32)
+	show := v.show
+	v.show = func(s *socketDraft) string {
+		if s.Type == Datagram {
+			return ""
+		}
+		return show(s)
+	}
+	return v
+}
+
+func setSocketMode(c *cell, s *socketDraft) {
+	if n, ok := mode(c); ok {
+		s.Mode = n
+	}
+}
+
+func showSocketMode(s *socketDraft) string {
+	if !s.hasFile() {
+		return ""
+	}
+	return showMode(s.Mode)
+}
+
+// hasFile reports whether one of the addresses is a path.
+func (s *socketDraft) hasFile() bool {
+	for _, a := range s.Listen {
+		if strings.HasPrefix(a.Unix, "/") {
+			return true
+		}
+	}
+	return false
+}
+
+// check looks at what keys say together.
+func (s *socketDraft) check(l *loader, path string) {
+	if s.from["listen"] == "" {
+		l.errorf(path, "must have listen; write listen = \"0.0.0.0:8080\", for example")
+		return
+	}
+	for i, a := range s.Listen {
+		if s.Type == Seqpacket && a.IP.IsValid() {
+			l.errorf(s.paths[i], "a seqpacket socket must be a Unix socket; write a path, or another type")
+		}
+		if first, ok := l.listed[a.key(s.Type)]; ok {
+			l.errorf(s.paths[i], "%s is listed already in line %d by %s; remove one of them", a.Text, l.index.line(first), first)
+			continue
+		}
+		l.listed[a.key(s.Type)] = s.paths[i]
+	}
+	if s.bad["listen"] || s.bad["type"] {
+		return
+	}
+	if s.from["backlog"] != "" && s.Type == Datagram {
+		l.errorf(s.from["backlog"], "a datagram socket has no backlog; remove it")
+	}
+	for _, key := range []string{"mode", "user", "group"} {
+		if s.from[key] != "" && !s.hasFile() {
+			l.errorf(s.from[key], "only a Unix socket with a path has a file to own; remove %s or add a path to listen", key)
+		}
+	}
+}

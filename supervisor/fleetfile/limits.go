@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// infinity is RLIM_INFINITY.
+const infinity = math.MaxUint64
+
+// limit is one limit_* key: how its numbers are read and printed.
+type limit struct {
+	name     string
+	resource int
+	parse    func(string) (uint64, bool)
+	format   func(uint64) string
+	example  string
+	doc      string
+}
+
+// limits has every resource of setrlimit(2), by systemd's names.
+var limits = []limit{
+	{"cpu", unix.RLIMIT_CPU, parseSeconds, formatSeconds, `"1h"`, "processor time; a bare number is seconds"},
+	{"fsize", unix.RLIMIT_FSIZE, parseBytes, formatSize, `"1G"`, "size of a file that is written"},
+	{"data", unix.RLIMIT_DATA, parseBytes, formatSize, `"2G"`, "size of the data segment"},
+	{"stack", unix.RLIMIT_STACK, parseBytes, formatSize, `"8M"`, "size of the main thread's stack"},
+	{"core", unix.RLIMIT_CORE, parseBytes, formatSize, `"0:infinity"`, "size of a core dump"},
+	{"rss", unix.RLIMIT_RSS, parseBytes, formatSize, `"1G"`, "no effect on Linux"},
+	{"nofile", unix.RLIMIT_NOFILE, parseCount, formatCount, `"1024:65536"`, "open files"},
+	{"as", unix.RLIMIT_AS, parseBytes, formatSize, `"4G"`, "size of the address space"},
+	{"nproc", unix.RLIMIT_NPROC, parseCount, formatCount, `512`, "processes and threads of the user"},
+	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, formatSize, `"64M"`, "memory locked into RAM"},
+	{"locks", unix.RLIMIT_LOCKS, parseCount, formatCount, `100`, "file locks; no effect on Linux"},
+	{"sigpending", unix.RLIMIT_SIGPENDING, parseCount, formatCount, `1000`, "queued signals of the user"},
+	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, formatSize, `"800K"`, "bytes in POSIX message queues"},
+	{"nice", unix.RLIMIT_NICE, parseNiceLimit, formatCount, `"-5"`, "how far nice may be lowered: a signed level in quotes, or 20 minus the level"},
+	{"rtprio", unix.RLIMIT_RTPRIO, parseCount, formatCount, `10`, "real-time priority"},
+	{"rttime", unix.RLIMIT_RTTIME, parseMicroseconds, formatMicroseconds, `"200ms"`, "real-time processor time without a system call; a bare number is microseconds, as in systemd"},
+}
+
+func limitFields() []field[draft] {
+	fields := make([]field[draft], len(limits))
+	for i, lim := range limits {
+		fields[i] = field[draft]{Key{
+			Name: "limit_" + lim.name, Kind: KindLimit, Example: lim.example, Doc: lim.doc,
+			Rule: `a limit, "infinity" or "soft:hard" with soft not above hard`,
+		}, value[draft]{lim.set, lim.show}}
+	}
+	return fields
+}
+
+func (lim limit) set(c *cell, d *draft) {
+	text, ok := number(c.v)
+	softText, hardText, pair := strings.Cut(text, ":")
+	if !pair {
+		hardText = softText
+	}
+	soft, softOK := lim.number(softText)
+	hard, hardOK := lim.number(hardText)
+	if !ok || !softOK || !hardOK || soft > hard {
+		c.refuse()
+		return
+	}
+	// The list may be that of [defaults]: it is replaced, never changed.
+	list := slices.DeleteFunc(slices.Clone(d.Limits), func(l Limit) bool { return l.Name == lim.name })
+	d.Limits = append(list, Limit{lim.resource, lim.name, soft, hard})
+	slices.SortFunc(d.Limits, func(a, b Limit) int { return cmp.Compare(a.Resource, b.Resource) })
+}
+
+func (lim limit) show(d *draft) string {
+	for _, l := range d.Limits {
+		if l.Name == lim.name {
+			return quote(lim.text(l.Soft) + ":" + lim.text(l.Hard))
+		}
+	}
+	return ""
+}
+
+func (lim limit) number(s string) (uint64, bool) {
+	if s == "infinity" {
+		return infinity, true
+	}
+	return lim.parse(s)
+}
+
+func (lim limit) text(n uint64) string {
+	if n == infinity {
+		return "infinity"
+	}
+	return lim.format(n)
+}
+
+func parseCount(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil && n != infinity
+}
+
+func formatCount(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func parseBytes(s string) (uint64, bool) {
+	n, err := ParseSize(s)
+	return n, err == nil
+}
+
+// parseSeconds rounds up, as systemd does: RLIMIT_CPU is in seconds.
+func parseSeconds(s string) (uint64, bool) {
+	d, err := ParseTimeSpan(s)
+	if err != nil || d == fleet.Forever {
+		return infinity, err == nil
+	}
+	n := uint64(d / time.Second)
+	if d%time.Second > 0 {
+		n++
+	}
+	return n, true
+}
+
+func formatSeconds(n uint64) string { return FormatTimeSpan(time.Duration(n) * time.Second) }
+
+func parseMicroseconds(s string) (uint64, bool) {
+	d, err := parseSpan(s, 1)
+	if err != nil || d == fleet.Forever {
+		return infinity, err == nil
+	}
+	return uint64(d / time.Microsecond), true
+}
+
+func formatMicroseconds(n uint64) string { return FormatTimeSpan(time.Duration(n) * time.Microsecond) }
+
+// parseNiceLimit reads a level with a sign, or the number that the kernel
+// wants: 20 minus the level.
+func parseNiceLimit(s string) (uint64, bool) {
+	if s == "" || s[0] != '+' && s[0] != '-' {
+		n, ok := parseCount(s)
+		return n, ok && n <= 40
+	}
+	n, err := strconv.ParseInt(s, 10, 8)
+	return uint64(20 - n), err == nil && n >= -20 && n <= 19
+}

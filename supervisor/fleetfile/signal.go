@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// Real-time signals as the C library numbers them: it keeps 32 and 33 for
+// itself.
+const (
+	rtMin = 34
+	rtMax = 64
+)
+
+// parseSignal reads SIGTERM, TERM, 15, SIGRTMIN+3 or SIGRTMAX-1.
+func parseSignal(s string) (fleet.Signal, bool) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return fleet.Signal(n), s == strconv.Itoa(n) && (n >= 1 && n < 32 || n >= rtMin && n <= rtMax)
+	}
+	name := strings.TrimPrefix(s, "SIG")
+	if n := unix.SignalNum("SIG" + name); n > 0 {
+		return fleet.Signal(n), true
+	}
+	if name == "RTMIN" {
+		return rtMin, true
+	}
+	if name == "RTMAX" {
+		return rtMax, true
+	}
+	if offset, ok := strings.CutPrefix(name, "RTMIN+"); ok {
+		n, err := strconv.ParseUint(offset, 10, 8)
+		return fleet.Signal(rtMin + n), err == nil && rtMin+n <= rtMax
+	}
+	if offset, ok := strings.CutPrefix(name, "RTMAX-"); ok {
+		n, err := strconv.ParseUint(offset, 10, 8)
+		return fleet.Signal(rtMax - n), err == nil && n <= rtMax-rtMin
+	}
+	return 0, false
+}
+
+// signalName is the inverse of parseSignal.
+func signalName(s fleet.Signal) string {
+	if s >= rtMin {
+		return "SIGRTMIN+" + strconv.Itoa(int(s)-rtMin)
+	}
+	return unix.SignalName(syscall.Signal(s))
+}
+
+// Names of exit statuses that systemd.exec(5) lists and that are not systemd's
+// own.
+var exitNames = map[string]int{
+	"SUCCESS": 0, "FAILURE": 1, "USAGE": 64, "DATAERR": 65, "NOINPUT": 66,
+	"NOUSER": 67, "NOHOST": 68, "UNAVAILABLE": 69, "SOFTWARE": 70, "OSERR": 71,
+	"OSFILE": 72, "CANTCREAT": 73, "IOERR": 74, "TEMPFAIL": 75, "PROTOCOL": 76,
+	"NOPERM": 77, "CONFIG": 78,
+}
+
+// exitSet collects exit statuses and signals without repetitions.
+type exitSet struct {
+	codes   map[int]bool
+	signals map[fleet.Signal]bool
+}
+
+// add takes one status or signal and reports whether it is one.
+func (e *exitSet) add(s string) bool {
+	if n, err := strconv.Atoi(s); err == nil {
+		e.codes[n] = true
+		return n >= 0 && n <= 255
+	}
+	if n, ok := exitNames[s]; ok {
+		e.codes[n] = true
+		return true
+	}
+	sig, ok := parseSignal(s)
+	e.signals[sig] = true
+	return ok
+}
+
+func (e *exitSet) set() fleet.ExitSet {
+	return fleet.ExitSet{
+		Codes:   slices.Sorted(maps.Keys(e.codes)),
+		Signals: slices.Sorted(maps.Keys(e.signals)),
+	}
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+var (
+	badIDs   = []string{`""`, `"-a"`, `"a b"`, `65535`, `4294967295`, `"a\u0000"`, `"4294967296"`, `1.0`}
+	badSpans = []string{`""`, `"soon"`, `-1`, `"-1s"`, `"5 parsecs"`, `"300y"`, `nan`, `inf`, `"1min,"`}
+	badModes = []string{`"0888"`, `"1777"`, `"rw"`, `660`, `-1`, `0o1777`, `""`}
+	badExits = []string{`256`, `-1`, `"SIGFOO"`, `[1, "EXIT"]`, `""`, `1.0`, `[[1]]`, `"1, 2"`}
+	badBytes = []string{`"-1"`, `"1X"`, `"16E"`, `"2:1"`, `"1:2:3"`, `""`, `":"`, `"infinity:1"`, `-1`}
+	badCount = []string{`"-1"`, `"1K"`, `"2:1"`, `""`, `1.5`, `-1`, `"18446744073709551615"`}
+	badCalls = []string{`""`, `"app.web"`, `"app:"`, `":serve"`, `"app/web:serve"`, `"a:b:c"`, `"a..b:c"`, `"1a:b"`, `"a:b()"`}
+)
+
+// outOfRange has values of the right type that are not allowed, for each key
+// that is not just true or false.
+var outOfRange = map[string][]string{
+	"description":       {`"a\nb"`, `"a\u0000"`},
+	"ready_when":        {`0`, `-1`, `"none"`, `"1"`, `1.0`},
+	"timeout_start_sec": badSpans,
+	"floor":             {`{ a = 1 }`},
+	"socket":            {`{ "a b" = { listen = "1" } }`, `{ a = 1 }`, `{ a = {} }`, `{ "-a" = { listen = "1" } }`},
+	"defaults":          {`{ a = 1 }`},
+	"worker":            {`{ "a.b" = { exec = ["a"] } }`, `{ a = 1 }`, `{ a = {} }`, `{ "" = { exec = ["a"] } }`, `{ ` + strings.Repeat("a", 65) + ` = { exec = ["a"] } }`},
+
+	"[floor].python":     {`""`, `"a\u0000"`},
+	"[floor].preload":    {`["a-b"]`, `["a", ""]`, `["a..b"]`, `[".a"]`, `["1"]`, `[1]`},
+	"[floor].path":       {`[""]`, `["/a\u0000"]`, `[1]`},
+	"[floor].setup":      badCalls,
+	"[floor].after_fork": badCalls,
+	"[floor].env":        {`{ "A=B" = "" }`, `{ A = 1 }`, `{ LISTEN_FDS = "1" }`, `{ A = "\u0000" }`},
+	"[floor].user":       badIDs,
+	"[floor].threads":    {`"no"`, `""`},
+	"[floor].fds":        {`"no"`, `""`},
+	"[floor].spares":     {`-1`, `1001`},
+
+	"[socket.NAME].listen": {
+		`""`, `[]`, `":80"`, `"localhost:80"`, `"1.2.3.4:0"`, `"1.2.3.4:65536"`, `"[1.2.3.4]:80"`, `"::1:80"`,
+		`"[::1]"`, `"0"`, `"65536"`, `"@"`, `"/"`, `"/a/"`, `"a.sock"`, `"[::ffff:1.2.3.4]:80"`, `"1.2.3.4]:80"`, `"[::1:80"`,
+		`["/a", 1]`, `"/` + strings.Repeat("a", 107) + `"`, `"@` + strings.Repeat("a", 107) + `"`, `"/a\u0000"`, `8080`,
+	},
+	"[socket.NAME].type":    {`"tcp"`, `"STREAM"`},
+	"[socket.NAME].backlog": {`0`, `-1`, `2147483648`},
+	"[socket.NAME].mode":    badModes,
+	"[socket.NAME].user":    badIDs,
+	"[socket.NAME].group":   badIDs,
+
+	"[worker.NAME].entry":                {`"a"`, `""`, `"a:1"`, `"a:"`, `"a b:c"`},
+	"[worker.NAME].args":                 {`[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
+	"[worker.NAME].kwargs":               {`{ a = nan }`, `{ a.b = 2020-01-01 }`},
+	"[worker.NAME].exec":                 {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
+	"[worker.NAME].count":                {`-1`, `10001`},
+	"[worker.NAME].sockets":              {`["http", "http"]`, `["a b"]`, `[1]`},
+	"[worker.NAME].environment":          {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`},
+	"[worker.NAME].environment_file":     {`""`, `"-"`, `["a", 1]`, `"a\u0000"`},
+	"[worker.NAME].working_directory":    {`""`, `"a"`, `"~"`, `"./a"`, `"/a\u0000"`},
+	"[worker.NAME].user":                 badIDs,
+	"[worker.NAME].group":                badIDs,
+	"[worker.NAME].supplementary_groups": {`[""]`, `["a", -1]`, `[1.5]`, `[65535]`},
+	"[worker.NAME].umask":                badModes,
+	"[worker.NAME].nice":                 {`-21`, `20`},
+	"[worker.NAME].limit_cpu":            badSpans,
+	"[worker.NAME].limit_fsize":          badBytes,
+	"[worker.NAME].limit_data":           badBytes,
+	"[worker.NAME].limit_stack":          badBytes,
+	"[worker.NAME].limit_core":           badBytes,
+	"[worker.NAME].limit_rss":            badBytes,
+	"[worker.NAME].limit_nofile":         badCount,
+	"[worker.NAME].limit_as":             badBytes,
+	"[worker.NAME].limit_nproc":          badCount,
+	"[worker.NAME].limit_memlock":        badBytes,
+	"[worker.NAME].limit_locks":          badCount,
+	"[worker.NAME].limit_sigpending":     badCount,
+	"[worker.NAME].limit_msgqueue":       badBytes,
+	"[worker.NAME].limit_nice":           {`41`, `"+20"`, `"-21"`, `"--1"`, `"+"`, `""`, `"1K"`},
+	"[worker.NAME].limit_rtprio":         badCount,
+	"[worker.NAME].limit_rttime":         badSpans,
+	"[worker.NAME].kill_signal":          {`0`, `65`, `32`, `"SIGFOO"`, `"SIGRTMIN+31"`, `"SIGRTMAX-31"`, `"sigterm"`, `""`, `1.0`, `"+9"`},
+	"[worker.NAME].restart":              {`"sometimes"`, `"Always"`, `""`},
+
+	"[worker.NAME].restart_sec":                 append([]string{`"infinity"`}, badSpans...),
+	"[worker.NAME].restart_max_delay_sec":       append([]string{`"infinity"`}, badSpans...),
+	"[worker.NAME].restart_reset_sec":           badSpans,
+	"[worker.NAME].restart_prevent_exit_status": badExits,
+	"[worker.NAME].restart_force_exit_status":   badExits,
+	"[worker.NAME].success_exit_status":         badExits,
+	"[worker.NAME].start_limit_burst":           {`-1`, `1001`},
+	"[worker.NAME].start_limit_interval_sec":    badSpans,
+	"[worker.NAME].timeout_start_sec":           badSpans,
+	"[worker.NAME].timeout_stop_sec":            badSpans,
+}
+
+func TestEveryKeyRefusesWhatIsOutOfRange(t *testing.T) {
+	seen := 0
+	eachKey(t, func(t *testing.T, header string, k fleetfile.Key) {
+		rows, ok := outOfRange[strings.TrimPrefix(header+"."+k.Name, ".")]
+		if !ok && k.Kind != fleetfile.KindBool {
+			t.Fatal("no row")
+		}
+		if ok {
+			seen++
+		}
+		for _, v := range rows {
+			text, line, table := fileWith(header, k.Name, k.Name+" = "+v)
+			wantError(t, text, line, table+k.Name)
+		}
+	})
+	if seen != len(outOfRange) {
+		t.Errorf("%d rows are for no key", len(outOfRange)-seen)
+	}
+}
+
+// conflicts has files in which a key does not fit to others. The error is to be
+// at the line marked by "#!", about that line's key.
+var conflicts = map[string][]string{
+	"ready_when": {"ready_when = 3 #!\n[worker.a]\nexec = [\"a\"]\ncount = 2", "ready_when = 1 #!"},
+	"[socket.NAME].listen": {
+		"[socket.a] #!\ntype = \"stream\"",
+		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[socket.b]\nlisten = \"1.2.3.4:80\" #!",
+		"[socket.a]\nlisten = [\"80\",\n\"[::]:80\"] #!",
+		"[socket.a]\nlisten = \"/a/b\"\n[socket.b]\ntype = \"datagram\"\nlisten = \"/a//b\" #!",
+		"[socket.a]\nlisten = [\"@a\",\n\"@a\"] #!",
+	},
+	"[socket.NAME].type":    {"[socket.a]\ntype = \"seqpacket\"\nlisten = [\"/a\",\n\"80\"] #!"},
+	"[socket.NAME].backlog": {"[socket.a]\ntype = \"datagram\"\nlisten = \"80\"\nbacklog = 3 #!"},
+	"[socket.NAME].mode":    {"[socket.a]\nlisten = \"80\"\nmode = \"0660\" #!", "[socket.a]\nlisten = \"@a\"\nmode = \"0660\" #!"},
+	"[socket.NAME].user":    {"[socket.a]\nlisten = \"80\"\nuser = \"a\" #!"},
+	"[socket.NAME].group":   {"[socket.a]\nlisten = \"80\"\ngroup = \"a\" #!"},
+	"[worker.NAME].entry": {
+		"[worker.a]\nentry = \"a:b\" #!",
+		"[worker.a] #!\ncount = 1",
+	},
+	"[worker.NAME].exec":   {"[floor]\n[worker.a]\nentry = \"a:b\"\nexec = [\"a\"] #!"},
+	"[worker.NAME].args":   {"[worker.a]\nexec = [\"a\"]\nargs = [] #!"},
+	"[worker.NAME].kwargs": {"[worker.a]\nexec = [\"a\"]\nkwargs = {} #!"},
+	"[worker.NAME].count": {
+		"[worker.a]\nexec = [\"a\"]\ncount = 9999\n[worker.b]\nexec = [\"a\"]\ncount = 2 #!\n[worker.c]\nexec = [\"a\"]",
+	},
+	"[worker.NAME].sockets": {
+		"[worker.a]\nexec = [\"a\"]\nsockets = [\"http\"] #!",
+		"[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(251) + "]",
+		"[defaults]\nsockets = [\"http\"] #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
+	},
+	"[worker.NAME].restart_max_delay_sec": {
+		"[worker.a]\nexec = [\"a\"]\nrestart_max_delay_sec = \"500ms\" #!",
+		"[worker.a]\nexec = [\"a\"]\nrestart_sec = \"2min\"\nrestart_max_delay_sec = \"1min\" #!",
+	},
+	"[worker.NAME].start_limit_interval_sec": {
+		"[worker.a]\nexec = [\"a\"]\nstart_limit_interval_sec = \"1min\" #!",
+		"[defaults]\nstart_limit_interval_sec = \"1min\" #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
+	},
+}
+
+func manyAddresses(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = `"@` + strings.Repeat("a", i%100) + string(rune('b'+i/100)) + `"`
+	}
+	return strings.Join(list, ", ")
+}
+
+func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
+	eachKey(t, func(t *testing.T, header string, k fleetfile.Key) {
+		rows := conflicts[strings.TrimPrefix(header+"."+k.Name, ".")]
+		if (k.Only != "") != (rows != nil) {
+			t.Fatalf("%d rows for the rule %q", len(rows), k.Only)
+		}
+		for _, text := range rows {
+			before, _, _ := strings.Cut(text, "#!")
+			_, err := parse(text)
+			list, ok := err.(fleetfile.Errors)
+			if !ok || len(list) != 1 || list[0].Line != 1+strings.Count(before, "\n") {
+				t.Errorf("got %v, want one error at #! in\n%s", err, text)
+				continue
+			}
+			wantRemedy(t, list[0])
+			if !strings.Contains(list[0].Error(), k.Name) {
+				t.Errorf("got %v, want it to name %s", err, k.Name)
+			}
+		}
+	})
+}
+
+// Keys of the contract that are not built yet must not be taken in silence.
+func TestKeysWithoutEffectAreUnknown(t *testing.T) {
+	for _, key := range []string{
+		"tasks", "type", "watchdog_sec", "on_demand", "memory_max", "memory_high", "cpu_weight", "cpu_quota",
+		"tasks_max", "io_weight", "oom_score_adjust", "recycle_private", "recycle_after", "max_unavailable",
+		"notify_access", "ambient_capabilities", "reuse_port", "free_bind", "start", "survive", "metrics",
+	} {
+		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
+			if header == "[socket.NAME]" && key == "type" {
+				continue
+			}
+			text, line, table := fileWith(header, "", key+" = 1")
+			wantError(t, text, line, table+key)
+		}
+	}
+}
+
+func TestVariablesOfTheMasterCannotBeSet(t *testing.T) {
+	for _, name := range []string{
+		"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"PREFORK_SLOT", "MAINPID", "MAINPIDFDID", "FDSTORE", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID",
+	} {
+		for header, key := range map[string]string{"[floor]": "env", "[worker.NAME]": "environment"} {
+			text, line, table := fileWith(header, key, key+" = { "+name+" = \"1\" }")
+			wantError(t, text, line, table+key+"."+name)
+		}
+	}
+}

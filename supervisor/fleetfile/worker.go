@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+const (
+	maxSlots     = 10000
+	maxAddresses = 250 // the kernel passes at most 253 descriptors in one message
+)
+
+// draft is a Worker while it is read, with what [defaults] has given.
+type draft struct {
+	Worker
+	given
+}
+
+func newDraft() *draft {
+	return &draft{given: newGiven(), Worker: Worker{Count: 1, Policy: fleet.Policy{
+		Restart:         fleet.RestartOnFailure,
+		RestartSec:      time.Second,
+		RestartMaxDelay: 30 * time.Second,
+		RestartReset:    -1,
+		TimeoutStart:    90 * time.Second,
+		TimeoutStop:     15 * time.Second,
+		KillSignal:      fleet.SIGTERM,
+	}}}
+}
+
+// clone shares lists and maps: setters replace them.
+func (d *draft) clone() *draft {
+	c := *d
+	c.from, c.bad = maps.Clone(d.from), maps.Clone(d.bad)
+	return &c
+}
+
+// check looks at what the keys of a worker say together.
+func (d *draft) check(l *loader, path string, hasFloor bool) {
+	d.checkProgram(l, path, hasFloor)
+	d.checkRestart(l)
+	total := 0
+	for _, name := range d.Sockets {
+		total += l.addresses[name]
+	}
+	if total > maxAddresses {
+		l.errorf(d.from["sockets"], "can hand down at most %d addresses, these have %d; use fewer", maxAddresses, total)
+	}
+}
+
+func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
+	entry, exec := d.from["entry"], d.from["exec"]
+	switch {
+	case entry != "" && exec != "":
+		l.errorf(exec, "entry and exec exclude each other; remove one of them")
+	case entry == "" && exec == "":
+		l.errorf(path, `must have entry or exec; write entry = "app.web:serve" or exec = ["/usr/bin/app"], for example`)
+	case entry != "" && !hasFloor:
+		l.errorf(entry, "needs a [floor] to be forked from; add [floor], or use exec")
+	case exec != "":
+		for _, key := range []string{"args", "kwargs"} {
+			if d.from[key] != "" {
+				l.errorf(d.from[key], "is for entry only; remove it, or move it into exec")
+			}
+		}
+	}
+}
+
+func (d *draft) checkRestart(l *loader) {
+	p := &d.Policy
+	burst, interval := d.from["start_limit_burst"], d.from["start_limit_interval_sec"]
+	switch {
+	case interval != "" && burst == "":
+		l.errorf(interval, "has no effect without start_limit_burst; write start_limit_burst = 5, or remove it")
+	case interval == "" && p.StartLimitBurst > 0:
+		p.StartLimitPeriod = 10 * time.Second
+	}
+	sec, most := d.from["restart_sec"], d.from["restart_max_delay_sec"]
+	switch {
+	case p.RestartSec <= p.RestartMaxDelay, d.bad["restart_sec"], d.bad["restart_max_delay_sec"]:
+		return
+	case most == "":
+		p.RestartMaxDelay = p.RestartSec
+		return
+	case strings.HasPrefix(most, "defaults.") && sec != "":
+		most = sec // the file is right but for this worker, or both are in [defaults]
+	}
+	l.errorf(most, "restart_max_delay_sec (%s) must not be less than restart_sec (%s); raise it, or lower restart_sec",
+		FormatTimeSpan(p.RestartMaxDelay), FormatTimeSpan(p.RestartSec))
+}
+
+func setExec(c *cell, d *draft) {
+	d.Exec = c.texts(false, func(s string) bool { return !strings.ContainsRune(s, 0) })
+	switch {
+	case c.bad:
+	case len(d.Exec) == 0:
+		c.refuse()
+	case d.Exec[0] == "" || strings.Contains(d.Exec[0], "/") && !isAbs(d.Exec[0]):
+		c.errorf(elem(c.path, 0), "must be an absolute path or a name that is in PATH, not %s; write %s = %s, for example",
+			describe(d.Exec[0]), c.key.Name, c.key.Example)
+	}
+}
+
+func setArgs(c *cell, d *draft) {
+	if _, ok := asList(c.v); !ok {
+		c.refuse()
+		return
+	}
+	d.Args = nil
+	for _, it := range c.items(false) {
+		d.Args = append(d.Args, c.argument(it.path, it.v))
+	}
+}
+
+func setKwargs(c *cell, d *draft) {
+	m, ok := c.v.(map[string]any)
+	if !ok {
+		c.refuse()
+		return
+	}
+	d.Kwargs = nil
+	if len(m) > 0 {
+		d.Kwargs, _ = c.argument(c.path, m).(map[string]any)
+	}
+}
+
+// argument returns a value that can travel to the entry: nothing but what TOML,
+// JSON and Python have in common.
+func (c *cell) argument(path string, v any) any {
+	if list, ok := asList(v); ok {
+		out := make([]any, len(list))
+		for i := range list {
+			out[i] = c.argument(elem(path, i), list[i])
+		}
+		return out
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name := range v {
+			out[name] = c.argument(join(path, name), v[name])
+		}
+		return out
+	case time.Time:
+		c.fail(path, "a date or time cannot be an argument", "write it as a string, in quotes")
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			c.fail(path, "an argument must be a finite number", "write it as a string, in quotes")
+		}
+	}
+	return v
+}
+
+func showArgs(d *draft) string {
+	if len(d.Args) == 0 {
+		return ""
+	}
+	return tomlText(d.Args)
+}
+
+func showKwargs(d *draft) string {
+	if len(d.Kwargs) == 0 {
+		return ""
+	}
+	return tomlText(d.Kwargs)
+}
+
+func setSockets(c *cell, d *draft) {
+	d.Sockets = nil
+	for _, it := range c.items(false) {
+		name, ok := it.v.(string)
+		switch {
+		case !ok || !isName(name):
+			c.refuseItem(it.path, it.v)
+			continue
+		case slices.Contains(d.Sockets, name):
+			c.fail(it.path, "the socket "+name+" is listed twice", "remove one of them")
+		case c.declared != nil && !c.declared[name]:
+			c.undeclared(it.path, name)
+		}
+		d.Sockets = append(d.Sockets, name)
+	}
+}
+
+func (c *cell) undeclared(path, name string) {
+	remedy := "add [socket." + name + "]"
+	if near := nearest(name, slices.Sorted(maps.Keys(c.declared))); near != "" {
+		remedy = "did you mean " + near + "? Else " + remedy
+	}
+	c.fail(path, "there is no socket "+name, remedy)
+}
+
+func setEnvFiles(c *cell, d *draft) {
+	d.EnvironmentFiles = nil
+	for _, s := range c.texts(true, func(s string) bool { return isFile(strings.TrimPrefix(s, "-")) }) {
+		name, optional := strings.CutPrefix(s, "-")
+		d.EnvironmentFiles = append(d.EnvironmentFiles, EnvironmentFile{c.abs(name), optional})
+	}
+}
+
+func showEnvFiles(d *draft) string {
+	var list []string
+	for _, f := range d.EnvironmentFiles {
+		if f.Optional {
+			f.Path = "-" + f.Path
+		}
+		list = append(list, f.Path)
+	}
+	return showTexts(list)
+}
+
+func setGroups(c *cell, d *draft) {
+	d.SupplementaryGroups = nil
+	for _, it := range c.items(false) {
+		s, ok := identityText(it.v)
+		if !ok {
+			c.refuseItem(it.path, it.v)
+			continue
+		}
+		d.SupplementaryGroups = append(d.SupplementaryGroups, s)
+	}
+}
+
+func setUmask(c *cell, d *draft) {
+	if n, ok := mode(c); ok {
+		d.Umask = &n
+	}
+}
+
+func showUmask(d *draft) string {
+	if d.Umask == nil {
+		return ""
+	}
+	return showMode(*d.Umask)
+}
+
+func setNice(c *cell, d *draft) {
+	if n, ok := c.integer(-20, 19); ok {
+		nice := int(n)
+		d.Nice = &nice
+	}
+}
+
+func showNice(d *draft) string {
+	if d.Nice == nil {
+		return ""
+	}
+	return strconv.Itoa(*d.Nice)
+}
+
+// burst and interval are printed together or not at all: an interval alone would
+// be refused when it is read again.
+func burst() value[draft] {
+	v := whole(func(d *draft) *int { return &d.Policy.StartLimitBurst }, 0, 1000)
+	v.show = ifLimited(v.show)
+	return v
+}
+
+func interval() value[draft] {
+	v := span(func(d *draft) *time.Duration { return &d.Policy.StartLimitPeriod }, true)
+	v.show = ifLimited(v.show)
+	return v
+}
+
+func ifLimited(show func(*draft) string) func(*draft) string {
+	return func(d *draft) string {
+		if d.Policy.StartLimitBurst == 0 && d.Policy.StartLimitPeriod == 0 {
+			return ""
+		}
+		return show(d)
+	}
+}

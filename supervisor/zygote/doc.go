@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package zygote holds the program that loads a floor and forks workers from
+// it (zygote.py), the module that workers import (prefork.py), and the messages
+// between master and zygote.
+//
+// The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
+// pair at fd 3 and a memfd with zygote.py at fd 4. It has one thread and is
+// blocked in recvmsg(2) whenever it is not loading or forking. A message is its
+// name and its fields, separated by NUL:
+//
+//	master                                     zygote
+//	   |   floor NUL key=value NUL ...            |
+//	   | ---------------------------------------> |  imports, one after the other
+//	   |   progress NUL text                      |
+//	   | <--------------------------------------- |  "importing numpy (1 of 3)"
+//	   |   loaded                                 |
+//	   | <--------------------------------------- |  or: broken NUL text, and exit 1
+//	   |                                          |
+//	   |   fork NUL id         + 1 descriptor     |  the worker's end of its gate
+//	   | ---------------------------------------> |  forks twice; the middle process
+//	   |                                          |  ends and the worker, now a child
+//	   |                                          |  of the master, says hello at
+//	   |                                          |  its gate (package gate)
+//	   |   refused NUL id NUL errno NUL text      |
+//	   | <--------------------------------------- |  only if there will be no worker
+//
+// One fork request is outstanding at a time. The worker acknowledges it, never
+// the zygote, so a lost reply cannot leave a process that nobody knows. The
+// zygote exits when its end of the socket reads end of file.
+//
+// Fields of floor: fleet, generation, title, path (repeated), preload
+// (repeated), setup, threads (refuse or allow), fds (refuse or allow),
+// gc_freeze (0 or 1), reserve (how many descriptors from 3 on the workers need
+// for sockets), entry (repeated: the entries that will be asked for), prctl (1
+// if orders will need prctl(2)), module (the source of prefork.py).
+package zygote

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package zygote
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait of these tests. It is generous: what is waited
+// for is a fact, and nothing is measured by it.
+const patience = 30 * time.Second
+
+// TestMain makes the test process a child subreaper, as the master is: the
+// workers become its children.
+func TestMain(m *testing.M) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "prctl:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// pythons returns the interpreters to test with: that of PATH, those that pyenv
+// has installed, and those that PREFORK_TEST_PYTHONS lists.
+var pythons = sync.OnceValue(func() []string {
+	var found []string
+	if out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output(); err == nil {
+		found = append(found, strings.TrimSpace(string(out)))
+	}
+	for _, version := range []string{"3.11.7", "3.12.1", "3.13.0"} {
+		found = append(found, pyenv(version)...)
+	}
+	found = append(found, filepath.SplitList(os.Getenv("PREFORK_TEST_PYTHONS"))...)
+	var unique []string
+	for _, python := range found {
+		if !strings.Contains("\n"+strings.Join(unique, "\n")+"\n", "\n"+python+"\n") {
+			unique = append(unique, python)
+		}
+	}
+	return unique
+})
+
+// pyenv returns the interpreter of a version if it is installed.
+func pyenv(version string) []string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil
+	}
+	python := filepath.Join(home, ".pyenv", "versions", version, "bin", "python3")
+	if _, err := os.Stat(python); err != nil {
+		return nil
+	}
+	return []string{python}
+}
+
+// forEachPython runs a test under every interpreter that there is.
+func forEachPython(t *testing.T, test func(t *testing.T, python string)) {
+	t.Helper()
+	if len(pythons()) == 0 {
+		if strings.Contains(os.Getenv("PREFORK_TEST_REQUIRE"), "python3") {
+			t.Fatal("no python3 in PATH")
+		}
+		t.Skip("no python3 in PATH")
+	}
+	t.Logf("interpreters: %s", strings.Join(pythons(), " "))
+	for _, python := range pythons() {
+		version, err := exec.Command(python, "-c", "import platform; print(platform.python_version())").Output()
+		if err != nil {
+			t.Errorf("%s: %v", python, err)
+			continue
+		}
+		t.Run(strings.TrimSpace(string(version)), func(t *testing.T) { test(t, python) })
+	}
+}
+
+// playedZygote is a zygote whose master is the test.
+type playedZygote struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	command int    // our end of the command socket
+	stderr  string // a file with its output, and that of workers without their own
+	next    uint64
+	done    bool // it has been waited for
+}
+
+// start starts a zygote and sends it nothing. Options change the command.
+func start(t *testing.T, python string, options ...func(*exec.Cmd)) *playedZygote {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(os.NewSyscallError("socketpair", err))
+	}
+	limitWaiting(t, pair[0])
+	theirs := os.NewFile(uintptr(pair[1]), "command")
+	defer theirs.Close()
+	source := memfd(t, Source)
+	defer source.Close()
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd := exec.Command(python, "-c", Boot)
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	cmd.ExtraFiles = []*os.File{theirs, source}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	for _, option := range options {
+		option(cmd)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	z := &playedZygote{t: t, cmd: cmd, command: pair[0], stderr: stderr.Name()}
+	t.Cleanup(z.close)
+	return z
+}
+
+func limitWaiting(t *testing.T, fd int) {
+	t.Helper()
+	limit := unix.NsecToTimeval(int64(patience))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		t.Fatal(os.NewSyscallError("setsockopt", err))
+	}
+}
+
+func memfd(t *testing.T, text string) *os.File {
+	t.Helper()
+	fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(os.NewSyscallError("memfd_create", err))
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// load starts a zygote that loads testdata/probe.py, or what change makes of
+// that, and waits until it has.
+func load(t *testing.T, python string, change func(*Floor), options ...func(*exec.Cmd)) *playedZygote {
+	t.Helper()
+	z := start(t, python, options...)
+	z.send(floor(t, change).Encode())
+	for {
+		switch m := z.read(); m.Kind {
+		case Progress:
+		case Loaded:
+			return z
+		default:
+			t.Fatalf("while loading: %+v\n%s", m, z.output())
+		}
+	}
+}
+
+// loadBroken is load for a floor that must not load. It returns the cause.
+func loadBroken(t *testing.T, python string, change func(*Floor), options ...func(*exec.Cmd)) (cause, output string) {
+	t.Helper()
+	z := start(t, python, options...)
+	z.send(floor(t, change).Encode())
+	for {
+		switch m := z.read(); m.Kind {
+		case Progress:
+		case Broken:
+			if code := z.wait(); code != 1 {
+				t.Errorf("the zygote of a broken floor exits %d, want 1", code)
+			}
+			return m.Text, z.output()
+		default:
+			t.Fatalf("while loading: %+v\n%s", m, z.output())
+		}
+	}
+}
+
+func floor(t *testing.T, change func(*Floor)) Floor {
+	t.Helper()
+	data, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Floor{
+		Fleet: "test", Generation: 2, Title: "prefork: floor [test] gen 2",
+		Path: []string{data}, Preload: []string{"probe"}, GCFreeze: true, Reserve: 4,
+	}
+	if change != nil {
+		change(&f)
+	}
+	return f
+}
+
+// module writes a Python module into a new directory, and returns a change of
+// the floor that loads it alone.
+func module(t *testing.T, name, text string) func(*Floor) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func(f *Floor) {
+		f.Path = append([]string{dir}, f.Path...)
+		f.Preload = []string{name}
+	}
+}
+
+func (z *playedZygote) send(b []byte, fds ...int) {
+	z.t.Helper()
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(z.command, b, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		z.t.Fatal(os.NewSyscallError("sendmsg", err))
+	}
+}
+
+// read waits for one message of the zygote.
+func (z *playedZygote) read() Message {
+	z.t.Helper()
+	b := make([]byte, MaxMessage)
+	n, err := unix.Read(z.command, b)
+	if err != nil || n == 0 {
+		z.t.Fatalf("reading from the zygote: %d bytes, %v\n%s", n, err, z.output())
+	}
+	m, err := Decode(b[:n])
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	return m
+}
+
+func (z *playedZygote) output() string {
+	b, err := os.ReadFile(z.stderr)
+	if err != nil {
+		z.t.Error(err)
+	}
+	return string(b)
+}
+
+// wait waits for the zygote's exit, and returns its exit status.
+func (z *playedZygote) wait() int {
+	z.t.Helper()
+	if z.done {
+		return z.cmd.ProcessState.ExitCode()
+	}
+	z.done = true
+	timer := time.AfterFunc(patience, func() { _ = z.cmd.Process.Kill() }) // a test that hangs fails instead
+	defer timer.Stop()
+	if err := z.cmd.Wait(); err != nil && z.cmd.ProcessState == nil {
+		z.t.Error(err)
+	}
+	return z.cmd.ProcessState.ExitCode()
+}
+
+// close ends the zygote as a master does that goes away.
+func (z *playedZygote) close() {
+	early := z.done
+	_ = unix.Close(z.command) // nothing can be lost in it
+	if code := z.wait(); !early && code != 0 {
+		z.t.Errorf("at end of file the zygote exits %d, want 0\n%s", code, z.output())
+	}
+}
+
+// playedWorker is a worker at its gate.
+type playedWorker struct {
+	z    *playedZygote
+	gate int
+	pid  int
+}
+
+// fork asks for a worker and waits for its hello.
+func (z *playedZygote) fork() *playedWorker {
+	z.t.Helper()
+	gate := z.request()
+	w := &playedWorker{z: z, gate: gate}
+	z.t.Cleanup(func() { _ = unix.Close(gate) }) // closed already by tests that end it
+	b, oob := make([]byte, 4096), make([]byte, 256)
+	n, oobn, _, _, err := unix.Recvmsg(gate, b, oob, 0)
+	if err != nil || n == 0 {
+		z.t.Fatalf("waiting for hello: %d bytes, %v\n%s", n, err, z.output())
+	}
+	if want := fmt.Sprintf("hello\x00%d", z.next); string(b[:n]) != want {
+		z.t.Fatalf("got %q, want %q", b[:n], want)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) != 1 {
+		z.t.Fatalf("credentials: %d messages, %v", len(messages), err)
+	}
+	cred, err := unix.ParseUnixCredentials(&messages[0])
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	w.pid = int(cred.Pid)
+	return w
+}
+
+// request sends a fork request and returns our end of the gate.
+func (z *playedZygote) request() int {
+	z.t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		z.t.Fatal(os.NewSyscallError("socketpair", err))
+	}
+	limitWaiting(z.t, pair[0])
+	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		z.t.Fatal(os.NewSyscallError("setsockopt", err))
+	}
+	z.next++
+	z.send(EncodeFork(z.next), pair[1])
+	_ = unix.Close(pair[1]) // it is in the message now
+	return pair[0]
+}
+
+// result is what became of a worker.
+type result struct {
+	status unix.WaitStatus
+	output string
+	failed string // the message at the gate
+}
+
+// run sends a worker its orders, with a pipe for its output and fds after it,
+// and waits for its exit.
+func (w *playedWorker) run(orders string, fds ...int) result {
+	w.z.t.Helper()
+	output := w.order(orders, fds...)
+	return w.finish(output)
+}
+
+// order sends orders, written with spaces for NUL, and returns the reading end
+// of the output.
+func (w *playedWorker) order(orders string, fds ...int) *os.File {
+	w.z.t.Helper()
+	fields := strings.Fields(orders)
+	for i := range fields {
+		fields[i] = strings.ReplaceAll(fields[i], "%20", " ")
+	}
+	return w.orderFields(append([]string{"slot=web.0"}, fields...), fds...)
+}
+
+func (w *playedWorker) orderFields(fields []string, fds ...int) *os.File {
+	t := w.z.t
+	t.Helper()
+	r, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wr.Close()
+	t.Cleanup(func() { r.Close() })
+	fields = append([]string{"output=1"}, fields...)
+	text := strings.Join(fields, "\x00")
+	fds = append([]int{int(wr.Fd())}, fds...)
+	if len(text) > 4000 {
+		orders := memfd(t, text)
+		defer orders.Close()
+		fds = append([]int{int(orders.Fd())}, fds...)
+		text = "memfd"
+	}
+	if err := unix.Sendmsg(w.gate, []byte("go\x00"+text), unix.UnixRights(fds...), nil, 0); err != nil {
+		t.Fatal(os.NewSyscallError("sendmsg", err))
+	}
+	return r
+}
+
+// finish waits for a worker that has its orders.
+func (w *playedWorker) finish(output *os.File) result {
+	w.z.t.Helper()
+	if err := output.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		w.z.t.Fatal(err)
+	}
+	text, err := io.ReadAll(output)
+	if err != nil {
+		_ = unix.Kill(w.pid, unix.SIGKILL) // so that it can be waited for
+		w.z.t.Errorf("reading the output: %v", err)
+	}
+	r := result{output: string(text)}
+	b := make([]byte, 4096)
+	if n, err := unix.Read(w.gate, b); err == nil {
+		r.failed = string(b[:n])
+	}
+	r.status = w.wait()
+	return r
+}
+
+func (w *playedWorker) wait() unix.WaitStatus {
+	w.z.t.Helper()
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(w.pid, &status, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			w.z.t.Fatal(os.NewSyscallError("wait4", err))
+		}
+		return status
+	}
+}
+
+// facts is what probe.facts prints.
+type facts struct {
+	FDs     map[string]string
+	Signals map[string]string
+	Env     map[string]string
+
+	PID, PPID, SID, PGID int
+
+	Cmdline, Comm string
+	IDs           []int
+	Groups        []int
+	CapEff        string
+	NoNewPrivs    string `json:"no_new_privs"`
+	Nice          int
+	NoFile        []int
+	Umask         int
+	Cwd           string
+	Random        float64
+	Numpy         *float64
+	GC            bool
+	Frozen        int
+	Argv, Path    []string
+	Loaded        bool
+	Early         []string
+	SlotAtImport  *string `json:"slot_at_import"`
+	Args          string
+	Fleet         string `json:"prefork_fleet"`
+	Worker        string `json:"prefork_worker"`
+	Slot          string `json:"prefork_slot"`
+	Index         int    `json:"prefork_index"`
+	Generation    int    `json:"prefork_generation"`
+}
+
+func parseFacts(t *testing.T, r result) facts {
+	t.Helper()
+	var f facts
+	if err := json.NewDecoder(bytes.NewReader([]byte(r.output))).Decode(&f); err != nil {
+		t.Fatalf("facts: %v: status %#x, gate %q, output %q", err, r.status, r.failed, r.output)
+	}
+	return f
+}
+
+// private returns a process's own memory in kB, as smaps_rollup has it.
+func private(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && (f[0] == "Private_Dirty:" || f[0] == "Private_Clean:") {
+			kB, err := strconv.Atoi(f[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += kB
+		}
+	}
+	return total
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package zygote
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxMessage is the size in bytes of a receive buffer that holds every message
+// of a zygote. A longer one is not of our making.
+const MaxMessage = 1 << 13
+
+// maxText is the size in bytes of the longest text that is shown.
+const maxText = 512
+
+// Floor is what a zygote is told to load. Values must not hold NUL; a NUL is
+// left out, so that no value can add a field.
+type Floor struct {
+	Fleet        string
+	Generation   int
+	Title        string   // of the zygote's process
+	Path         []string // put before sys.path, in this order
+	Preload      []string // modules, imported in this order
+	Setup        string   // "module:callable" or ""
+	AllowThreads bool
+	AllowFDs     bool
+	GCFreeze     bool
+	Reserve      int      // how many descriptors from 3 on the workers need for sockets
+	Entries      []string // "module:callable", what the workers will be asked to run
+	Prctl        bool     // orders will need prctl(2)
+}
+
+// Encode returns the floor message, with [Module] in it. The kernel takes one
+// of up to about 200 kB.
+func (f Floor) Encode() []byte {
+	m := newMessage("floor")
+	m.field("fleet", f.Fleet)
+	m.field("generation", strconv.Itoa(f.Generation))
+	m.field("title", f.Title)
+	m.field("path", f.Path...)
+	m.field("preload", f.Preload...)
+	if f.Setup != "" {
+		m.field("setup", f.Setup)
+	}
+	m.field("threads", guard(f.AllowThreads))
+	m.field("fds", guard(f.AllowFDs))
+	m.field("gc_freeze", flag(f.GCFreeze))
+	m.field("reserve", strconv.Itoa(f.Reserve))
+	m.field("entry", f.Entries...)
+	m.field("prctl", flag(f.Prctl))
+	m.field("module", Module)
+	return m.bytes
+}
+
+// EncodeFork returns the request for one worker. The worker's end of its gate
+// goes with it as the only descriptor.
+func EncodeFork(id uint64) []byte {
+	return strconv.AppendUint([]byte("fork\x00"), id, 10)
+}
+
+// message is a message that is being put together.
+type message struct{ bytes []byte }
+
+func newMessage(name string) *message { return &message{[]byte(name)} }
+
+// field adds one field for each value.
+func (m *message) field(key string, values ...string) {
+	for _, v := range values {
+		m.bytes = append(m.bytes, 0)
+		m.bytes = append(m.bytes, key...)
+		m.bytes = append(m.bytes, '=')
+		m.bytes = append(m.bytes, strings.ReplaceAll(v, "\x00", "")...)
+	}
+}
+
+func guard(allow bool) string {
+	if allow {
+		return "allow"
+	}
+	return "refuse"
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}
+
+// Kind tells the messages of a zygote apart. Its values are their names.
+type Kind string
+
+// The messages of a zygote.
+const (
+	Progress Kind = "progress" // Text says what it does
+	Loaded   Kind = "loaded"   // it takes fork requests now
+	Broken   Kind = "broken"   // Text says why; it exits
+	Refused  Kind = "refused"  // there will be no worker for request ID
+)
+
+// Message is what a zygote said. The floor is user code and may write to the
+// socket as it likes: Text is for display and ID is a claim.
+type Message struct {
+	Kind  Kind
+	ID    uint64        // of Refused
+	Errno syscall.Errno // of Refused
+	Text  string        // one line of valid, printable UTF-8, at most 512 bytes
+}
+
+// Decode reads one message of a zygote. An error means that the sender is not
+// to be relied on.
+func Decode(b []byte) (Message, error) {
+	name, rest, more := strings.Cut(string(b), "\x00")
+	m := Message{Kind: Kind(name)}
+	switch m.Kind {
+	case Loaded:
+		if more {
+			return Message{}, errors.New("zygote: loaded must have no fields")
+		}
+	case Progress, Broken:
+		if !more {
+			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)
+		}
+		m.Text = oneLine(rest)
+	case Refused:
+		return decodeRefused(rest)
+	default:
+		return Message{}, fmt.Errorf("zygote: unknown message %q", oneLine(name))
+	}
+	return m, nil
+}
+
+func decodeRefused(rest string) (Message, error) {
+	parts := strings.SplitN(rest, "\x00", 3)
+	if len(parts) != 3 {
+		return Message{}, errors.New("zygote: refused must have an id, an errno and a text")
+	}
+	id, err := strconv.ParseUint(parts[0], 10, 64)
+	if err != nil {
+		return Message{}, fmt.Errorf("zygote: refused: id: %v", err)
+	}
+	errno, err := strconv.ParseUint(parts[1], 10, 12)
+	if err != nil {
+		return Message{}, fmt.Errorf("zygote: refused: errno: %v", err)
+	}
+	return Message{Kind: Refused, ID: id, Errno: syscall.Errno(errno), Text: oneLine(parts[2])}, nil
+}
+
+// oneLine makes text of an unknown sender safe to show and to put in STATUS=.
+func oneLine(s string) string {
+	s = s[:min(len(s), 8*maxText)] // what is cut off later need not be cleaned first
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") // the cut may have split a rune
+	}
+	return strings.TrimSpace(s)
+}

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: 0BSD
+"""The zygote: loads a floor once, and forks workers from it on request.
+
+This is the second half of the program; worker.py stands before it in the same
+namespace, and what is not defined here is defined there.
+
+It has one thread, and blocks in recvmsg(2) when it neither loads nor forks. It
+keeps no state but the floor. Whatever a worker will need is imported, computed
+and set here, before gc.freeze(): what a worker does not write, it shares.
+The protocol is drawn in the package comment of the Go package zygote.
+"""
+
+import errno
+import stat
+
+MESSAGE = 1 << 18  # larger than any message of the kernel's
+PATIENCE = 0.2  # seconds for a thread that has been joined to leave /proc
+
+# Thread pools of C libraries, and the variables that keep them from starting.
+POOLS = (
+    ("openblas", "OPENBLAS_NUM_THREADS"),
+    ("libgomp", "OMP_NUM_THREADS"),
+    ("libiomp", "OMP_NUM_THREADS"),
+    ("libmkl", "MKL_NUM_THREADS"),
+)
+
+# Character devices that have no state a worker could disturb: null, zero, full,
+# random and urandom.
+HARMLESS = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
+
+
+class Broken(Exception):
+    """The floor cannot be used; the text is the cause, in one line."""
+
+
+class Floor:
+    """What the zygote knows about its floor, and all that workers share."""
+
+    def __init__(self, sock, fields):
+        self.sock = sock  # the command socket; in a worker, its gate
+        self.pid = os.getpid()
+        self.fleet = one(fields, "fleet")
+        self.generation = int(one(fields, "generation") or 0)
+        self.reserve = int(one(fields, "reserve") or 0)
+        self.refuse_threads = one(fields, "threads") != "allow"
+        self.refuse_fds = one(fields, "fds") != "allow"
+        self.freeze = one(fields, "gc_freeze") != "0"
+        self.title = os.fsencode(one(fields, "title"))
+        self.spare = os.fsencode(f"prefork: spare [{self.fleet}] gen {self.generation}")
+        self.argv = argv_memory()
+        self.preload = fields.get("preload", [])
+        self.setup = one(fields, "setup")
+        self.entries = fields.get("entry", [])
+        self.needs_prctl = one(fields, "prctl") == "1"
+        self.prctl = None  # set if orders will need it
+        self.path = fields.get("path", [])
+        self.module = make_module(one(fields, "module"))
+        self.seeds = []  # what gives a worker random numbers of its own
+        self.opened = {}  # descriptor: what it is
+        self.openers = {}  # descriptor: during what it appeared
+        # The kernel keeps who made the socket pair. That is the master, and
+        # the parent of every worker.
+        peer = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        self.master = int.from_bytes(peer[:4], sys.byteorder)
+
+
+def main():
+    sock = command_socket(3)
+    try:
+        fields = first_message(sock)
+        sock = reserve(sock, int(one(fields, "reserve") or 0))
+        floor = Floor(sock, fields)
+        load(floor)
+        serve(floor)
+    except Broken as error:
+        broken(sock, str(error))
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the master has gone
+    except KeyboardInterrupt:
+        os._exit(1)
+    except BaseException as error:
+        show(error)
+        broken(sock, "the zygote: " + cause(error))
+
+
+def command_socket(fd):
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+
+
+def broken(sock, text):
+    send(sock, b"broken", text)
+    os._exit(1)
+
+
+def first_message(sock):
+    data, _, flags = receive(sock, MESSAGE, 0)
+    if not data:
+        os._exit(0)
+    name, fields = parse(data)
+    if name != "floor" or flags & _socket.MSG_TRUNC:
+        raise Broken(f"the first message was not floor but {name[:20]!r}")
+    return fields
+
+
+def reserve(sock, count):
+    """Keeps descriptors 3 and up free for the workers' sockets.
+
+    What the floor opens then has other numbers. Returns the command socket,
+    which has moved above them.
+    """
+    command = 3 + count
+    if count:
+        os.dup2(3, command, False)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3, command):
+            if number != null:
+                os.dup2(null, number, False)
+        if null > command:
+            os.close(null)
+        sock.detach()
+        sock = command_socket(command)
+    os.set_inheritable(command, False)
+    return sock
+
+
+def make_module(source):
+    module = type(sys)("prefork")
+    exec(compile(source, "<prefork>", "exec"), module.__dict__)
+    sys.modules["prefork"] = module
+    return module
+
+
+def load(floor):
+    set_title(floor, floor.title, b"prefork-floor")
+    sys.argv = [""]
+    sys.path[:0] = floor.path
+    floor.opened = descriptors()
+    check(floor, "starting python")
+    for i, name in enumerate(floor.preload, 1):
+        send(floor.sock, b"progress", f"importing {name} ({i} of {len(floor.preload)})")
+        attempt(floor, "importing " + name, __import__, name)
+    if floor.setup:
+        send(floor.sock, b"progress", "calling " + floor.setup)
+        attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
+    check_descriptors(floor)
+    prepare(floor)
+    flush()
+    if floor.freeze:
+        gc.freeze()
+    gc.enable()  # for the workers; here nothing is left to collect
+    send(floor.sock, b"loaded")
+
+
+def attempt(floor, what, call, *args):
+    try:
+        call(*args)
+    except BaseException as error:  # also SystemExit: the floor is not complete
+        if os.getpid() == floor.pid:
+            flush()
+            show(error)
+            raise Broken(f"{what}: {cause(error)}") from None
+    if os.getpid() != floor.pid:
+        os._exit(1)  # a copy that the module forked must not become a zygote
+    check(floor, what)
+
+
+def prepare(floor):
+    """Does once, here, what each worker would have to do for itself."""
+    reset_signals()
+    reset_atexit()
+    if any(map(is_coroutine_function, floor.entries)):
+        import asyncio  # noqa: F401
+    if floor.needs_prctl:
+        floor.prctl = find_prctl()
+    floor.seeds = [seed for seed in (numpy_seed(), ssl_seed()) if seed]
+    if not floor.refuse_threads:
+        import warnings
+
+        # Python warns of a fork with threads. The operator has allowed it.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
+
+
+def is_coroutine_function(entry):
+    module, _, path = entry.partition(":")
+    found = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    code = getattr(found, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & 0x80)  # inspect.CO_COROUTINE
+
+
+def numpy_seed():
+    module = sys.modules.get("numpy.random")
+    return getattr(module, "seed", None)
+
+
+def ssl_seed():
+    module = sys.modules.get("_ssl")
+    return module and (lambda: module.RAND_add(os.urandom(32), 32.0))
+
+
+def reset_signals():
+    """Sets what a fresh python3 has. The workers inherit it."""
+    wanted = {
+        _signal.SIGINT: _signal.default_int_handler,
+        _signal.SIGPIPE: _signal.SIG_IGN,
+        _signal.SIGXFSZ: _signal.SIG_IGN,
+    }
+    keep = {_signal.SIGKILL, _signal.SIGSTOP}
+    handler = sys.modules.get("faulthandler")
+    if handler and handler.is_enabled():
+        keep |= {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
+    for number in set(_signal.valid_signals()) - keep:
+        _signal.signal(number, wanted.get(number, _signal.SIG_DFL))
+    _signal.set_wakeup_fd(-1)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+
+
+def reset_atexit():
+    """Forgets the floor's exit handlers: a worker runs only its own.
+
+    Those of logging and multiprocessing serve whoever uses the module, and they
+    are registered only when it is imported. So is that of weakref.finalize.
+    """
+    atexit._clear()
+    finalize = getattr(sys.modules.get("weakref"), "finalize", None)
+    if finalize and finalize._registered_with_atexit:
+        for info in list(finalize._registry.values()):
+            info.atexit = False
+        finalize._registered_with_atexit = False
+    for module, handler in (("logging", "shutdown"), ("multiprocessing.util", "_exit_function")):
+        if module in sys.modules:
+            atexit.register(getattr(sys.modules[module], handler))
+
+
+def find_prctl():
+    import ctypes
+
+    call = ctypes.PyDLL(None, use_errno=True).prctl
+    call.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    call(39, 0, 0, 0, 0)  # PR_GET_NO_NEW_PRIVS: the first call allocates
+
+    def prctl(option, value):
+        if call(option, value, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return prctl
+
+
+def check(floor, what):
+    """Looks at what an import left behind."""
+    now = descriptors()
+    for number, target in now.items():
+        if floor.opened.get(number) != target:
+            floor.openers[number] = what
+    floor.opened = now
+    if floor.refuse_threads:
+        extra = extra_threads()
+        if extra:
+            plural = "s" * (len(extra) > 1)
+            raise Broken(
+                f"floor: {what} started {len(extra)} thread{plural}: {describe(extra)}; "
+                f'set threads = "allow" or start them in after_fork'
+            )
+
+
+def descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink("/proc/self/fd/" + name)
+        except OSError:
+            pass  # the descriptor that read the directory
+    return found
+
+
+def check_descriptors(floor):
+    if not floor.refuse_fds:
+        return
+    bad = [
+        f"fd {number} ({target}), opened while {floor.openers[number]}"
+        for number, target in sorted(floor.opened.items())
+        if number in floor.openers and not harmless(number)
+    ]
+    if bad:
+        raise Broken(
+            "floor: workers would share " + "; ".join(bad) + '; set fds = "allow" or open it in after_fork'
+        )
+
+
+def harmless(number):
+    """Says whether workers may share it: a file or directory, or the like."""
+    try:
+        info = os.fstat(number)
+    except OSError:
+        return True
+    mode = info.st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISCHR(mode) and info.st_rdev in HARMLESS)
+
+
+def extra_threads():
+    """Returns the ids of all threads but this one.
+
+    A thread that has been joined may be in /proc for a moment longer.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        extra = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
+        if not extra or time.monotonic() > deadline:
+            return sorted(extra, key=int)
+        time.sleep(0.002)
+
+
+def describe(threads):
+    names = {}
+    if "threading" in sys.modules:
+        names = {str(t.native_id): t.name for t in sys.modules["threading"].enumerate()}
+    texts = [f"{names[t]} (threading)" if t in names else "comm " + comm(t) for t in threads]
+    texts = list(dict.fromkeys(texts))  # a pool's threads all have one name
+    maps = slurp("/proc/self/maps")
+    pools = {variable for library, variable in POOLS if library in maps}
+    if pools and len(threads) > sum(t in names for t in threads):
+        texts.append("perhaps a pool that floor.env can prevent with " + ", ".join(f"{v}=1" for v in sorted(pools)))
+    return ", ".join(texts)
+
+
+def comm(thread):
+    return slurp(f"/proc/self/task/{thread}/comm").strip() or "?"
+
+
+def slurp(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def serve(floor):
+    while True:
+        data, fds, _ = receive(floor.sock, SMALL, 8)
+        if not data:
+            os._exit(0)  # the master has closed its end
+        name, _, ident = data.partition(b"\0")
+        if name != b"fork" or not ident.isdigit():
+            raise Broken("unknown message: " + repr(data[:40]))
+        refusal = fork(floor, ident, fds)
+        if refusal:
+            number, text = refusal
+            send(floor.sock, b"refused", ident.decode(), str(number), text)
+        for fd in fds:
+            os.close(fd)
+
+
+def fork(floor, ident, fds):
+    """Forks a worker. Returns an errno and a text if there will be none."""
+    if len(fds) != 1:
+        return errno.EBADF, f"the request has {len(fds)} descriptors, not 1"
+    if floor.refuse_threads:
+        extra = extra_threads()
+        if extra:
+            return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
+    flush()
+    ends = ()
+    try:
+        ends = os.pipe()
+        child = os.fork()
+        if child == 0:
+            middle(floor, ident, fds[0], ends)
+        status = os.waitpid(child, 0)[1]
+    except OSError as error:
+        return error.errno, "fork: " + error.strerror
+    finally:
+        for end in ends:
+            os.close(end)  # the worker reads end of file, and goes on
+    if os.WIFEXITED(status) and status:
+        number = os.WEXITSTATUS(status)
+        return number, "fork: " + os.strerror(number)
+    # A middle process that was killed may have forked: the gate will tell.
+    return None
+
+
+def middle(floor, ident, gate, ends):
+    """Is the process between zygote and worker: forks, and ends. Never returns.
+
+    Its exit gives the worker to the master, the nearest child subreaper.
+    """
+    status = errno.ECHILD
+    try:
+        own = os.getpid()
+        if os.fork() == 0:
+            worker(floor, ident, gate, own, ends)
+        status = 0
+    except OSError as error:
+        status = error.errno
+    finally:
+        os._exit(status)
+
+
+main()
