@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package supervisor is the master: it turns the world into events for package
+// fleet and carries the decisions out.
+//
+//	master (this process: child subreaper, one loop, no user code)
+//	 ├─ floor        python3, one thread, holds what was loaded once (package zygote)
+//	 ├─ web.0        forked from the floor, adopted by the master
+//	 ├─ web.1
+//	 ├─ sniffer.0    a program, started through the shim (package gate)
+//	 ├─ spare        forked, waits at its gate for a name
+//	 └─ orphans      what workers left behind, adopted and reaped
+//
+// One goroutine, the one that called [Run], owns all state and makes every
+// fork, wait and signal. It must run on the main thread: a parent-death signal
+// belongs to the thread that was the parent. It blocks in one place,
+// epoll_wait(2), with the earliest deadline as its timeout. Two other goroutines
+// only pass things on: signals in, terminal lines out.
+//
+// Who owns which descriptor:
+//
+//	process.pidfd    the loop, from the introduction until the process is reaped
+//	process.gate     the loop, until the process leaves the gate; the other end
+//	                 belongs to the process alone, so that its end is seen
+//	process.command  the loop, until the floor is stopped or has ended
+//	output.fd        the loop, until end of file; it may outlive its process
+//	listeners        the loop, until the end; workers get copies. They are plain
+//	                 descriptors and never a net.Listener, which would change
+//	                 O_NONBLOCK for everybody who holds the socket
+//
+// There is no recover: if the master panics, systemd restarts it, and the
+// sockets stay with systemd.
+package supervisor

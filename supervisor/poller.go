@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// source says what a descriptor that has become readable belongs to.
+type source uint8
+
+const (
+	wakeups   source = iota // a signal came, or the terminal takes lines again
+	deaths                  // the pidfd of a process
+	gates                   // the gate of a process
+	commands                // the socket of a floor
+	outputs                 // the output of a worker
+	sourceEnd               // how many there are
+)
+
+// token is what epoll returns with an event: a source, and the process or the
+// output that it is about.
+type token uint64
+
+func newToken(s source, id uint64) token { return token(uint64(s)<<56 | id) }
+func (t token) source() source           { return source(t >> 56) }
+func (t token) id() uint64               { return uint64(t) & (1<<56 - 1) }
+
+// poller waits for descriptors, all level-triggered and for reading. A
+// descriptor leaves it when it is closed, as nobody else in the master holds a
+// copy of one.
+type poller struct {
+	epfd   int
+	events [64]unix.EpollEvent
+}
+
+func newPoller() (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	return &poller{epfd: fd}, nil
+}
+
+func (p *poller) add(fd int, t token) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(uint64(t)), Pad: int32(uint64(t) >> 32)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+func (p *poller) remove(fd int) error {
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_DEL, fd, nil))
+}
+
+// wait blocks until a descriptor is readable or the time has come. It rounds up
+// to whole milliseconds, so that a deadline has passed when it returns for one.
+func (p *poller) wait(until, now fleet.Instant) []token {
+	n, err := unix.EpollWait(p.epfd, p.events[:], timeout(until, now))
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		panic(os.NewSyscallError("epoll_wait", err)) // a programmer's mistake
+	}
+	tokens := make([]token, max(n, 0))
+	for i := range tokens {
+		ev := &p.events[i]
+		tokens[i] = token(uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32)
+	}
+	return tokens
+}
+
+func timeout(until, now fleet.Instant) int {
+	const most = 24 * time.Hour // far below what the argument can hold
+	switch {
+	case until == fleet.Never:
+		return -1
+	case until <= now:
+		return 0
+	default:
+		return int((min(until.Sub(now), most) + time.Millisecond - 1) / time.Millisecond)
+	}
+}
+
+// signals passes signals on to the loop: the runtime delivers them to a
+// channel, and an eventfd(2) wakes epoll.
+type signals struct {
+	in      chan os.Signal
+	pending chan os.Signal // bounded; SIGCHLD is not in it
+	wake    *wakeup
+}
+
+// newSignals catches what the master must not die of. SIGPIPE is caught rather
+// than ignored: ignoring would be inherited by workers. The default of SIGABRT
+// and SIGQUIT stays: systemd's watchdog sends SIGABRT, and the runtime then
+// prints what every goroutine was doing.
+func newSignals(wake *wakeup) *signals {
+	s := &signals{in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake}
+	signal.Notify(
+		s.in,
+		unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
+	)
+	go s.pass()
+	return s
+}
+
+func (s *signals) pass() {
+	for sig := range s.in {
+		if sig != unix.SIGCHLD && sig != unix.SIGPIPE {
+			select {
+			case s.pending <- sig:
+			default: // sixteen are waiting; one more changes nothing
+			}
+		}
+		s.wake.up()
+	}
+}
+
+func (s *signals) close() {
+	signal.Stop(s.in)
+	close(s.in)
+}
+
+// wakeup is an eventfd(2). up may be called from any goroutine.
+type wakeup struct{ fd int }
+
+func newWakeup() (*wakeup, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	return &wakeup{fd: fd}, nil
+}
+
+func (w *wakeup) up() {
+	one := [8]byte{1}
+	_, _ = unix.Write(w.fd, one[:]) // EAGAIN: it is up
+}
+
+func (w *wakeup) clear() {
+	var count [8]byte
+	_, _ = unix.Read(w.fd, count[:]) // EAGAIN: it was not up
+}
+
+func monotonic() fleet.Instant { return fleet.Instant(linux.Monotonic()) }

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/zygote"
+)
+
+// startShim starts this program again as the shim: a child that waits at its
+// gate. The environment is empty: what it becomes gets its own with the orders.
+func (m *master) startShim(p *process) (err error) {
+	ours, theirs, err := linux.Seqpacket()
+	if err != nil {
+		return err
+	}
+	p.gate = ours
+	defer closeFD(&theirs)
+	p.pidfd = -1
+	attr := &syscall.ProcAttr{
+		Files: []uintptr{uintptr(m.devNull), 1, 2, uintptr(theirs)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &p.pidfd},
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{gate.ShimName}, attr)
+	if err != nil {
+		return fmt.Errorf("start the shim: %w", os.NewSyscallError("fork/exec", err))
+	}
+	m.procs.identify(p, pid, p.pidfd)
+	return m.watch(p)
+}
+
+// watch lets the loop hear of the gate and of the end of a process.
+func (m *master) watch(p *process) error {
+	if err := m.poller.add(p.gate, newToken(gates, uint64(p.id))); err != nil {
+		return err
+	}
+	return m.poller.add(p.pidfd, newToken(deaths, uint64(p.id)))
+}
+
+func (m *master) spawnFailed(p *process, err error) []fleet.Event {
+	if p.pid != 0 {
+		m.log.Error(fmt.Sprintf("%s: %v", p.name, err), slog.Int("pid", p.pid))
+		_ = p.signal(unix.SIGKILL) // it is of no use; its end follows
+		return nil
+	}
+	m.procs.forget(p)
+	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: err.Error()}}
+}
+
+// startSlot starts the shim for a slot that has a program.
+func (m *master) startSlot(act fleet.StartShim) []fleet.Event {
+	p := m.procs.add(act.Proc)
+	_, _, p.name = m.slots.Slot(act.Slot)
+	if err := m.startShim(p); err != nil {
+		return m.spawnFailed(p, err)
+	}
+	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+}
+
+// loadFloor starts a zygote. The shim becomes the interpreter.
+func (m *master) loadFloor(act fleet.LoadFloor) []fleet.Event {
+	p := m.procs.add(act.Proc)
+	p.floor, p.told, p.name, p.generation = true, true, "floor", act.Generation
+	if err := m.startZygote(p, act.Generation); err != nil {
+		return m.spawnFailed(p, err)
+	}
+	m.log.Info("floor: loading", slog.Int("pid", p.pid), slog.Int("gen", act.Generation))
+	return nil
+}
+
+func (m *master) startZygote(p *process, generation int) error {
+	ours, theirs, err := linux.Seqpacket()
+	if err != nil {
+		return err
+	}
+	p.command = ours
+	defer closeFD(&theirs)
+	source, err := linux.Memfd("prefork-zygote", []byte(zygote.Source))
+	if err != nil {
+		return err
+	}
+	defer closeFD(&source)
+	if err := m.startShim(p); err != nil {
+		return err
+	}
+	if err := m.poller.add(p.command, newToken(commands, uint64(p.id))); err != nil {
+		return err
+	}
+	fds := []int{theirs, source}
+	orders := m.floorOrders(generation)
+	output, err := m.outputs.open(p.name)
+	if err != nil {
+		return err
+	}
+	defer closeFD(&output)
+	if output >= 0 {
+		orders.Output, fds = true, slices.Insert(fds, 0, output)
+	}
+	if err := gate.Go(p.gate, orders, fds...); err != nil {
+		return err
+	}
+	return linux.Send(p.command, m.floorMessage(generation).Encode())
+}
+
+// fork asks a floor for one worker at its gate.
+func (m *master) fork(act fleet.Fork) []fleet.Event {
+	p := m.procs.add(act.Proc)
+	if err := m.sendFork(p, m.procs.byID[act.Floor]); err != nil {
+		return m.spawnFailed(p, err)
+	}
+	m.request = p
+	return nil
+}
+
+func (m *master) sendFork(p, floor *process) error {
+	ours, theirs, err := linux.Seqpacket()
+	if err != nil {
+		return err
+	}
+	p.gate = ours
+	defer closeFD(&theirs)
+	if err := linux.PassCred(p.gate); err != nil {
+		return err
+	}
+	if floor == nil || floor.command < 0 {
+		return errors.New("the floor has ended")
+	}
+	if err := linux.Send(floor.command, zygote.EncodeFork(uint64(p.id)), theirs); err != nil {
+		return fmt.Errorf("ask the floor: %w", err)
+	}
+	p.generation = floor.generation
+	return m.poller.add(p.gate, newToken(gates, uint64(p.id)))
+}
+
+// tell lets a process at its gate become a slot.
+func (m *master) tell(act fleet.Go) []fleet.Event {
+	p := m.procs.byID[act.Proc]
+	if p == nil {
+		return nil // it ended in this turn; its end is an event
+	}
+	if err := m.sendOrders(p, act.Slot); err != nil {
+		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: err.Error()}}
+	}
+	p.told = true
+	return nil
+}
+
+func (m *master) sendOrders(p *process, slot fleet.SlotID) error {
+	orders, fds, err := m.slotOrders(p, slot)
+	if err != nil {
+		return err
+	}
+	output, err := m.outputs.open(p.name)
+	if err != nil {
+		return err
+	}
+	defer closeFD(&output)
+	if output >= 0 {
+		orders.Output, fds = true, append([]int{output}, fds...)
+	}
+	err = gate.Go(p.gate, orders, fds...)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil // it has ended; that is the event
+	}
+	return err
+}
+
+// gateReadable reads what a process says at its gate.
+func (m *master) gateReadable(id fleet.Proc) []fleet.Event {
+	p := m.procs.byID[id]
+	if p == nil || p.gate < 0 {
+		return nil
+	}
+	msg, err := gate.Receive(p.gate)
+	switch {
+	case errors.Is(err, io.EOF):
+		return m.leftGate(p)
+	case errors.Is(err, unix.EAGAIN):
+		return nil
+	case errors.Is(err, unix.ECONNRESET): // it ended without reading its orders
+		return m.leftGate(p)
+	case err != nil:
+		m.log.Debug(fmt.Sprintf("%s: at its gate: %v", p.name, err))
+		return nil
+	}
+	switch msg := msg.(type) {
+	case gate.Hello:
+		return m.introduced(p, msg)
+	case gate.Failed:
+		if p.floor {
+			return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: msg.Text}}
+		}
+		return []fleet.Event{fleet.Refused{Proc: p.id, Text: msg.Text}}
+	}
+	return nil
+}
+
+// introduced checks a hello: it must answer the request that is outstanding,
+// and its sender must be a child of this process.
+func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
+	if p != m.request || hello.ID != uint64(p.id) {
+		m.log.Warn("a process introduced itself for a request that is not open; ignored", slog.Int("pid", hello.PID))
+		return nil
+	}
+	m.request = nil
+	pidfd, err := adopt(hello.PID)
+	if err != nil {
+		m.procs.forget(p)
+		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: fmt.Sprintf("adopt pid %d: %v", hello.PID, err)}}
+	}
+	m.procs.identify(p, hello.PID, pidfd)
+	p.name = "spare"
+	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
+		return m.spawnFailed(p, err)
+	}
+	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+}
+
+// leftGate: the other end of a gate was closed. Who was told to go has become
+// what it was told, unless the kernel is closing its descriptors because it
+// ends: that is then the event.
+func (m *master) leftGate(p *process) []fleet.Event {
+	closeFD(&p.gate)
+	if p.pid == 0 {
+		if m.request == p {
+			m.request = nil
+		}
+		m.procs.forget(p)
+		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "the worker ended before it had introduced itself"}}
+	}
+	if !p.told || p.floor {
+		return nil
+	}
+	stat, err := linux.ReadStat(p.pid)
+	if err != nil || stat.Exiting || stat.State == 'Z' {
+		return nil
+	}
+	return []fleet.Event{fleet.Running{Proc: p.id}}
+}
+
+// commandReadable reads what a floor says.
+func (m *master) commandReadable(id fleet.Proc) []fleet.Event {
+	p := m.procs.byID[id]
+	if p == nil || p.command < 0 {
+		return nil
+	}
+	buf := make([]byte, zygote.MaxMessage)
+	n, _, err := linux.Receive(p.command, buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return nil
+	case err != nil: // it ends, and that will be the event; until then there is nothing to read
+		closeFD(&p.command)
+		return nil
+	case n == 0:
+		return nil
+	}
+	msg, err := zygote.Decode(buf[:n])
+	if err != nil {
+		return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: err.Error()}}
+	}
+	switch msg.Kind {
+	case zygote.Progress:
+		m.log.Debug("floor: " + msg.Text)
+		return []fleet.Event{fleet.FloorProgress{Proc: p.id, Text: msg.Text}}
+	case zygote.Loaded:
+		return []fleet.Event{fleet.FloorLoaded{Proc: p.id}}
+	case zygote.Broken:
+		return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: msg.Text}}
+	case zygote.Refused:
+		return m.refused(msg)
+	}
+	return nil
+}
+
+// refused takes a floor's word that there will be no worker, if it is about the
+// request that is outstanding.
+func (m *master) refused(msg zygote.Message) []fleet.Event {
+	p := m.request
+	if p == nil || uint64(p.id) != msg.ID {
+		return nil
+	}
+	m.request = nil
+	m.procs.forget(p)
+	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "fork: " + msg.Text}}
+}
+
+// exe resolves a path in the fleet file's own folder.
+func (m *master) exe(path string) string {
+	if filepath.IsAbs(path) || filepath.Base(path) == path {
+		return path
+	}
+	return filepath.Join(filepath.Dir(m.file.Path), path)
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// Options is what Run needs to know beside the fleet file.
+type Options struct {
+	File      *fleetfile.Fleet
+	Env       sdnotify.Environment // taken from the process's environment
+	Log       *Log
+	StopAfter time.Duration // stop by itself after this long; 0: never
+}
+
+// system is the world as the loop sees it. Tests put a fake one in its place.
+type system interface {
+	// now is the time of CLOCK_MONOTONIC.
+	now() fleet.Instant
+
+	// wait blocks until something happens or the time has come.
+	wait(until fleet.Instant) []fleet.Event
+
+	// do carries out one action. What comes of it at once is returned.
+	do(act fleet.Action) []fleet.Event
+
+	// flush ends a turn: what was held back to be said once is said.
+	flush()
+}
+
+// Run runs a fleet until it has ended and returns the exit status of the
+// program. It blocks and must be called on the main thread.
+func Run(opts Options) int {
+	notify := newNotifier(opts)
+	code, err := run(opts, notify)
+	if err != nil {
+		opts.Log.Error("cannot start the fleet: " + err.Error())
+		notify.failed(err)
+	}
+	notify.close()
+	if err == nil {
+		opts.Log.Info("fleet shut down")
+	}
+	return code
+}
+
+// Reject says in the log and to the service manager, line by line, why there is
+// nothing to run. It may block for a second, until the manager has read it.
+func Reject(env sdnotify.Environment, log *Log, why string, code int) {
+	lines := strings.Split(why, "\n")
+	for _, line := range lines {
+		log.Error(line)
+	}
+	if more := len(lines) - 1; more > 0 {
+		lines[0] += fmt.Sprintf(" (and %d more)", more)
+	}
+	notify := newNotifier(Options{Env: env, Log: log})
+	notify.reject(lines[0], code)
+	notify.close()
+}
+
+func run(opts Options, notify *notifier) (code int, err error) {
+	m, err := newMaster(opts, notify)
+	if err != nil {
+		return exitFor(err), err
+	}
+	defer m.close()
+	f := fleet.New(m.config(opts))
+	m.slots = f
+	opts.Log.Info("fleet starts", slog.String("fleet", opts.File.Name), slog.Int("pid", os.Getpid()))
+	return loop(f, m), nil
+}
+
+// exitFor is the exit status for a fleet that could not start.
+func exitFor(err error) int {
+	if _, ok := err.(*forbidden); ok { //nolint:errorlint // never wrapped
+		return ExitConfig
+	}
+	return 1
+}
+
+// ExitConfig is the exit status for a fleet file that cannot be used (EX_CONFIG
+// of sysexits(3head)).
+const ExitConfig = 78
+
+// forbidden is a key of the fleet file that this master has no right to honour.
+type forbidden struct{ text string }
+
+func (f *forbidden) Error() string { return f.text }
+
+// loop is the only reader and writer of f, and the only caller of sys. The
+// outcome of an action is an event of the same turn.
+func loop(f *fleet.Fleet, sys system) int {
+	code := 0
+	events := []fleet.Event{fleet.Tick{}}
+	for {
+		for ; len(events) > 0; events = events[1:] {
+			for _, act := range f.Decide(sys.now(), events[0]) {
+				if quit, ok := act.(fleet.Quit); ok {
+					code = quit.Code
+				}
+				events = append(events, sys.do(act)...)
+			}
+		}
+		sys.flush()
+		if f.Ended() {
+			return code
+		}
+		events = append(sys.wait(f.Deadline()), fleet.Tick{})
+	}
+}
+
+// config is what the fleet file means for the state machine.
+func (m *master) config(opts Options) fleet.Config {
+	file := opts.File
+	cfg := fleet.Config{
+		ReadyWhen:    file.ReadyWhen,
+		TimeoutStart: file.TimeoutStart,
+		StopAfter:    opts.StopAfter,
+		PingEvery:    m.notify.pingEvery,
+		Extend:       m.notify.client != nil,
+		Seed:         rand.Uint64(),
+	}
+	if file.Floor != nil {
+		cfg.Spares = file.Floor.Spares
+	}
+	for _, w := range file.Workers {
+		cfg.Workers = append(cfg.Workers, fleet.Worker{
+			Name: w.Name, Count: w.Count, Entry: w.Entry != "", Policy: w.Policy,
+		})
+	}
+	return cfg
+}
+
+// checkRights refuses what only root can do before anything is started.
+func checkRights(file *fleetfile.Fleet) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if file.Floor != nil && file.Floor.User != "" {
+		return &forbidden{fmt.Sprintf("%s: floor.user: only a master that runs as root can change users: "+
+			"remove the key, or run the unit without User=", file.Path)}
+	}
+	for _, w := range file.Workers {
+		key := ""
+		switch {
+		case w.User != "":
+			key = "user"
+		case w.Group != "":
+			key = "group"
+		case len(w.SupplementaryGroups) > 0:
+			key = "supplementary_groups"
+		default:
+			continue
+		}
+		return &forbidden{fmt.Sprintf("%s: worker.%s.%s: only a master that runs as root can change users and groups: "+
+			"remove the key, or run the unit without User=", file.Path, w.Name, key)}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// terminal writes lines with the name of who said them. One goroutine writes: a
+// terminal that is stopped (Ctrl-S) stops it, and never the loop.
+type terminal struct {
+	lines   chan []byte
+	done    chan struct{}
+	colour  bool
+	width   atomic.Int64 // of the widest name so far
+	dropped atomic.Int64
+	drained atomic.Pointer[func()] // called when the queue has room again after it was full
+	full    atomic.Bool
+}
+
+const terminalQueue = 256
+
+func newTerminal(w io.Writer) *terminal {
+	t := &terminal{
+		lines:  make(chan []byte, terminalQueue),
+		done:   make(chan struct{}),
+		colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	}
+	t.width.Store(int64(len("prefork")))
+	go t.write(w)
+	return t
+}
+
+func (t *terminal) write(w io.Writer) {
+	defer close(t.done)
+	for line := range t.lines {
+		_, _ = w.Write(line) // a terminal that is gone sends SIGHUP
+		if len(t.lines) < terminalQueue/2 && t.full.CompareAndSwap(true, false) {
+			if drained := t.drained.Load(); drained != nil {
+				(*drained)()
+			}
+		}
+	}
+}
+
+// line queues one line, which ends with a newline. It does not block: it
+// returns false if the queue is full and the line is lost.
+func (t *terminal) line(name string, text []byte) bool {
+	if n := t.dropped.Load(); n > 0 {
+		note := t.format("prefork", fmt.Appendf(nil, "%d lines were lost: the terminal did not take them\n", n))
+		if t.queue(note) {
+			t.dropped.Add(-n)
+		}
+	}
+	if t.queue(t.format(name, text)) {
+		return true
+	}
+	t.dropped.Add(1)
+	return false
+}
+
+func (t *terminal) queue(line []byte) bool {
+	select {
+	case t.lines <- line:
+		return true
+	default:
+		t.full.Store(true)
+		return false
+	}
+}
+
+// busy tells whether lines should be held back: drained is called when not.
+func (t *terminal) busy() bool {
+	if len(t.lines) < terminalQueue-terminalQueue/8 {
+		return false
+	}
+	t.full.Store(true)
+	return true
+}
+
+// format puts the name before the line, in a colour of its own.
+func (t *terminal) format(name string, text []byte) []byte {
+	width := t.width.Load()
+	if int64(len(name)) > width {
+		width = int64(len(name))
+		t.width.Store(width)
+	}
+	if !t.colour {
+		return fmt.Appendf(nil, "%-*s | %s", int(width), name, text)
+	}
+	return fmt.Appendf(nil, "\x1b[%dm%-*s |\x1b[0m %s", colourOf(name), int(width), name, text)
+}
+
+// colourOf gives the master grey and each name one of six colours.
+func colourOf(name string) int {
+	if name == "prefork" {
+		return 90
+	}
+	sum := 0
+	for _, b := range []byte(name) {
+		sum = sum*31 + int(b)
+	}
+	return 31 + (sum&0x7fffffff)%6
+}
+
+func (t *terminal) close() {
+	close(t.lines)
+	select {
+	case <-t.done:
+	case <-time.After(time.Second): // it is stopped; the program ends all the same
+	}
+}
