@@ -30,13 +30,14 @@ type childReport struct {
 	Names       []string // by go-systemd
 }
 
-// mark stands in an environment for what only the child can know.
+// The marks stand in an environment for what only the child can know.
 const (
-	markPID       = "own-pid"
-	markPIDFDID   = "own-pidfd"
-	occupyFD      = "SDNOTIFY_TEST_OCCUPY=1"
-	occupyFDsName = "SDNOTIFY_TEST_OCCUPY"
+	markPID     = "own-pid"
+	markPIDFDID = "own-pidfd"
 )
+
+// occupyVariable tells the child to open descriptors of its own first.
+const occupyVariable = "SDNOTIFY_TEST_OCCUPY"
 
 // becomeActivated fills in what systemd would have filled in after fork.
 func becomeActivated() {
@@ -65,7 +66,7 @@ func pidfdInode(pid int) (uint64, error) {
 
 func activatedChild() {
 	becomeActivated()
-	if os.Getenv(occupyFDsName) != "" {
+	if os.Getenv(occupyVariable) != "" {
 		if _, _, err := os.Pipe(); err != nil {
 			panic(err)
 		}
@@ -288,7 +289,7 @@ func TestListenersErrors(t *testing.T) {
 	}{
 		{"fd 3 closed", nil, []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=a"}, "fd 3 (a)"},
 		{"fd 4 closed", []int{fd}, []string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a:b"}, "fd 4 (b)"},
-		{"fd 3 is another's", nil, []string{"LISTEN_FDS=1", occupyFD}, "fd 3 (unknown) was not passed"},
+		{"fd 3 is another's", nil, []string{"LISTEN_FDS=1", occupyVariable + "=1"}, "fd 3 (unknown) was not passed"},
 		{"too few names", []int{fd, fd}, []string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, "LISTEN_FDNAMES"},
 		{"too many names", []int{fd}, []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=a:b"}, "LISTEN_FDNAMES"},
 		{"zero", []int{fd}, []string{"LISTEN_FDS=0"}, `LISTEN_FDS="0"`},

@@ -3,7 +3,6 @@
 package sdnotify
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -54,9 +53,6 @@ func describe(fd int) (info SocketInfo, err error) {
 		return info, err
 	}
 	address, err := unix.Getsockname(fd)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		return info, nil // a domain that x/sys has no form for, nor do we
-	}
 	if err != nil {
 		return info, os.NewSyscallError("getsockname", err)
 	}

@@ -55,21 +55,24 @@ func (ls *listeners) close() {
 }
 
 // openListeners takes the sockets that systemd passed and binds the others.
-func openListeners(opts Options, managed bool) (ls *listeners, err error) {
-	ls = &listeners{byName: map[string][]listener{}}
-	defer func() {
-		if err != nil {
-			ls.close()
-		}
-	}()
-	if err := ls.take(opts); err != nil {
+func openListeners(opts Options, managed bool) (*listeners, error) {
+	ls := &listeners{byName: map[string][]listener{}}
+	if err := ls.open(opts, managed); err != nil {
+		ls.close()
 		return nil, err
+	}
+	return ls, nil
+}
+
+func (ls *listeners) open(opts Options, managed bool) error {
+	if err := ls.take(opts); err != nil {
+		return err
 	}
 	for i := range opts.File.Sockets {
 		s := &opts.File.Sockets[i]
 		if passed := ls.byName[s.Name]; passed != nil {
 			if err := checkPassed(opts.Log, s, passed); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
@@ -79,10 +82,10 @@ func openListeners(opts Options, managed bool) (ls *listeners, err error) {
 				s.Name, s.Name, opts.File.Name, opts.File.Name, s.Name))
 		}
 		if err := ls.bind(s); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return ls, nil
+	return nil
 }
 
 // take sorts what systemd passed by name, and closes what the file does not
@@ -160,30 +163,33 @@ func (ls *listeners) bind(s *fleetfile.Socket) error {
 	return nil
 }
 
-func bindOne(s *fleetfile.Socket, a fleetfile.Address) (fd int, err error) {
+func bindOne(s *fleetfile.Socket, a fleetfile.Address) (int, error) {
 	domain, address, err := sockaddr(a)
 	if err != nil {
 		return -1, err
 	}
-	fd, err = unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	defer func() {
-		if err != nil {
-			closeFD(&fd)
-		}
-	}()
-	if err := setOptions(fd, domain, s, a); err != nil {
+	if err := prepareSocket(fd, domain, s, a, address); err != nil {
+		closeFD(&fd)
 		return -1, err
+	}
+	return fd, nil
+}
+
+func prepareSocket(fd, domain int, s *fleetfile.Socket, a fleetfile.Address, address unix.Sockaddr) error {
+	if err := setOptions(fd, domain, s, a); err != nil {
+		return err
 	}
 	if err := bindAddress(fd, s, a, address); err != nil {
-		return -1, err
+		return err
 	}
 	if s.Type == fleetfile.Datagram {
-		return fd, nil
+		return nil
 	}
-	return fd, os.NewSyscallError("listen", unix.Listen(fd, s.Backlog))
+	return os.NewSyscallError("listen", unix.Listen(fd, s.Backlog))
 }
 
 func setOptions(fd, domain int, s *fleetfile.Socket, a fleetfile.Address) error {

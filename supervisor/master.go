@@ -41,35 +41,34 @@ type master struct {
 	base     []string             // the environment of programs
 }
 
-func newMaster(opts Options, notify *notifier) (m *master, err error) {
+func newMaster(opts Options, notify *notifier) (*master, error) {
 	if err := checkRights(opts.File); err != nil {
 		return nil, err
 	}
-	m = &master{
+	m := &master{
 		file: opts.File, log: opts.Log, notify: notify,
 		procs: newProcesses(), pid: os.Getpid(), devNull: -1,
 		managed:  opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid()),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 	}
-	defer func() {
-		if err != nil {
-			m.close()
-		}
-	}()
-	if m.sockets, err = openListeners(opts, m.managed); err != nil {
+	if err := m.open(opts); err != nil {
+		m.close()
 		return nil, err
 	}
-	if err := linux.SetChildSubreaper(); err != nil {
-		return nil, err
-	}
-	if m.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
-	}
-	return m, m.openSources()
+	return m, nil
 }
 
-func (m *master) openSources() (err error) {
+func (m *master) open(opts Options) (err error) {
+	if m.sockets, err = openListeners(opts, m.managed); err != nil {
+		return err
+	}
+	if err := linux.SetChildSubreaper(); err != nil {
+		return err
+	}
+	if m.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+	}
 	if m.poller, err = newPoller(); err != nil {
 		return err
 	}
@@ -98,7 +97,7 @@ func (m *master) close() {
 	}
 	closeFD(&m.devNull)
 	if m.wake != nil {
-		closeFD(&m.wake.fd)
+		m.wake.close()
 	}
 	if m.poller != nil {
 		closeFD(&m.poller.epfd)

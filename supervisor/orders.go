@@ -29,7 +29,7 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		DeathSignal: !m.managed, Master: m.pid,
 		Base: m.base,
 		Env:  list(floor.Env),
-		Argv: []string{m.exe(floor.Python), "-c", zygote.Boot},
+		Argv: []string{floor.Python, "-c", zygote.Boot},
 	}
 }
 

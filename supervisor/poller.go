@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,6 +93,7 @@ type signals struct {
 	in      chan os.Signal
 	pending chan os.Signal // bounded; SIGCHLD is not in it
 	wake    *wakeup
+	done    chan struct{} // closed when nothing is passed on any more
 }
 
 // newSignals catches what the master must not die of. SIGPIPE is caught rather
@@ -99,7 +101,7 @@ type signals struct {
 // and SIGQUIT stays: systemd's watchdog sends SIGABRT, and the runtime then
 // prints what every goroutine was doing.
 func newSignals(wake *wakeup) *signals {
-	s := &signals{in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake}
+	s := &signals{in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake, done: make(chan struct{})}
 	signal.Notify(
 		s.in,
 		unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
@@ -109,6 +111,7 @@ func newSignals(wake *wakeup) *signals {
 }
 
 func (s *signals) pass() {
+	defer close(s.done)
 	for sig := range s.in {
 		if sig != unix.SIGCHLD && sig != unix.SIGPIPE {
 			select {
@@ -123,10 +126,15 @@ func (s *signals) pass() {
 func (s *signals) close() {
 	signal.Stop(s.in)
 	close(s.in)
+	<-s.done
 }
 
-// wakeup is an eventfd(2). up may be called from any goroutine.
-type wakeup struct{ fd int }
+// wakeup is an eventfd(2). up may be called from any goroutine, also after
+// close.
+type wakeup struct {
+	mu sync.Mutex
+	fd int
+}
 
 func newWakeup() (*wakeup, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
@@ -137,13 +145,21 @@ func newWakeup() (*wakeup, error) {
 }
 
 func (w *wakeup) up() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	one := [8]byte{1}
-	_, _ = unix.Write(w.fd, one[:]) // EAGAIN: it is up
+	_, _ = unix.Write(w.fd, one[:]) // EAGAIN: it is up; EBADF: it was closed
 }
 
 func (w *wakeup) clear() {
 	var count [8]byte
 	_, _ = unix.Read(w.fd, count[:]) // EAGAIN: it was not up
+}
+
+func (w *wakeup) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	closeFD(&w.fd)
 }
 
 func monotonic() fleet.Instant { return fleet.Instant(linux.Monotonic()) }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -296,12 +295,4 @@ func (m *master) refused(msg zygote.Message) []fleet.Event {
 	m.request = nil
 	m.procs.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "fork: " + msg.Text}}
-}
-
-// exe resolves a path in the fleet file's own folder.
-func (m *master) exe(path string) string {
-	if filepath.IsAbs(path) || filepath.Base(path) == path {
-		return path
-	}
-	return filepath.Join(filepath.Dir(m.file.Path), path)
 }

@@ -48,9 +48,6 @@ func Run(opts Options) int {
 		notify.failed(err)
 	}
 	notify.close()
-	if err == nil {
-		opts.Log.Info("fleet shut down")
-	}
 	return code
 }
 

@@ -172,7 +172,7 @@ func (f *Fleet) begin(now Instant) {
 		f.nextExtend = now
 	}
 	for i := range f.slots {
-		f.slots[i].since, f.slots[i].due = now, now
+		f.slots[i].due = now
 	}
 	if f.floor.needed {
 		f.floor.state, f.floor.due = floorWaiting, now

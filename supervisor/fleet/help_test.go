@@ -145,7 +145,9 @@ func (p *player) up() {
 	}
 	for i := range p.f.slots {
 		p.forked()
-		p.run(p.f.slots[i].name)
+		if p.f.slots[i].state != StateReady {
+			p.run(p.f.slots[i].name)
+		}
 	}
 	p.forked()
 }

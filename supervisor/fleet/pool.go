@@ -29,10 +29,6 @@ type pool struct {
 
 func (p *pool) empty() bool { return p.request == 0 && len(p.spares) == 0 }
 
-func (p *pool) forget(id SlotID) {
-	p.queue = slices.DeleteFunc(p.queue, func(q SlotID) bool { return q == id })
-}
-
 // answered forgets the request: it has an answer, or will not get one.
 func (p *pool) answered() { p.request, p.deadline = 0, Never }
 

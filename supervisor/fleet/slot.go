@@ -37,7 +37,6 @@ type slot struct {
 	name          string
 
 	state State
-	since Instant
 	why   string // of the state, for the operator
 
 	proc       Proc
@@ -62,15 +61,13 @@ type slot struct {
 	starts    []Instant     // the last ones, for the start limit
 }
 
-func (s *slot) finished() bool { return s.state == StateExited || s.state == StateFailed }
-
 func (f *Fleet) policy(s *slot) *Policy { return &f.cfg.Workers[s.worker].Policy }
 func (f *Fleet) entry(s *slot) bool     { return f.cfg.Workers[s.worker].Entry }
 
 // setState is the only place that writes a slot's state.
-func (f *Fleet) setState(now Instant, s *slot, to State, level Level, why string) {
+func (f *Fleet) setState(s *slot, to State, level Level, why string) {
 	from := s.state
-	s.state, s.since, s.why = to, now, why
+	s.state, s.why = to, why
 	text := why
 	if from != to {
 		text = fmt.Sprintf("%s -> %s: %s", from, to, why)
@@ -120,13 +117,13 @@ func (f *Fleet) start(now Instant, s *slot) {
 	}
 	s.due, s.blocked = Never, false
 	if !f.startAllowed(now, s) {
-		f.giveUp(now, s, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
+		f.giveUp(s, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
 			f.policy(s).StartLimitBurst, Span(f.policy(s).StartLimitPeriod)))
 		return
 	}
 	s.startedAt, s.wasReady, s.readyFor = now, false, 0
 	s.result, s.exit, s.refusal = "", noExit, ""
-	f.setState(now, s, StateStarting, Debug, "due")
+	f.setState(s, StateStarting, Debug, "due")
 	if !f.entry(s) {
 		p := f.newProc()
 		f.own(s, p)
@@ -183,16 +180,16 @@ func (f *Fleet) running(now Instant, ev Running) {
 	if s == nil || s.state != StateStarting || !s.told {
 		return // it was stopped meanwhile, or is not ours
 	}
-	s.deadline, s.readyAt, s.wasReady = Never, now, true
+	s.deadline, s.readyAt, s.wasReady, s.refusal = Never, now, true, ""
 	why := "running"
 	if s.failures > 0 {
 		why = fmt.Sprintf("running, after %s", times(s.failures, "failure"))
 	}
-	f.setState(now, s, StateReady, Info, why)
+	f.setState(s, StateReady, Info, why)
 }
 
 func (f *Fleet) refused(ev Refused) {
-	if s := f.owned(ev.Proc); s != nil && s.told {
+	if s := f.owned(ev.Proc); s != nil && s.told && !s.wasReady {
 		s.refusal = ev.Text // shown with the exit that follows
 	}
 }
@@ -201,7 +198,7 @@ func (f *Fleet) refused(ev Refused) {
 func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
 	switch {
 	case s.proc == 0:
-		f.ended(now, s)
+		f.ended(s)
 	case !s.told || f.policy(s).KillSignal == SIGKILL:
 		f.kill(now, s, why) // at its gate there is no user code that could clean up
 	default:
@@ -211,14 +208,14 @@ func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
 		if s.deadline != Never {
 			next = ", SIGKILL follows in " + Span(p.TimeoutStop)
 		}
-		f.setState(now, s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, p.KillSignal, next))
+		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, p.KillSignal, next))
 		f.do(Kill{Proc: s.proc, Signal: p.KillSignal})
 	}
 }
 
 func (f *Fleet) kill(now Instant, s *slot, why string) {
 	s.deadline = now.Add(killGrace)
-	f.setState(now, s, StateKilling, Warning, why+"; sent SIGKILL")
+	f.setState(s, StateKilling, Warning, why+"; sent SIGKILL")
 	f.do(Kill{Proc: s.proc, Signal: SIGKILL})
 }
 
@@ -235,11 +232,11 @@ func (f *Fleet) unkillable(now Instant, s *slot) {
 	}
 	if f.phase == stopping {
 		f.blame(fmt.Sprintf("%s: %s", s.name, why))
-		f.setState(now, s, StateFailed, Err, why)
+		f.setState(s, StateFailed, Err, why)
 		f.release(s)
 		return
 	}
-	f.setState(now, s, StateKilling, Err, why+"; the slot waits for it")
+	f.setState(s, StateKilling, Err, why+"; the slot waits for it")
 }
 
 // slotExited takes the end of the slot's process.
@@ -254,7 +251,7 @@ func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
 	if ev.Left > 0 {
 		s.sweeping = true
 		s.deadline = now.Add(killGrace)
-		f.setState(now, s, StateKilling, Warning, fmt.Sprintf("%s; killed %s that it left behind",
+		f.setState(s, StateKilling, Warning, fmt.Sprintf("%s; killed %s that it left behind",
 			f.describe(s), times(ev.Left, "process")))
 		return
 	}
@@ -310,15 +307,15 @@ func (f *Fleet) conclude(now Instant, s *slot, what string) {
 	again, rule := f.policy(s).shouldRestart(s.result, s.exit)
 	switch {
 	case f.phase == stopping:
-		f.setState(now, s, StateExited, Info, what)
+		f.setState(s, StateExited, Info, what)
 	case again && s.result == Success:
 		f.again(now, s, Info, f.cleanDelay(now, s), what)
 	case again:
 		f.backOff(now, s, what)
 	case s.result == Success:
-		f.setState(now, s, StateExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
+		f.setState(s, StateExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
 	default:
-		f.setState(now, s, StateFailed, Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
+		f.setState(s, StateFailed, Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
 	}
 	f.release(s)
 }
@@ -352,22 +349,19 @@ func (f *Fleet) again(now Instant, s *slot, level Level, delay time.Duration, wh
 	if s.failures > 0 {
 		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
 	}
-	f.setState(now, s, StateWaiting, level, what+"; "+next)
+	f.setState(s, StateWaiting, level, what+"; "+next)
 }
 
 // giveUp ends a slot that could have been started again.
-func (f *Fleet) giveUp(now Instant, s *slot, r Result, why string) {
+func (f *Fleet) giveUp(s *slot, r Result, why string) {
 	s.result = r
-	f.setState(now, s, StateFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
+	f.setState(s, StateFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
 }
 
-// ended settles a slot that was stopped while it had no process.
-func (f *Fleet) ended(now Instant, s *slot) {
+// ended settles a slot that had no process when the fleet stopped.
+func (f *Fleet) ended(s *slot) {
 	s.due, s.deadline, s.blocked = Never, Never, false
-	f.pool.forget(s.id)
-	if !s.finished() {
-		f.setState(now, s, StateExited, Debug, "stopped")
-	}
+	f.setState(s, StateExited, Debug, "stopped")
 }
 
 // times counts things: "1 process", "3 processes".

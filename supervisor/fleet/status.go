@@ -113,7 +113,7 @@ func (s *slot) trouble() time.Duration {
 	switch {
 	case s.state == StateFailed:
 		return gaveUp
-	case s.state == StateKilling:
+	case s.state == StateKilling, s.state == StateStopping:
 		return stuck
 	case s.failures == 0:
 		return 0

@@ -141,21 +141,22 @@ func asList(v any) ([]any, bool) {
 	return nil, false
 }
 
-// number returns a number as its digits: "1.5" for 1.5. Strings come back as
-// they are. Everything else is not ok.
+// number returns an integer as its digits. Strings come back as they are.
+// Everything else is not ok.
 func number(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case int64:
-		return strconv.FormatInt(v, 10), true
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return "", false
-		}
-		return strconv.FormatFloat(v, 'f', -1, 64), true
+	if n, ok := v.(int64); ok {
+		return strconv.FormatInt(n, 10), true
 	}
-	return "", false
+	s, ok := v.(string)
+	return s, ok
+}
+
+// seconds is number that also takes fractions: "1.5" for 1.5.
+func seconds(v any) (string, bool) {
+	if f, ok := v.(float64); ok && !math.IsNaN(f) && !math.IsInf(f, 0) {
+		return strconv.FormatFloat(f, 'f', -1, 64), true
+	}
+	return number(v)
 }
 
 // describe says in an error what was found instead.

@@ -11,7 +11,7 @@ import (
 // maxDepth is how deep tables, arrays and dotted keys may be nested. The
 // decoder is recursive: without a limit a file of brackets would end the
 // process by stack overflow.
-const maxDepth = 32
+const maxDepth = 64
 
 // index says where the keys of a TOML text stand. A key is named by its path,
 // as errors print it: worker.web.args[2].

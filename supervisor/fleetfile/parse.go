@@ -101,7 +101,7 @@ func (l *loader) syntax(err error) *Error {
 			remedy = fmt.Sprintf("it is first in line %d, remove one of them", l.index.entries[first].line)
 		}
 	}
-	text := strings.TrimSuffix(pe.Message, ".")
+	text := strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(strings.TrimSuffix(pe.Message, "."))
 	e.Text = strings.ToLower(text[:1]) + text[1:] + "; " + remedy
 	return e
 }

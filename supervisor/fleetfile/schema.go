@@ -98,16 +98,6 @@ type given struct {
 
 func newGiven() given { return given{from: map[string]string{}, bad: map[string]bool{}} }
 
-// has reports whether all the keys were written and are sound.
-func (g given) has(names ...string) bool {
-	for _, name := range names {
-		if g.from[name] == "" || g.bad[name] {
-			return false
-		}
-	}
-	return true
-}
-
 // walk reads the table at path into t and notes in g what it held. isDefaults
 // is true for [defaults].
 func walk[T any](l *loader, path string, v any, schema *table[T], t *T, g given, isDefaults bool) {

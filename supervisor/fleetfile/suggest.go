@@ -48,13 +48,18 @@ func tableText(header string) string {
 
 // plain makes RestartSec, restart-sec and restart_sec the same.
 func plain(name string) string {
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
+	return strings.ToLower(dashes.Replace(name))
 }
+
+var dashes = strings.NewReplacer("_", "", "-", "")
+
+// maxLikely bounds the work of nearest: no key is longer.
+const maxLikely = 40
 
 // nearest returns the name that is so like the given one that it may have been
 // meant, or "".
 func nearest(name string, names []string) string {
-	want := plain(name)
+	want := plain(name[:min(len(name), maxLikely)])
 	best, least := "", 1+max(1, len(want)/4)
 	for _, candidate := range names {
 		p := plain(candidate)

@@ -91,7 +91,7 @@ func truth[T any](dst func(*T) *bool) value[T] {
 func span[T any](dst func(*T) *time.Duration, endless bool) value[T] {
 	return value[T]{
 		set: func(c *cell, t *T) {
-			s, ok := number(c.v)
+			s, ok := seconds(c.v)
 			if !ok {
 				c.refuse()
 				return
@@ -144,10 +144,7 @@ func identity[T any](dst func(*T) *string) value[T] {
 }
 
 func identityText(v any) (string, bool) {
-	if n, ok := v.(int64); ok {
-		v = strconv.FormatInt(n, 10)
-	}
-	s, ok := v.(string)
+	s, ok := number(v)
 	return s, ok && isIdentity(s)
 }
 
@@ -180,9 +177,6 @@ func exits[T any](dst func(*T) *fleet.ExitSet) value[T] {
 			e := exitSet{map[int]bool{}, map[fleet.Signal]bool{}}
 			for _, it := range c.items(true) {
 				s, ok := number(it.v)
-				if _, isFloat := it.v.(float64); isFloat {
-					ok = false
-				}
 				for _, word := range strings.Fields(s) {
 					ok = e.add(word) && ok
 				}

@@ -53,7 +53,7 @@ var outOfRange = map[string][]string{
 	"[socket.NAME].group":   badIDs,
 
 	"[worker.NAME].entry":                {`"a"`, `""`, `"a:1"`, `"a:"`, `"a b:c"`},
-	"[worker.NAME].args":                 {`[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
+	"[worker.NAME].args":                 {deep(25), `[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
 	"[worker.NAME].kwargs":               {`{ a = nan }`, `{ a.b = 2020-01-01 }`},
 	"[worker.NAME].exec":                 {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
 	"[worker.NAME].count":                {`-1`, `10001`},
@@ -95,6 +95,15 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].start_limit_interval_sec":    badSpans,
 	"[worker.NAME].timeout_start_sec":           badSpans,
 	"[worker.NAME].timeout_stop_sec":            badSpans,
+}
+
+// deep nests tables and lists; a list of one is the first level.
+func deep(n int) string {
+	return strings.Repeat("[", n%2+1) + strings.Repeat("{ a = [", n/2) + strings.Repeat("] }", n/2) + strings.Repeat("]", n%2+1)
+}
+
+func TestDeepestArgumentIsPrintedSoThatItCanBeRead(t *testing.T) {
+	mustParse(t, "[floor]\n[worker.a]\nentry = \"a:b\"\nargs = "+deep(24)+"\nkwargs.a.b = "+deep(21))
 }
 
 func TestEveryKeyRefusesWhatIsOutOfRange(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 const (
 	maxSlots     = 10000
+	maxArgument  = 24  // deep; printed in one line it is nested twice as deep
 	maxAddresses = 250 // the kernel passes at most 253 descriptors in one message
 )
 
@@ -116,7 +117,7 @@ func setArgs(c *cell, d *draft) {
 	}
 	d.Args = nil
 	for _, it := range c.items(false) {
-		d.Args = append(d.Args, c.argument(it.path, it.v))
+		d.Args = append(d.Args, c.argument(it.path, it.v, 1))
 	}
 }
 
@@ -128,17 +129,21 @@ func setKwargs(c *cell, d *draft) {
 	}
 	d.Kwargs = nil
 	if len(m) > 0 {
-		d.Kwargs, _ = c.argument(c.path, m).(map[string]any)
+		d.Kwargs, _ = c.argument(c.path, m, 1).(map[string]any)
 	}
 }
 
 // argument returns a value that can travel to the entry: nothing but what TOML,
 // JSON and Python have in common.
-func (c *cell) argument(path string, v any) any {
+func (c *cell) argument(path string, v any, depth int) any {
+	if depth > maxArgument {
+		c.fail(path, "an argument can be nested at most "+strconv.Itoa(maxArgument)+" deep", "write it flatter")
+		return nil
+	}
 	if list, ok := asList(v); ok {
 		out := make([]any, len(list))
 		for i := range list {
-			out[i] = c.argument(elem(path, i), list[i])
+			out[i] = c.argument(elem(path, i), list[i], depth+1)
 		}
 		return out
 	}
@@ -146,7 +151,7 @@ func (c *cell) argument(path string, v any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for name := range v {
-			out[name] = c.argument(join(path, name), v[name])
+			out[name] = c.argument(join(path, name), v[name], depth+1)
 		}
 		return out
 	case time.Time:

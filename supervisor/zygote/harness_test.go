@@ -32,6 +32,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "prctl:", err)
 		os.Exit(1)
 	}
+	// What the test process was started with must not be in the workers' tables.
+	if err := unix.CloseRange(3, 1<<30, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, "close_range:", err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -470,4 +475,14 @@ func private(t *testing.T, pid int) int {
 		}
 	}
 	return total
+}
+
+// abandon closes a worker's gate before it has its orders, as a master does
+// that ends, and waits for its silent exit.
+func (w *playedWorker) abandon() {
+	w.z.t.Helper()
+	_ = unix.Close(w.gate) // nothing can be lost in it
+	if status := w.wait(); status != 0 {
+		w.z.t.Errorf("at the end of its gate a worker exits with %#x, want 0\n%s", status, w.z.output())
+	}
 }

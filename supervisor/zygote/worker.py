@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: 0BSD
 """A worker, from its birth at the gate to its exit.
 
-This is the first half of the zygote's program; zygote.py follows it in the same
-namespace, so that all of it is loaded once and shared. It writes as little as it
-can, because each page that is written costs the worker 4 kB of its own.
+This is the first part of the zygote's program; prepare.py and zygote.py follow
+it in the same namespace, so that all of it is loaded once and shared. It writes
+as little as it can: each page that is written costs the worker 4 kB of its own.
 The gate and the fields of its orders are drawn in the Go package gate.
 """
 
@@ -96,16 +96,18 @@ def set_title(floor, title, comm):
     """Overwrites the arguments, which ps shows. A title is not worth a failure."""
     address, size = floor.argv
     if size > 1:
-        overwrite("/proc/self/mem", title[: size - 1].ljust(size, b"\0"), address)
+        overwrite("/proc/self/mem", address, title[: size - 1].ljust(size, b"\0"))
     if comm:
-        overwrite("/proc/self/comm", comm[:15], 0)
+        overwrite("/proc/self/comm", 0, comm[:15])
 
 
-def overwrite(path, data, offset):
+def overwrite(path, offset, data):
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.pwrite(fd, data, offset)
+            if offset:
+                os.lseek(fd, offset, os.SEEK_SET)
+            os.write(fd, data)  # comm takes no pwrite(2)
         finally:
             os.close(fd)
     except OSError:
@@ -212,7 +214,8 @@ def attempt_step(status, what, call, *args):
 def obey(floor, orders, fds):
     """Becomes the slot. The order matters: rights are given up last."""
     account = find_user(orders)
-    attempt_step(FDS, "placing the descriptors", place, floor, orders, fds)
+    if fds is not None:  # None is a rehearsal
+        attempt_step(FDS, "placing the descriptors", place, floor, orders, fds)
     set_environment(orders, account)
     set_title(floor, os.fsencode(one(orders, "title")), os.fsencode(one(orders, "comm")))
     set_limits(orders)
@@ -385,7 +388,7 @@ def run(floor, orders):
             resolve(one(orders, "after_fork"))()
         what = "entry " + one(orders, "entry")
         entry = resolve(one(orders, "entry"))
-        args, kwargs = literal(one(orders, "args") or "()"), literal(one(orders, "kwargs") or "{}")
+        args, kwargs = literal(one(orders, "args"), ()), literal(one(orders, "kwargs"), {})
     except BaseException as error:  # whatever it is, the entry cannot be called
         status = report(error) or 1
         fail(floor, status, f"{what}: {cause(error)}")
@@ -403,8 +406,10 @@ def run(floor, orders):
     leave(status)
 
 
-def literal(text):
+def literal(text, default):
     """Evaluates a Python literal, without the memory that module ast takes."""
+    if not text:
+        return default  # compile, too, takes memory
     code = compile(text, "<prefork args>", "eval")
     if code.co_names:  # a literal has no names, so it can call and read nothing
         raise ValueError("args and kwargs must be literals")

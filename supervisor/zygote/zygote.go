@@ -9,12 +9,15 @@ import (
 //go:embed worker.py
 var workerSource string
 
+//go:embed prepare.py
+var prepareSource string
+
 //go:embed zygote.py
 var zygoteSource string
 
 // Source is the zygote's program. It belongs into the memfd at [SourceFD]. The
-// two files are one program: see the first lines of each.
-var Source = workerSource + zygoteSource
+// three files are one program: see the first lines of each.
+var Source = workerSource + prepareSource + zygoteSource
 
 // Module is the source of the module prefork that workers import. It travels
 // in the floor message, see [Floor.Encode].

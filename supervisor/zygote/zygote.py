@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: 0BSD
 """The zygote: loads a floor once, and forks workers from it on request.
 
-This is the second half of the program; worker.py stands before it in the same
-namespace, and what is not defined here is defined there.
+This is the last part of the program; worker.py and prepare.py stand before it
+in the same namespace, and what is not defined here is defined there.
 
 It has one thread, and blocks in recvmsg(2) when it neither loads nor forks. It
 keeps no state but the floor. Whatever a worker will need is imported, computed
@@ -56,6 +56,7 @@ class Floor:
         self.path = fields.get("path", [])
         self.module = make_module(one(fields, "module"))
         self.seeds = []  # what gives a worker random numbers of its own
+        self.filling = []  # see fill_holes
         self.opened = {}  # descriptor: what it is
         self.openers = {}  # descriptor: during what it appeared
         # The kernel keeps who made the socket pair. That is the master, and
@@ -144,7 +145,9 @@ def load(floor):
         attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
     check_descriptors(floor)
     prepare(floor)
+    rehearse(floor)
     flush()
+    floor.filling = fill_holes()
     if floor.freeze:
         gc.freeze()
     gc.enable()  # for the workers; here nothing is left to collect
@@ -162,90 +165,6 @@ def attempt(floor, what, call, *args):
     if os.getpid() != floor.pid:
         os._exit(1)  # a copy that the module forked must not become a zygote
     check(floor, what)
-
-
-def prepare(floor):
-    """Does once, here, what each worker would have to do for itself."""
-    reset_signals()
-    reset_atexit()
-    if any(map(is_coroutine_function, floor.entries)):
-        import asyncio  # noqa: F401
-    if floor.needs_prctl:
-        floor.prctl = find_prctl()
-    floor.seeds = [seed for seed in (numpy_seed(), ssl_seed()) if seed]
-    if not floor.refuse_threads:
-        import warnings
-
-        # Python warns of a fork with threads. The operator has allowed it.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
-
-
-def is_coroutine_function(entry):
-    module, _, path = entry.partition(":")
-    found = sys.modules.get(module)
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    code = getattr(found, "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & 0x80)  # inspect.CO_COROUTINE
-
-
-def numpy_seed():
-    module = sys.modules.get("numpy.random")
-    return getattr(module, "seed", None)
-
-
-def ssl_seed():
-    module = sys.modules.get("_ssl")
-    return module and (lambda: module.RAND_add(os.urandom(32), 32.0))
-
-
-def reset_signals():
-    """Sets what a fresh python3 has. The workers inherit it."""
-    wanted = {
-        _signal.SIGINT: _signal.default_int_handler,
-        _signal.SIGPIPE: _signal.SIG_IGN,
-        _signal.SIGXFSZ: _signal.SIG_IGN,
-    }
-    keep = {_signal.SIGKILL, _signal.SIGSTOP}
-    handler = sys.modules.get("faulthandler")
-    if handler and handler.is_enabled():
-        keep |= {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
-    for number in set(_signal.valid_signals()) - keep:
-        _signal.signal(number, wanted.get(number, _signal.SIG_DFL))
-    _signal.set_wakeup_fd(-1)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
-
-
-def reset_atexit():
-    """Forgets the floor's exit handlers: a worker runs only its own.
-
-    Those of logging and multiprocessing serve whoever uses the module, and they
-    are registered only when it is imported. So is that of weakref.finalize.
-    """
-    atexit._clear()
-    finalize = getattr(sys.modules.get("weakref"), "finalize", None)
-    if finalize and finalize._registered_with_atexit:
-        for info in list(finalize._registry.values()):
-            info.atexit = False
-        finalize._registered_with_atexit = False
-    for module, handler in (("logging", "shutdown"), ("multiprocessing.util", "_exit_function")):
-        if module in sys.modules:
-            atexit.register(getattr(sys.modules[module], handler))
-
-
-def find_prctl():
-    import ctypes
-
-    call = ctypes.PyDLL(None, use_errno=True).prctl
-    call.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    call(39, 0, 0, 0, 0)  # PR_GET_NO_NEW_PRIVS: the first call allocates
-
-    def prctl(option, value):
-        if call(option, value, 0, 0, 0) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return prctl
 
 
 def check(floor, what):

@@ -111,26 +111,27 @@ func ReapPID(pid int) (Wait, error) {
 
 // Memfd returns a sealed memfd with this content, close-on-exec, read from its
 // start.
-func Memfd(name string, content []byte) (fd int, err error) {
-	fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+func Memfd(name string, content []byte) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return -1, os.NewSyscallError("memfd_create", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = unix.Close(fd) // the error that matters is err
-		}
-	}()
+	if err := fillMemfd(fd, content); err != nil {
+		_ = unix.Close(fd) // the error that matters is err
+		return -1, err
+	}
+	return fd, nil
+}
+
+func fillMemfd(fd int, content []byte) error {
 	for done := 0; done < len(content); {
 		n, err := unix.Pwrite(fd, content[done:], int64(done))
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return -1, os.NewSyscallError("pwrite", err)
+			return os.NewSyscallError("pwrite", err)
 		}
 		done += max(n, 0)
 	}
 	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		return -1, os.NewSyscallError("fcntl F_ADD_SEALS", err)
-	}
-	return fd, nil
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	return os.NewSyscallError("fcntl F_ADD_SEALS", err)
 }

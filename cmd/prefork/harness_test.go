@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/gate"
+)
+
+// patience is how long a test waits for a fact. It is generous: machines are
+// slow, and a fact that never comes is what a test is for.
+const patience = 3 * time.Minute
+
+// The test binary is also the program, and the shim, which is the program too.
+func TestMain(m *testing.M) {
+	if os.Args[0] == gate.ShimName {
+		gate.RunShim()
+	}
+	if os.Getenv("PREFORK_TEST_ROLE") == "prefork" {
+		_ = os.Unsetenv("PREFORK_TEST_ROLE") // workers shall not see it
+		os.Exit(execute(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// rig is one master under test.
+type rig struct {
+	t      *testing.T
+	dir    string
+	cmd    *exec.Cmd
+	notify *net.UnixConn
+	exited chan struct{}
+	state  *os.ProcessState // set when exited is closed
+
+	mu   sync.Mutex
+	log  bytes.Buffer
+	said []string // notifications, in order
+}
+
+// start runs a fleet file as `prefork run`. In the file, DIR stands for a
+// folder of the test's own, in which app.py lies.
+func start(t *testing.T, file string, args ...string) *rig {
+	t.Helper()
+	r := prepare(t, file)
+	r.start(args...)
+	return r
+}
+
+func prepare(t *testing.T, file string) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), exited: make(chan struct{})}
+	if err := os.Chmod(r.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	app, err := os.ReadFile("testdata/app.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("app.py", string(app))
+	r.write("fleet.toml", strings.ReplaceAll(file, "DIR", r.dir))
+	r.cmd = exec.Command(self(t), "run", r.path("fleet.toml"))
+	r.cmd.Env = append(environment(t), "PREFORK_TEST_ROLE=prefork", "OUT="+r.path("out"))
+	r.cmd.Dir = r.dir
+	r.listenForNotifications()
+	return r
+}
+
+// environment is small, so that a test can compare all of it. The interpreter is
+// the one that python3 in PATH stands for, which may be a script that sets
+// variables of its own.
+func environment(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		t.Fatalf("python3: %v", err)
+	}
+	return []string{
+		"PATH=" + filepath.Dir(strings.TrimSpace(string(out))) + ":/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", "GORACE=atexit_sleep_ms=0",
+	}
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+func (r *rig) start(args ...string) {
+	r.t.Helper()
+	r.cmd.Args = append(r.cmd.Args, args...)
+	stderr, err := r.cmd.StderrPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.watch(stderr)
+}
+
+// watch copies the log to the test's and takes the program's end.
+func (r *rig) watch(stderr io.Reader) {
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			r.mu.Lock()
+			fmt.Fprintln(&r.log, lines.Text())
+			r.mu.Unlock()
+		}
+	}()
+	go func() {
+		// A worker may hold the pipe longer than its master lives.
+		r.state, _ = r.cmd.Process.Wait()
+		close(r.exited)
+	}()
+	r.t.Cleanup(func() {
+		r.stop()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.t.Failed() {
+			r.t.Logf("log:\n%s", r.log.String())
+		}
+	})
+}
+
+// stop ends the master at the end of a test, whatever state it is in.
+func (r *rig) stop() {
+	select {
+	case <-r.exited:
+		return
+	default:
+	}
+	_ = r.cmd.Process.Signal(unix.SIGCONT)
+	_ = r.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case <-r.exited:
+	case <-time.After(patience):
+		r.t.Errorf("the master did not end within %s of SIGTERM", patience)
+		_ = r.cmd.Process.Kill()
+		<-r.exited
+	}
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.path(name), []byte(text), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+func (r *rig) pid() int { return r.cmd.Process.Pid }
+
+func (r *rig) signal(sig syscall.Signal) {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(sig); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// wait waits for the master's end and returns its exit status.
+func (r *rig) wait() int {
+	r.t.Helper()
+	select {
+	case <-r.exited:
+	case <-time.After(patience):
+		r.t.Fatalf("the master did not end within %s", patience)
+	}
+	return r.state.ExitCode()
+}
+
+// listenForNotifications stands for systemd's end of sd_notify(3).
+func (r *rig) listenForNotifications() {
+	r.t.Helper()
+	address := &net.UnixAddr{Name: r.path("notify"), Net: "unixgram"}
+	conn, err := net.ListenUnixgram("unixgram", address)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.notify = conn
+	r.t.Cleanup(func() { _ = conn.Close() })
+	r.cmd.Env = append(r.cmd.Env, "NOTIFY_SOCKET="+address.Name)
+	go func() {
+		buf, oob := make([]byte, 8192), make([]byte, 64)
+		for {
+			n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+			if err != nil {
+				return
+			}
+			closeBarrier(oob[:oobn])
+			r.mu.Lock()
+			r.said = append(r.said, strings.Split(strings.TrimSpace(string(buf[:n])), "\n")...)
+			r.mu.Unlock()
+		}
+	}()
+}
+
+// closeBarrier closes the descriptor of BARRIER=1, as systemd does when it has
+// dealt with all that came before.
+func closeBarrier(oob []byte) {
+	cmsgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	for i := range cmsgs {
+		fds, _ := unix.ParseUnixRights(&cmsgs[i])
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+func (r *rig) notifications() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.said)
+}
+
+func (r *rig) waitReady() {
+	r.t.Helper()
+	r.eventually("READY=1", func() bool {
+		select {
+		case <-r.exited:
+			r.t.Fatal("the master ended before it was ready")
+		default:
+		}
+		return slices.Contains(r.notifications(), "READY=1")
+	})
+}
+
+// status is the last STATUS= line.
+func (r *rig) status() string {
+	last := ""
+	for _, line := range r.notifications() {
+		if text, ok := strings.CutPrefix(line, "STATUS="); ok {
+			last = text
+		}
+	}
+	return last
+}
+
+// eventually waits until a fact is true.
+func (r *rig) eventually(what string, is func() bool) {
+	r.t.Helper()
+	eventually(r.t, what, is)
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// get asks the fleet's Unix socket "http" and returns the pid that answers.
+func (r *rig) get() (int, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", r.path("http.sock")) },
+	}}
+	resp, err := client.Get("http://fleet/")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(body)))
+}
+
+// seen is what workers wrote to the file OUT.
+func (r *rig) seen() []note {
+	text, err := os.ReadFile(r.path("out"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	var notes []note
+	for line := range strings.Lines(string(text)) {
+		var n note
+		if strings.HasSuffix(line, "\n") && json.Unmarshal([]byte(line), &n) == nil {
+			notes = append(notes, n)
+		}
+	}
+	return notes
+}
+
+// note is one line of OUT; see app.py.
+type note struct {
+	Slot       string
+	PID        int
+	Args       []any
+	Kwargs     map[string]any
+	FDs        map[string]string
+	Environ    map[string]string
+	Status     map[string]string
+	Cwd        string
+	SID        int
+	UID, GID   int
+	Nice       int
+	Cmdline    string
+	Generation int
+	Loop       string
+}
+
+func (r *rig) waitNotes(n int) []note {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%d notes of workers", n), func() bool { return len(r.seen()) >= n })
+	return r.seen()
+}
+
+// process is what a test sees of one process.
+type process struct {
+	pid, parent int
+	state       byte
+	title       string
+}
+
+// processes lists all processes of the machine.
+func processes(t *testing.T) (all []process) {
+	t.Helper()
+	names, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		pid, err := strconv.Atoi(name.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", name.Name(), "stat"))
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		title, _ := os.ReadFile(filepath.Join("/proc", name.Name(), "cmdline"))
+		parent, _ := strconv.Atoi(fields[1])
+		all = append(all, process{
+			pid: pid, parent: parent, state: fields[0][0],
+			title: strings.TrimSpace(strings.ReplaceAll(string(title), "\x00", " ")),
+		})
+	}
+	return all
+}
+
+// children lists the master's children whose title begins like this.
+func (r *rig) children(title string) (found []process) {
+	for _, p := range processes(r.t) {
+		if p.parent == r.pid() && strings.HasPrefix(p.title, title) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// child waits for the one child with that title.
+func (r *rig) child(title string) process {
+	r.t.Helper()
+	var found []process
+	r.eventually("a child titled "+title, func() bool {
+		found = r.children(title)
+		return len(found) == 1
+	})
+	return found[0]
+}
+
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat[bytes.LastIndexByte(stat, ')'):]), ") Z")
+}
+
+func kill(t *testing.T, pid int, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(pid, sig); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
+}
+
+// fdTable lists the open descriptors of the master.
+func (r *rig) fdTable() []string {
+	r.t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.pid()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var fds []string
+	for _, name := range names {
+		target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", r.pid(), name.Name()))
+		fds = append(fds, name.Name()+" "+target)
+	}
+	slices.Sort(fds)
+	return fds
+}
+
+func (r *rig) threads() int {
+	r.t.Helper()
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.pid()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return len(tasks)
+}

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// prefork runs the program to its end.
+func prefork(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command(self(t), args...)
+	cmd.Env = append(os.Environ(), "PREFORK_TEST_ROLE=prefork", "GORACE=atexit_sleep_ms=0")
+	var out, err bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &err
+	if e := (*exec.ExitError)(nil); cmd.Run() != nil && !errors.As(cmd.Err, &e) && cmd.ProcessState == nil {
+		t.Fatal(cmd.Err)
+	}
+	return out.String(), err.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good.toml"), filepath.Join(dir, "bad.toml")
+	if err := os.WriteFile(good, []byte("[worker.a]\nexec = [\"true\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bad, []byte("[worker.a]\nexec = [\"true\"]\ncuont = 3\nnice = \"x\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{"", 2, "", "a command is missing"},
+		{"help", 0, "Available Commands", ""},
+		{"--help", 0, "Available Commands", ""},
+		{"run --help", 0, "--stop-after", ""},
+		{"version", 0, "prefork ", ""},
+		{"frobnicate", 2, "", "frobnicate"},
+		{"run", 2, "", "takes one FLEET"},
+		{"run a b", 2, "", "takes one FLEET"},
+		{"run --nope x", 2, "", "--nope"},
+		{"run --stop-after never " + good, 2, "", "--stop-after"},
+		{"run ..name", 2, "", "..name"},
+		{"run " + dir + "/missing.toml", 78, "", "missing.toml"},
+		{"run " + bad, 78, "", "bad.toml:3"},
+		{"check " + bad, 78, "", `count`},
+		{"check " + bad, 78, "", "bad.toml:4"},
+		{"check " + dir, 78, "", dir},
+		{"check " + good, 0, "[worker.a]", ""},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			stdout, stderr, code := prefork(t, strings.Fields(c.args)...)
+			if code != c.code {
+				t.Errorf("exit status %d, want %d", code, c.code)
+			}
+			if !strings.Contains(stdout, c.stdout) || c.stdout == "" && stdout != "" {
+				t.Errorf("stdout %q, want %q", stdout, c.stdout)
+			}
+			if !strings.Contains(stderr, c.stderr) || c.stderr == "" && stderr != "" {
+				t.Errorf("stderr %q, want %q", stderr, c.stderr)
+			}
+		})
+	}
+}
+
+func TestInitWritesWhatCheckAccepts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.toml")
+	if _, stderr, code := prefork(t, "init", path); code != 0 {
+		t.Fatalf("init: %d %s", code, stderr)
+	}
+	if _, stderr, code := prefork(t, "check", path); code != 0 {
+		t.Errorf("check: %d %s", code, stderr)
+	}
+	before, _ := os.ReadFile(path)
+	if _, stderr, code := prefork(t, "init", path); code != 1 || !strings.Contains(stderr, path) {
+		t.Errorf("a second init: %d %s, want 1 and the file's name", code, stderr)
+	}
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Error("the file was changed")
+	}
+	if stdout, _, _ := prefork(t, "init"); stdout != string(before) {
+		t.Error("init without a file prints something else")
+	}
+}
+
+// A bad file says so to the service manager too.
+func TestBadFileIsNotified(t *testing.T) {
+	r := start(t, "[worker.a]\nexec = [\"true\"]\ncuont = 3\n")
+	if code := r.wait(); code != 78 {
+		t.Errorf("exit status %d, want 78", code)
+	}
+	if !strings.Contains(r.status(), "fleet.toml:3") {
+		t.Errorf("STATUS is %q", r.status())
+	}
+	if !slices.Contains(r.notifications(), "EXIT_STATUS=78") {
+		t.Errorf("EXIT_STATUS=78 was not sent: %v", r.notifications())
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // a test's
+	r := start(t, fmt.Sprintf("[socket.s]\nlisten = %q\n[worker.a]\nexec = [\"true\"]\nsockets = [\"s\"]\n", listener.Addr()))
+	if code := r.wait(); code != 1 {
+		t.Errorf("exit status %d, want 1", code)
+	}
+	if want := fmt.Sprintf("ERRNO=%d", unix.EADDRINUSE); !slices.Contains(r.notifications(), want) {
+		t.Errorf("%s was not sent: %v", want, r.notifications())
+	}
+	if !strings.Contains(r.logged(), listener.Addr().String()) {
+		t.Error("the log does not name the address")
+	}
+}
+
+// All kinds of addresses are bound, served and, if they are files, removed.
+func TestListenersAreBound(t *testing.T) {
+	port := func() int {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() //nolint:errcheck // a test's
+		return l.Addr().(*net.TCPAddr).Port
+	}
+	a, b := port(), port()
+	r := prepare(t, fmt.Sprintf(`
+[floor]
+path = ["DIR"]
+preload = ["app"]
+[socket.tcp]
+listen = ["127.0.0.1:%d", "[::1]:%d", "[::]:%d", "0.0.0.0:%d"]
+[socket.unix]
+listen = ["DIR/u.sock", "@prefork-test-%d"]
+mode = "0600"
+[socket.udp]
+listen = "127.0.0.1:%d"
+type = "datagram"
+[worker.w]
+entry = "app:look"
+sockets = ["tcp", "unix", "udp"]
+`, a, a, b, b, os.Getpid(), a))
+	// A stale file of a run that was killed is no obstacle.
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: r.path("u.sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	_ = stale.Close()
+	r.start()
+	n := r.waitNotes(1)[0]
+	if got := n.Environ["LISTEN_FDNAMES"]; got != "tcp:tcp:tcp:tcp:unix:unix:udp" {
+		t.Errorf("LISTEN_FDNAMES is %s", got)
+	}
+	for _, address := range [][2]string{
+		{"tcp", fmt.Sprintf("127.0.0.1:%d", a)},
+		{"tcp", fmt.Sprintf("[::1]:%d", a)},
+		{"tcp", fmt.Sprintf("127.0.0.1:%d", b)},
+		{"tcp", fmt.Sprintf("[::1]:%d", b)},
+		{"unix", r.path("u.sock")},
+		{"unix", fmt.Sprintf("@prefork-test-%d", os.Getpid())},
+	} {
+		conn, err := net.Dial(address[0], address[1])
+		if err != nil {
+			t.Errorf("%s: %v", address[1], err)
+			continue
+		}
+		_ = conn.Close()
+	}
+	if info, err := os.Stat(r.path("u.sock")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket file: %v %v, want mode 0600", info, err)
+	}
+	r.signal(unix.SIGTERM)
+	r.wait()
+	if _, err := os.Stat(r.path("u.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket file is left: %v", err)
+	}
+}
+
+// What systemd passes and what the file says need not agree.
+func TestPassedSockets(t *testing.T) {
+	stream := func(t *testing.T) *os.File {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	datagram := func(t *testing.T) *os.File {
+		l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	const worker = "[worker.w]\nexec = [\"sleep\", \"987680\"]\n"
+	for name, c := range map[string]struct {
+		file  string
+		names string
+		pass  func(*testing.T) *os.File
+		ready bool
+		log   string
+	}{
+		"another address":  {"[socket.s]\nlisten = \"127.0.0.1:1\"\n" + worker, "s", stream, true, "127.0.0.1:1"},
+		"not declared":     {worker, "other", stream, true, "other"},
+		"wrong type":       {"[socket.s]\nlisten = \"127.0.0.1:1\"\n" + worker, "s", datagram, false, "socket.s.type"},
+		"wrong name count": {worker, "a:b", stream, false, "LISTEN_FDNAMES"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := prepare(t, c.file)
+			r.cmd.ExtraFiles = []*os.File{c.pass(t)}
+			r.cmd.Path, r.cmd.Args = "/bin/sh", []string{"sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=" + c.names + " exec \"$0\" \"$@\"", self(t), "run", r.path("fleet.toml")}
+			r.start()
+			if c.ready {
+				r.waitReady()
+			} else if code := r.wait(); code != 1 {
+				t.Errorf("exit status %d, want 1", code)
+			}
+			if !strings.Contains(r.logged(), c.log) {
+				t.Errorf("the log does not mention %s", c.log)
+			}
+		})
+	}
+}
+
+// The master survives that nobody reads its log, and so do the workers.
+func TestLogReaderGoes(t *testing.T) {
+	r := prepare(t, webFleet)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cmd.Stderr = write
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	r.watch(strings.NewReader(""))
+	r.waitReady()
+	_ = read.Close()
+	r.signal(unix.SIGPIPE)
+	kill(t, r.child("prefork: web.0").pid, unix.SIGKILL) // makes it log
+	r.eventually("all slots are back", func() bool { return len(r.children("prefork: web.")) == 4 })
+	if _, err := r.get(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nobody reads the notifications: the loop goes on.
+func TestNotifySocketIsFull(t *testing.T) {
+	r := prepare(t, webFleet)
+	path := r.path("deaf")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // a test's
+	r.cmd.Env = append(slices.DeleteFunc(r.cmd.Env, func(kv string) bool { return strings.HasPrefix(kv, "NOTIFY_SOCKET=") }),
+		"NOTIFY_SOCKET="+path, "WATCHDOG_USEC=20000")
+	r.start()
+	r.eventually("all workers", func() bool { return len(r.children("prefork: web.")) == 4 })
+	for range 3 {
+		pid, err := r.get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kill(t, pid, unix.SIGKILL)
+		r.eventually("all slots are back", func() bool {
+			return !alive(pid) && len(r.children("prefork: web.")) == 4
+		})
+	}
+}
+
+func TestWatchdogIsFed(t *testing.T) {
+	r := prepare(t, "[worker.w]\nexec = [\"sleep\", \"987690\"]\n")
+	r.cmd.Env = append(r.cmd.Env, "WATCHDOG_USEC=100000")
+	r.start()
+	pings := func() (n int) {
+		for _, line := range r.notifications() {
+			if line == "WATCHDOG=1" {
+				n++
+			}
+		}
+		return n
+	}
+	r.eventually("twenty pings", func() bool { return pings() >= 20 })
+	r.signal(unix.SIGSTOP)
+	r.eventually("it is stopped", func() bool {
+		return strings.Contains(fileText(fmt.Sprintf("/proc/%d/stat", r.pid())), ") T")
+	})
+	n := pings()
+	time.Sleep(300 * time.Millisecond) // three intervals: what must not happen has had its time
+	if pings() > n+1 {
+		t.Error("a master that is stopped is still pinging")
+	}
+	r.signal(unix.SIGCONT)
+}
+
+func fileText(path string) string {
+	text, _ := os.ReadFile(path)
+	return string(text)
+}
+
+// In a terminal each line of a worker carries its name, and Ctrl-C stops.
+func TestTerminal(t *testing.T) {
+	r := prepare(t, `
+[floor]
+path = ["DIR"]
+preload = ["app"]
+[worker.web]
+entry = "app:say"
+[worker.prog]
+exec = ["sh", "-c", "echo from a program; sleep 987700"]
+`)
+	pty, tty := openPTY(t)
+	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = tty, tty, tty
+	r.cmd.Env = append(r.cmd.Env, "NO_COLOR=1")
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = tty.Close()
+	r.watch(pty)
+	for _, want := range []string{"web.0   | to stdout", "web.0   | to stderr", "prog.0  | from a program", "prefork | "} {
+		r.eventually(want, func() bool { return strings.Contains(r.logged(), want) })
+	}
+	if _, err := io.WriteString(pty, "\x03"); err != nil {
+		t.Fatal(err)
+	}
+	if code := r.wait(); code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	r.eventually("the unfinished line", func() bool { return strings.Contains(r.logged(), "web.0   | unfinished") })
+	r.eventually("the last line", func() bool { return strings.Contains(r.logged(), "fleet shut down") })
+}
+
+func openPTY(t *testing.T) (pty, tty *os.File) {
+	t.Helper()
+	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(pty.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(pty.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pty, tty
+}
+
+// A master that is not root says at once what it cannot do.
+func TestUnprivilegedMasterRefusesUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may become another user")
+	}
+	r := prepare(t, "[worker.w]\nexec = [\"true\"]\nuser = \"root\"\n")
+	for dir := r.dir; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755)
+	}
+	exe := r.path("prefork-test")
+	data, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(exe, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(r.path("notify"), 0o777)
+	r.cmd.Path = exe
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	r.start()
+	if code := r.wait(); code != 78 {
+		t.Errorf("exit status %d, want 78", code)
+	}
+	if !strings.Contains(r.logged(), "worker.w.user") {
+		t.Error("the log does not name the key")
+	}
+}

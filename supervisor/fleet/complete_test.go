@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// eventsAbout holds every event that names a process. An event type that is
+// missing here fails TestEveryEventIsListed.
+func eventsAbout(p Proc) []Event {
+	return []Event{
+		FloorProgress{p, "importing"},
+		FloorLoaded{p},
+		FloorBroken{p, "broken"},
+		Introduced{p, 4711},
+		SpawnFailed{p, "no memory"},
+		Running{p},
+		Refused{p, "no such file"},
+		Exited{Proc: p},
+		Exited{Proc: p, Exit: Exit{Code: 1}},
+		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, Left: 1},
+		Swept{p},
+	}
+}
+
+func eventsAboutNone() []Event {
+	return []Event{Tick{}, StopRequested{"SIGTERM"}}
+}
+
+func parse(t *testing.T, file string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// implementers lists the types of a file that have this method.
+func implementers(t *testing.T, file, method string) []string {
+	t.Helper()
+	var found []string
+	for _, d := range parse(t, file).Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv != nil && fn.Name.Name == method {
+			found = append(found, fn.Recv.List[0].Type.(*ast.Ident).Name)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// statesIn lists the constants of slot.go that begin with State.
+func statesIn(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	ast.Inspect(parse(t, "slot.go"), func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "State") {
+			found = append(found, v.Names[0].Name)
+		}
+		return true
+	})
+	return found
+}
+
+func TestEveryEventIsListed(t *testing.T) {
+	listed := map[string]bool{}
+	for _, ev := range append(eventsAbout(1), eventsAboutNone()...) {
+		listed[strings.TrimPrefix(fmt.Sprintf("%T", ev), "fleet.")] = true
+	}
+	got, want := slices.Sorted(maps.Keys(listed)), implementers(t, "event.go", "event")
+	if !slices.Equal(got, want) {
+		t.Errorf("tried against every state: %v\nevent.go has: %v", got, want)
+	}
+}
+
+// Every action has a line in the transcripts.
+func TestEveryActionIsTold(t *testing.T) {
+	var told []string
+	ast.Inspect(parse(t, "transcribe_test.go"), func(n ast.Node) bool {
+		if c, ok := n.(*ast.CaseClause); ok && len(c.List) == 1 {
+			if id, ok := c.List[0].(*ast.Ident); ok {
+				told = append(told, id.Name)
+			}
+		}
+		return true
+	})
+	slices.Sort(told)
+	if want := implementers(t, "action.go", "action"); !slices.Equal(told, want) {
+		t.Errorf("told: %v\naction.go has: %v", told, want)
+	}
+}
+
+func TestEveryStateHasAName(t *testing.T) {
+	for i, constant := range statesIn(t) {
+		if got := "state" + State(i).String(); got != strings.ToLower(constant) {
+			t.Errorf("%s is called %q", constant, State(i))
+		}
+	}
+}
+
+// situation is a fleet that was driven somewhere by events. Its slot w.0 is in
+// state, which is what the name begins with.
+type situation struct {
+	name string
+	make func(t testing.TB) *player
+}
+
+// situations holds at least one way into each state of a slot, each state of a
+// floor, and each phase of a fleet.
+func situations() []situation {
+	var all []situation
+	all = append(all, execSituations()...)
+	all = append(all, entrySituations()...)
+	for _, s := range append(execSituations(), entrySituations()...) {
+		all = append(all, situation{s.name + ", fleet stops", func(t testing.TB) *player {
+			p := s.make(t)
+			p.send(StopRequested{"SIGTERM"})
+			return p
+		}})
+	}
+	return all
+}
+
+func drive(cfg Config, steps ...func(p *player)) func(t testing.TB) *player {
+	return func(t testing.TB) *player {
+		p := play(t, cfg)
+		p.run("other.0")
+		for _, step := range steps {
+			step(p)
+		}
+		return p
+	}
+}
+
+func send(mk func(p *player) Event) func(*player) {
+	return func(p *player) { p.send(mk(p)) }
+}
+
+var (
+	up        = (*player).up
+	runW      = func(p *player) { p.run("w.0") }
+	due       = func(p *player) { p.untilDue() }
+	crash     = func(p *player) { p.exit("w.0", status1) }
+	finish    = func(p *player) { p.exit("w.0", status0) }
+	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
+	introduce = send(func(p *player) Event { return Introduced{p.slot("w.0").proc, 7} })
+	spareDies = send(func(p *player) Event { return Exited{Proc: p.f.pool.spares[0].proc} })
+	lose      = (*player).loseFloor
+	loaded    = (*player).loaded
+)
+
+func execSituations() []situation {
+	cfg := fleetOf(execWorker("w", 1), execWorker("other", 1))
+	gives := fleetOf(execWorker("w", 1), execWorker("other", 1))
+	gives.Workers[0].Policy.RestartPrevent.Codes = []int{1}
+	return []situation{
+		{"waiting after a crash", drive(cfg, up, crash)},
+		{"starting, shim asked for", drive(cfg)},
+		{"starting, told", drive(cfg, introduce)},
+		{"ready exec", drive(cfg, runW)},
+		{"stopping after a start timeout", drive(cfg, introduce, due)},
+		{"killing at the gate", drive(cfg, due)},
+		{"killing after a stop timeout", drive(cfg, introduce, due, due)},
+		{"killing what it left behind", drive(cfg, runW, leave)},
+		{"killing in vain", drive(cfg, introduce, due, due, due)},
+		{"exited", drive(cfg, runW, finish)},
+		{"failed", drive(gives, runW, crash)},
+	}
+}
+
+func entrySituations() []situation {
+	cfg := fleetOf(entryWorker("w", 1), execWorker("other", 1))
+	cfg.Spares = 1
+	broken := send(func(p *player) Event { return FloorBroken{p.f.floor.proc, "mad"} })
+	left := send(func(p *player) Event { return Exited{Proc: p.f.floor.proc, Left: 1} })
+	return []situation{
+		{"waiting for the first floor", drive(cfg)},
+		{"waiting for the next floor", drive(cfg, up, lose, spareDies, due, crash, due)},
+		{"starting, queued", drive(cfg, loaded)},
+		{"starting, queued, floor is lost", drive(cfg, loaded, lose)},
+		{"starting, queued, floor is silent", drive(cfg, loaded, due)},
+		{"starting, told", drive(cfg, loaded, (*player).forked)},
+		{"ready with a spare", drive(cfg, up)},
+		{"ready, spare asked for", drive(cfg, loaded, (*player).forked, runW)},
+		{"ready, floor is lost", drive(cfg, up, lose)},
+		{"ready, floor loads again", drive(cfg, up, lose, due)},
+		{"ready, floor is killed", drive(cfg, up, broken)},
+		{"ready, floor is killed in vain", drive(cfg, up, broken, due)},
+		{"ready, floor left something", drive(cfg, up, left)},
+	}
+}
+
+func TestEveryStateIsTried(t *testing.T) {
+	tried := map[string]bool{}
+	for _, s := range situations() {
+		tried[s.make(t).slot("w.0").state.String()] = true
+		if got := s.make(t).slot("w.0").state.String(); !strings.Contains(s.name, ", fleet stops") && !strings.HasPrefix(s.name, got) {
+			t.Errorf("%q: the slot is %s", s.name, got)
+		}
+	}
+	if got, want := len(tried), len(statesIn(t)); got != want {
+		t.Errorf("%d states are tried, there are %d", got, want)
+	}
+	floors := map[floorState]bool{}
+	for _, s := range situations() {
+		floors[s.make(t).f.floor.state] = true
+	}
+	if len(floors) != int(floorEnding)+1 {
+		t.Errorf("%d floor states are tried, there are %d", len(floors), floorEnding+1)
+	}
+}
+
+// TestEveryEventInEveryState gives each situation each event about each process
+// that could be meant. The invariants must hold, two fleets must decide the
+// same, and after a stop the fleet must end.
+func TestEveryEventInEveryState(t *testing.T) {
+	n := 0
+	for _, s := range situations() {
+		base := s.make(t)
+		procs := []Proc{0, base.f.floor.proc, base.f.pool.request, base.f.last + 1}
+		for i := range base.f.slots {
+			procs = append(procs, base.f.slots[i].proc)
+		}
+		for _, sp := range base.f.pool.spares {
+			procs = append(procs, sp.proc)
+		}
+		slices.Sort(procs)
+		evs := eventsAboutNone()
+		for _, proc := range slices.Compact(procs) {
+			evs = append(evs, eventsAbout(proc)...)
+		}
+		for _, ev := range evs {
+			n++
+			name := fmt.Sprintf("%s, %T%+v", s.name, ev, ev)
+			p, twin := &player{t: t, f: clone(base.f), now: base.now}, clone(base.f)
+			p.send(ev)
+			if again := twin.Decide(base.now, ev); !slices.Equal(p.got, again) || !same(p.f, twin) {
+				t.Errorf("%s: decided once:\n%sand once:\n%s", name, transcribe(p.got), transcribe(again))
+			}
+			if p.f.phase != stopping {
+				p.send(StopRequested{"SIGINT"})
+			}
+			drain(t, name, p)
+		}
+	}
+	t.Logf("%d pairs of a situation and an event", n)
+}
+
+func TestUnknownEventPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("an unknown event did not panic")
+		}
+	}()
+	New(fleetOf(execWorker("w", 1))).Decide(0, nil)
+}

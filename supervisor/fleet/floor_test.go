@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"testing"
+	"time"
+)
+
+// upWith is a fleet of n entry slots, all ready.
+func upWith(t *testing.T, n, spares int) *player {
+	t.Helper()
+	cfg := fleetOf(entryWorker("w", n))
+	cfg.Spares = spares
+	p := play(t, cfg)
+	p.up()
+	if len(p.f.pool.spares) != spares {
+		t.Fatalf("%d spares, want %d", len(p.f.pool.spares), spares)
+	}
+	return p
+}
+
+func (p *player) loseFloor() {
+	p.t.Helper()
+	p.send(Exited{Proc: p.f.floor.proc, Exit: killed})
+}
+
+func TestFirstFloorThatCannotBeLoaded(t *testing.T) {
+	for name, do := range map[string]func(p *player, floor Proc){
+		"broken": func(p *player, floor Proc) {
+			p.send(FloorBroken{floor, "importing numpy: no module named numpy"})
+			p.want(Kill{floor, SIGKILL})
+			p.send(Exited{Proc: floor, Exit: status1})
+		},
+		"not started": func(p *player, floor Proc) {
+			p.send(SpawnFailed{floor, "importing numpy: no module named numpy"})
+		},
+	} {
+		p := play(t, fleetOf(entryWorker("w", 1)))
+		do(p, p.f.floor.proc)
+		p.wantQuit(1)
+		p.wantStatus("failed: floor: importing numpy: no module named numpy")
+		none[Ready](p)
+		t.Log(name)
+	}
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	p.loseFloor()
+	p.wantStatus("failed: floor: killed by SIGKILL")
+}
+
+func TestFloorProgress(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	p.wantStatus("0/1 ready; floor: starting the interpreter")
+	p.send(FloorProgress{p.f.floor.proc, "importing numpy (1 of 3)"})
+	p.wantStatus("0/1 ready; floor: importing numpy (1 of 3)")
+	p.loaded()
+	p.wantStatus("0/1 ready")
+	p.send(FloorProgress{p.f.floor.proc, "late"}, FloorLoaded{p.f.floor.proc})
+	p.wantStatus("0/1 ready")
+}
+
+// TestFloorLost: serving workers are not touched, slots that are due wait, and
+// the floor is loaded again as the next generation, later each time.
+func TestFloorLost(t *testing.T) {
+	p := upWith(t, 2, 0)
+	for i, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		p.loseFloor()
+		none[Kill](p)
+		p.wantState("w.0", StateReady)
+		p.wantStatus("2/2 ready; floor is lost (killed by SIGKILL) and loads again in ")
+		if got := p.untilDue(); got != d*sec {
+			t.Fatalf("loads again in %s, want %d s", got, d)
+		}
+		if loads := all[LoadFloor](p.got); len(loads) != 1 || loads[0].Generation != i+2 {
+			t.Fatalf("got %+v, want generation %d", loads, i+2)
+		}
+		p.loaded()
+	}
+	p.wait(30*sec - 1)
+	p.loseFloor()
+	if got := p.untilDue(); got != 30*sec {
+		t.Errorf("after just under 30 s: loads again in %s, want 30 s", got)
+	}
+	p.loaded()
+	p.wait(30 * sec)
+	p.loseFloor()
+	if got := p.untilDue(); got != sec {
+		t.Errorf("after 30 s: loads again in %s, want 1 s", got)
+	}
+	p.wantStatus("2/2 ready; floor: starting the interpreter")
+}
+
+func TestLaterFloorThatCannotBeLoaded(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.loseFloor()
+	p.untilDue()
+	floor := p.f.floor.proc
+	p.send(FloorBroken{floor, "out of memory"})
+	p.wantStatus("floor is being replaced: out of memory")
+	p.send(FloorBroken{floor, "again"})
+	none[Kill](p)
+	p.send(Exited{Proc: floor, Exit: status1})
+	p.want(Report{Level: Err, Generation: 2, Text: "floor cannot be loaded: out of memory; " +
+		"loading again in 2s, workers serve on, successors wait"})
+	p.wantState("w.0", StateReady)
+	if got := p.untilDue(); got != 2*sec {
+		t.Errorf("loads again in %s, want 2 s", got)
+	}
+	if got := p.untilDue(); got != 300*sec {
+		t.Errorf("gives up loading after %s, want 5 min", got)
+	}
+	p.want(Kill{p.f.floor.proc, SIGKILL})
+}
+
+func TestDueSlotsWaitForTheFloor(t *testing.T) {
+	p := upWith(t, 2, 0)
+	p.exit("w.0", status1)
+	p.loseFloor()
+	p.untilDue() // loads
+	p.wait(2 * sec)
+	p.wantState("w.0", StateWaiting)
+	p.wantStatus("w.0 waits for the floor (exit-code 1, 1st in a row)")
+	none[Fork](p)
+	p.exit("w.1", Exit{Code: 2})
+	p.wait(2 * sec)
+	p.wantStatus("; 1 more in trouble")
+	p.loaded()
+	p.wantState("w.0", StateStarting)
+	p.wantState("w.1", StateStarting)
+	p.forked()
+	if got := p.slot("w.0").generation; got != 2 {
+		t.Errorf("w.0 is of generation %d, want 2", got)
+	}
+	p.run("w.0")
+	p.run("w.1")
+}
+
+// A spare of a floor that is lost still replaces a worker.
+func TestSpareOutlivesItsFloor(t *testing.T) {
+	p := upWith(t, 1, 1)
+	p.wait(sec)
+	spare := p.f.pool.spares[0].proc
+	p.loseFloor()
+	p.exit("w.0", status1)
+	p.wait(2 * sec)
+	p.want(Go{spare, 0})
+	p.run("w.0")
+	if got := p.slot("w.0").generation; got != 1 {
+		t.Errorf("generation %d, want 1", got)
+	}
+}
+
+func TestBlockedSlotsEndWithTheFleet(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.loseFloor()
+	p.exit("w.0", status1)
+	p.wait(10 * sec)
+	if !p.slot("w.0").blocked {
+		t.Fatal("the slot does not wait for the floor")
+	}
+	p.send(StopRequested{"SIGTERM"})
+	p.wantState("w.0", StateExited)
+	p.send(Exited{Proc: p.f.floor.proc, Exit: killed})
+	p.wantQuit(0)
+
+	p = play(t, fleetOf(entryWorker("w", 1)))
+	p.send(StopRequested{"SIGTERM"})
+	p.loseFloor()
+	p.wantQuit(0)
+}
+
+func TestQueuedSlotIsServedByTheNextFloor(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	p.loaded()
+	request := p.f.pool.request
+	p.wantState("w.0", StateStarting)
+	p.loseFloor()
+	p.want(Abandon{request})
+	p.send(Introduced{request, 5}) // it came late, and finds its gate closed
+	p.wantNothing()
+	p.untilDue()
+	p.wait(20 * sec)
+	none[Kill](p) // the old request is not held against the new floor
+	p.up()
+	if s := p.slot("w.0"); s.generation != 2 || s.failures != 0 {
+		t.Errorf("generation %d after %d failures, want 2 after 0", s.generation, s.failures)
+	}
+}
+
+func TestSilentFloorIsReplaced(t *testing.T) {
+	p := upWith(t, 2, 0)
+	p.wait(time.Hour)
+	p.exit("w.0", status1)
+	p.untilDue()
+	request, floor := p.f.pool.request, p.f.floor.proc
+	if got := p.untilDue(); got != forkTimeout {
+		t.Fatalf("waited %s for the fork", got)
+	}
+	p.want(Abandon{request}, Kill{floor, SIGKILL})
+	p.wantStatus("floor is being replaced: did not fork within 10s")
+	p.wantState("w.0", StateStarting)
+	p.wantState("w.1", StateReady)
+	p.loseFloor()
+	p.want(Report{Level: Err, Generation: 1, Text: "floor is lost: did not fork within 10s; " +
+		"loading again in 1s, workers serve on, successors wait"})
+	p.untilDue()
+	p.up()
+}
+
+// A floor that was silent after a long time starts over from 1 s, too.
+func TestSilentFloorStartsOver(t *testing.T) {
+	p := upWith(t, 1, 0)
+	for range 3 {
+		p.wait(time.Hour)
+		p.exit("w.0", status1)
+		p.untilDue()
+		p.untilDue()
+		p.loseFloor()
+		if got := p.untilDue(); got != sec {
+			t.Fatalf("loads again in %s, want 1 s", got)
+		}
+		p.up()
+	}
+}
+
+func TestForkRefused(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.exit("w.0", status1)
+	for _, d := range []time.Duration{1, 2, 4} {
+		wantDelay(t, p.untilDue(), d*sec)
+		p.send(SpawnFailed{p.f.pool.request, "fork: cannot allocate memory"})
+		p.wantState("w.0", StateWaiting)
+		p.wantResult("w.0", Resources)
+		none[Fork](p)
+	}
+	p.wantStatus("(resources: fork: cannot allocate memory, 4th in a row)")
+	p.untilDue()
+	p.forked()
+	p.run("w.0")
+}
+
+// A forked process that ends before its gate is a fork that failed.
+func TestForkedProcessEndsEarly(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.exit("w.0", status1)
+	p.untilDue()
+	p.send(Exited{Proc: p.f.pool.request, Exit: killed})
+	p.wantState("w.0", StateWaiting)
+	p.wantResult("w.0", Resources)
+}
+
+// Only the slot that has waited longest pays for a refused fork.
+func TestForkRefusedForOneOfMany(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 3)))
+	p.loaded()
+	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	p.wantState("w.0", StateWaiting)
+	p.wantState("w.1", StateStarting)
+	if got := len(all[Fork](p.got)); got != 1 {
+		t.Errorf("%d forks, want 1", got)
+	}
+	p.forked()
+	p.run("w.1")
+	p.run("w.2")
+}
+
+// What a floor refuses while it is being replaced is nobody's fault.
+func TestForkRefusedByAFloorThatEnds(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	p.loaded()
+	p.send(FloorBroken{p.f.floor.proc, "its socket is closed"})
+	p.send(SpawnFailed{p.f.pool.request, "fork: broken pipe"})
+	p.wantState("w.0", StateStarting)
+	p.loseFloor()
+	p.untilDue()
+	p.up()
+}
+
+func TestOneForkAtATime(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 5))
+	cfg.Spares = 2
+	p := play(t, cfg)
+	p.loaded()
+	for i := range 7 {
+		if got := len(all[Fork](p.got)); got != 1 {
+			t.Fatalf("fork %d: %d requests", i, got)
+		}
+		p.send(Introduced{p.f.pool.request, 100 + i})
+		for j := range p.f.slots {
+			if i == 4 {
+				p.run(p.f.slots[j].name)
+			}
+		}
+	}
+	none[Fork](p)
+	if got := len(p.f.pool.spares); got != 2 {
+		t.Errorf("%d spares, want 2", got)
+	}
+}
+
+// Spares are made when no slot is on its way.
+func TestSparesKeepOutOfTheWay(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 1))
+	cfg.Spares = 1
+	p := play(t, cfg)
+	p.loaded()
+	p.send(Introduced{p.f.pool.request, 5})
+	none[Fork](p)
+	p.run("w.0")
+	if got := len(all[Fork](p.got)); got != 1 {
+		t.Errorf("%d forks once w.0 runs, want 1", got)
+	}
+}
+
+func TestSpareReplacesAtOnce(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 1))
+	cfg.Spares, cfg.Workers[0].Policy.RestartSec = 1, 0
+	p := play(t, cfg)
+	p.up()
+	p.wait(sec)
+	spare := p.f.pool.spares[0].proc
+	p.exit("w.0", killed)
+	p.want(Go{spare, 0})
+}
+
+func TestSparesThatDie(t *testing.T) {
+	p := upWith(t, 1, 1)
+	for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+		none[Fork](p)
+		p.want(Report{Level: Warning, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
+		if got := p.untilDue(); got != d*sec {
+			t.Fatalf("the next spare in %s, want %d s", got, d)
+		}
+		p.forked()
+	}
+	p.wait(30 * sec)
+	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	if got := p.untilDue(); got != sec {
+		t.Errorf("after a spare that lived: the next one in %s, want 1 s", got)
+	}
+	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	if got := p.untilDue(); got != 2*sec {
+		t.Errorf("after a refused spare: the next one in %s, want 2 s", got)
+	}
+	p.forked()
+	p.exit("w.0", status1)
+	p.wait(2 * sec) // the spare becomes w.0
+	p.run("w.0")
+	p.forked()
+	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	if got := p.untilDue(); got != sec {
+		t.Errorf("after a spare that was of use: the next one in %s, want 1 s", got)
+	}
+}
+
+func TestSparesThatDieTogetherAreOneFailure(t *testing.T) {
+	p := upWith(t, 1, 3)
+	for range 3 {
+		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	}
+	if got := p.untilDue(); got != sec {
+		t.Errorf("the next spare in %s, want 1 s", got)
+	}
+	p.forked()
+	if got := len(p.f.pool.spares); got != 3 {
+		t.Errorf("%d spares, want 3", got)
+	}
+}
+
+func TestFloorLeavesProcessesBehind(t *testing.T) {
+	p := upWith(t, 1, 0)
+	floor := p.f.floor.proc
+	p.send(Swept{floor}) // of a live floor: means nothing
+	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
+	p.wantStatus("1/1 ready; floor is being replaced: killed by SIGKILL")
+	p.wait(5 * sec)
+	none[LoadFloor](p)
+	p.send(Swept{floor})
+	p.wantStatus("floor is lost (killed by SIGKILL) and loads again in 1s")
+	p.untilDue()
+	p.loaded()
+
+	p.send(FloorBroken{p.f.floor.proc, "mad"})
+	p.send(Exited{Proc: p.f.floor.proc, Exit: killed, Left: 1})
+	if got := p.untilDue(); got != killGrace {
+		t.Fatalf("waited %s for the left-overs", got)
+	}
+	p.wantStatus("floor is lost (mad) and loads again in 2s")
+	p.untilDue()
+	p.loaded()
+}
+
+func TestFloorThatDoesNotEnd(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.send(FloorBroken{p.f.floor.proc, "mad"})
+	if got := p.untilDue(); got != killGrace {
+		t.Fatalf("reported after %s", got)
+	}
+	p.want(Report{Level: Err, Generation: 1, Text: "floor: mad; does not end 10s after SIGKILL; successors wait for it"})
+	p.wait(time.Hour)
+	p.wantNothing()
+	p.loseFloor()
+	p.untilDue()
+	p.up()
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// FuzzFleet lets bytes choose a fleet and what happens to it, and ends with a
+// stop after which the world is fair: what is killed, ends. The world checks
+// each action, and check what holds between events.
+func FuzzFleet(f *testing.F) {
+	f.Add([]byte{})
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := range 40 {
+		data := make([]byte, 100*(n+1))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w := newWorld(t, data)
+		w.tell(Tick{})
+		for len(w.bytes) > 0 && w.quits == 0 {
+			w.step()
+		}
+		w.end()
+	})
+}
+
+// step lets one thing happen.
+func (w *world) step() {
+	w.t.Helper()
+	switch b := w.byte(); {
+	case b < 40:
+		w.pass(time.Duration(w.byte()) * pick(w, 1, ms, 100*ms, sec))
+	case b < 70:
+		w.passToDeadline()
+	case b < 80:
+		w.strange()
+	case b < 82:
+		w.tell(StopRequested{"SIGTERM"})
+	case len(w.order) > 0:
+		w.happens(w.procs[w.order[int(w.byte())%len(w.order)]])
+	}
+}
+
+// pass lets time pass with or without a tick at each deadline: a loop can be
+// late, and the clock of a machine that slept makes a step.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	end := w.now.Add(d)
+	for w.byte()%4 != 0 && w.f.Deadline() <= end && w.quits == 0 {
+		w.passToDeadline()
+	}
+	w.now = max(w.now, end)
+	w.tell(Tick{})
+}
+
+func (w *world) passToDeadline() {
+	w.t.Helper()
+	if d := w.f.Deadline(); d != Never {
+		if d-1 > w.now {
+			w.now = d - 1
+			w.quiet()
+		}
+		w.now = d
+		w.tell(Tick{})
+	}
+}
+
+// quiet checks that nothing happens before its time.
+func (w *world) quiet() {
+	w.t.Helper()
+	for _, a := range clone(w.f).Decide(w.now, Tick{}) {
+		if _, ok := a.(Status); !ok {
+			w.fail("1 ns before the deadline: %s", tellAction(a))
+		}
+	}
+}
+
+// strange sends an event about a process that the fleet does not hold. It does
+// what a tick does.
+func (w *world) strange() {
+	w.t.Helper()
+	unknown := []Proc{0, w.f.last + 1 + Proc(w.byte())}
+	for id := Proc(1); id <= w.f.last; id++ {
+		if b := w.procs[id]; b == nil || b.abandoned {
+			unknown = append(unknown, id)
+		}
+	}
+	evs := eventsAbout(unknown[int(w.byte())%len(unknown)])
+	ev := evs[int(w.byte())%len(evs)]
+	ticked := clone(w.f)
+	want := ticked.Decide(w.now, Tick{})
+	if got := clone(w.f).Decide(w.now, ev); !slices.Equal(got, want) {
+		w.fail("%T%+v about an unknown process does:\n%sa tick does:\n%s", ev, ev, transcribe(got), transcribe(want))
+	}
+	w.tell(ev)
+	if !same(w.f, ticked) {
+		w.fail("%T%+v about an unknown process changed the fleet", ev, ev)
+	}
+}
+
+// happens lets something happen to a process.
+func (w *world) happens(b *being) {
+	w.t.Helper()
+	switch {
+	case b.state == left:
+		w.dead(b.id)
+		w.tell(Swept{b.id})
+	case b.abandoned:
+		w.dead(b.id)
+		w.tell(pick[Event](w, Introduced{b.id, 9}, Exited{Proc: b.id, Exit: killed}, SpawnFailed{b.id, "closed"}))
+	case b.dying && w.byte()%2 == 0:
+		w.ends(b)
+	case b.kind == floorBeing:
+		w.floorHappens(b)
+	default:
+		w.workerHappens(b)
+	}
+}
+
+func (w *world) floorHappens(b *being) {
+	w.t.Helper()
+	switch c := w.byte() % 8; {
+	case b.state == loading && c < 1:
+		w.dead(b.id)
+		w.tell(SpawnFailed{b.id, "clone: no memory"})
+	case b.state == loading && c < 3:
+		w.tell(FloorProgress{b.id, "importing numpy"})
+	case b.state == loading && c < 7:
+		b.state = runs
+		w.tell(FloorLoaded{b.id})
+	case c < 1:
+		w.tell(FloorBroken{b.id, "import failed"})
+	case c < 3:
+		w.ends(b)
+	}
+}
+
+func (w *world) workerHappens(b *being) {
+	w.t.Helper()
+	c := w.byte() % 8
+	switch b.state {
+	case asked:
+		if c < 2 {
+			w.dead(b.id)
+			w.tell(SpawnFailed{b.id, "fork: try again"})
+			return
+		}
+		if c < 3 && b.kind == forkBeing {
+			w.ends(b)
+			return
+		}
+		b.state = atGate
+		if w.request == b.id {
+			w.request = 0
+		}
+		w.tell(Introduced{b.id, 100 + int(b.id)})
+	case atGate:
+		if c < 2 {
+			w.ends(b)
+		}
+	case told:
+		switch {
+		case c < 1:
+			w.tell(Refused{b.id, "execve: no such file"})
+		case c < 2:
+			w.tell(SpawnFailed{b.id, "send orders: broken pipe"})
+		case c < 3:
+			w.ends(b)
+		default:
+			b.state = runs
+			w.tell(Running{b.id})
+		}
+	case runs:
+		if c < 3 {
+			w.ends(b)
+		}
+	case loading, left:
+	}
+}
+
+// ends lets a process end, and sometimes leave others behind.
+func (w *world) ends(b *being) {
+	w.t.Helper()
+	if b.immortal && b.dying {
+		return
+	}
+	ev := Exited{Proc: b.id, Exit: pick(w, status0, status1, Exit{Code: 2}, killed, termed, Exit{Signal: 6, Core: true})}
+	user := b.kind == floorBeing || b.state >= told // code of the user's has run
+	if user && w.byte()%4 == 0 {
+		ev.Left, b.state, b.leftAt = 1+int(w.byte())%3, left, w.now
+	} else {
+		w.dead(b.id)
+	}
+	w.tell(ev)
+}
+
+// end stops the fleet and is fair to it. It must end, and quit once.
+func (w *world) end() {
+	w.t.Helper()
+	for range 2 {
+		if w.quits == 0 {
+			w.tell(StopRequested{"SIGTERM"})
+		}
+	}
+	w.tell(StopRequested{"SIGTERM"})
+	stuck := false
+	for range 1000 {
+		for _, id := range slices.Clone(w.order) {
+			b := w.procs[id]
+			switch {
+			case w.quits > 0:
+			case b.immortal && b.dying && b.state != left:
+				stuck = stuck || !b.abandoned
+			case b.dying || b.state == left || b.abandoned:
+				w.fairEnd(b)
+			}
+		}
+		if w.quits > 0 {
+			break
+		}
+		if w.f.Deadline() == Never {
+			w.fail("the fleet waits forever for %s", w.remaining())
+		}
+		w.passToDeadline()
+	}
+	if w.quits != 1 || !w.f.Ended() {
+		w.fail("%d quits; what is left: %s", w.quits, w.remaining())
+	}
+	if stuck && w.quitCode == 0 {
+		w.fail("Quit 0 in front of a process that cannot be killed")
+	}
+}
+
+func (w *world) fairEnd(b *being) {
+	w.dead(b.id)
+	switch {
+	case b.abandoned:
+	case b.state == left:
+		w.tell(Swept{b.id})
+	default:
+		w.tell(Exited{Proc: b.id, Exit: killed})
+	}
+}
+
+func (w *world) remaining() string {
+	text := ""
+	for _, id := range w.order {
+		text += fmt.Sprintf("%+v ", *w.procs[id])
+	}
+	return text
+}

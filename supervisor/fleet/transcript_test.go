@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the transcripts in testdata anew")
+
+// TestTranscripts plays the scripts in testdata/*.txt. Such a file holds
+//
+//	# a comment
+//	fleet spares=1 ready_when=2       the fleet and
+//	worker web entry count=2          its workers
+//	0s  stop SIGTERM                  an event, at a time since the start
+//	+5ms running web.0                or since the event before it
+//	due                               a tick at the deadline
+//
+// and after each event, indented, what the fleet does about it: that is
+// compared, or with -update written anew. A process is named by its number
+// (#3), by its slot, or as floor.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 6 {
+		t.Fatalf("%d transcripts, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := perform(t, string(want))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			compare(t, got, string(want))
+		})
+	}
+}
+
+func compare(t *testing.T, got, want string) {
+	t.Helper()
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(g), len(w)) {
+		if i >= len(g) || i >= len(w) || g[i] != w[i] {
+			t.Fatalf("line %d differs; got:\n%s\nwant:\n%s", i+1,
+				strings.Join(g[max(0, i-3):min(len(g), i+4)], "\n"),
+				strings.Join(w[max(0, i-3):min(len(w), i+4)], "\n"))
+		}
+	}
+}
+
+// stage is where a script is performed.
+type stage struct {
+	t   *testing.T
+	cfg Config
+	f   *Fleet
+	now Instant
+}
+
+// perform returns the script with what the fleet does about it.
+func perform(t *testing.T, script string) string {
+	st := &stage{t: t, cfg: Config{TimeoutStart: 5 * time.Minute, Seed: 1}}
+	var out strings.Builder
+	for line := range strings.Lines(script) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "\t") {
+			continue
+		}
+		out.WriteString(line + "\n")
+		if line != "" && line[0] != '#' {
+			out.WriteString(st.line(strings.Fields(line)))
+		}
+	}
+	return out.String()
+}
+
+func (st *stage) line(words []string) string {
+	switch words[0] {
+	case "fleet":
+		st.fleet(words[1:])
+		return ""
+	case "worker":
+		st.worker(words[1:])
+		return ""
+	}
+	if st.f == nil {
+		st.f = New(st.cfg)
+	}
+	ev, heading := Event(Tick{}), ""
+	if words[0] == "due" {
+		st.now = st.f.Deadline()
+		heading = fmt.Sprintf("\t(it is %s)\n", time.Duration(st.now).Round(ms))
+	} else {
+		st.moment(words[0])
+		ev = st.event(words[1], words[2:])
+	}
+	text := heading + transcribe(st.f.Decide(st.now, ev))
+	if !st.f.Ended() && st.f.Deadline() <= st.now {
+		st.t.Fatalf("%s: deadline %d, now %d", words, st.f.Deadline(), st.now)
+	}
+	return text
+}
+
+// moment sets the time, which does not go back.
+func (st *stage) moment(text string) {
+	st.t.Helper()
+	last := st.now
+	if after, ok := strings.CutPrefix(text, "+"); ok {
+		st.now = last.Add(st.span(after))
+	} else {
+		st.now = Instant(st.span(text))
+	}
+	if st.now < last {
+		st.t.Fatalf("%s lies before %s", text, time.Duration(last))
+	}
+}
+
+func (st *stage) span(text string) time.Duration {
+	st.t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return d
+}
+
+func (st *stage) number(text string) int {
+	st.t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return n
+}
+
+func (st *stage) fleet(settings []string) {
+	for _, s := range settings {
+		key, value, _ := strings.Cut(s, "=")
+		switch key {
+		case "spares":
+			st.cfg.Spares = st.number(value)
+		case "ready_when":
+			st.cfg.ReadyWhen.N = st.number(value)
+		case "timeout_start_sec":
+			st.cfg.TimeoutStart = st.span(value)
+		case "extend":
+			st.cfg.Extend = true
+		default:
+			st.t.Fatalf("unknown setting %s", s)
+		}
+	}
+}
+
+func (st *stage) worker(words []string) {
+	w := Worker{Name: words[0], Count: 1, Policy: defaults()}
+	for _, s := range words[1:] {
+		key, value, _ := strings.Cut(s, "=")
+		switch key {
+		case "entry":
+			w.Entry = true
+		case "exec":
+		case "count":
+			w.Count = st.number(value)
+		case "restart":
+			w.Policy.Restart = Restart(value)
+		case "start_limit_burst":
+			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
+		default:
+			st.t.Fatalf("unknown setting %s", s)
+		}
+	}
+	st.cfg.Workers = append(st.cfg.Workers, w)
+}
+
+func (st *stage) proc(name string) Proc {
+	st.t.Helper()
+	if number, ok := strings.CutPrefix(name, "#"); ok {
+		return Proc(st.number(number))
+	}
+	if name == "floor" {
+		return st.f.floor.proc
+	}
+	for i := range st.f.slots {
+		if st.f.slots[i].name == name {
+			return st.f.slots[i].proc
+		}
+	}
+	st.t.Fatalf("no process %s", name)
+	return 0
+}
+
+func (st *stage) event(name string, words []string) Event {
+	switch name {
+	case "tick":
+		return Tick{}
+	case "stop":
+		return StopRequested{words[0]}
+	}
+	proc, rest := st.proc(words[0]), words[1:]
+	text := strings.Join(rest, " ")
+	switch name {
+	case "progress":
+		return FloorProgress{proc, text}
+	case "loaded":
+		return FloorLoaded{proc}
+	case "broken":
+		return FloorBroken{proc, text}
+	case "introduced":
+		return Introduced{proc, st.number(rest[1])}
+	case "spawn-failed":
+		return SpawnFailed{proc, text}
+	case "running":
+		return Running{proc}
+	case "refused":
+		return Refused{proc, text}
+	case "exited":
+		return st.exited(proc, rest)
+	case "swept":
+		return Swept{proc}
+	}
+	st.t.Fatalf("unknown event %s", name)
+	return nil
+}
+
+// exited reads "status 1", "by SIGKILL", and after either "leaving 2".
+func (st *stage) exited(proc Proc, words []string) Event {
+	ev := Exited{Proc: proc}
+	for i := 0; i+1 < len(words); i += 2 {
+		switch value := words[i+1]; words[i] {
+		case "status":
+			ev.Exit.Code = st.number(value)
+		case "leaving":
+			ev.Left = st.number(value)
+		case "by":
+			for n, name := range signalNames {
+				if name == value {
+					ev.Exit.Signal = Signal(n)
+				}
+			}
+		default:
+			st.t.Fatalf("unknown end %s", words)
+		}
+	}
+	return ev
+}

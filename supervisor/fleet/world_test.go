@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// world is a little machine that a fleet runs on: floors, and processes that
+// come to their gate, run, end, ignore signals and leave others behind. What
+// happens next is chosen by bytes. It knows what a fleet may ask for and when,
+// and nothing of how the fleet decides.
+type world struct {
+	t     testing.TB
+	f     *Fleet
+	cfg   Config
+	now   Instant
+	bytes []byte
+
+	procs   map[Proc]*being
+	order   []Proc // of procs, for a choice that repeats
+	request Proc   // outstanding at the floor
+
+	starts   map[SlotID][]Instant
+	ready    int
+	quits    int
+	stopped  bool
+	floors   int
+	quitCode int
+}
+
+type beingKind int
+
+const (
+	floorBeing beingKind = iota
+	forkBeing
+	shimBeing
+)
+
+type beingState int
+
+const (
+	asked   beingState = iota // for a worker: nothing is there yet
+	loading                   // a floor
+	atGate
+	told
+	runs // for a floor: loaded
+	left // it has ended, something of it is left
+)
+
+type being struct {
+	id        Proc
+	kind      beingKind
+	state     beingState
+	slot      SlotID
+	deaf      bool // ignores the signals that it can
+	immortal  bool // does not even end from SIGKILL
+	dying     bool // a signal that it heeds, or SIGKILL, was sent
+	abandoned bool // its gate is closed; it is not the fleet's any more
+	leftAt    Instant
+}
+
+func (w *world) byte() byte {
+	if len(w.bytes) == 0 {
+		return 0
+	}
+	b := w.bytes[0]
+	w.bytes = w.bytes[1:]
+	return b
+}
+
+func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
+
+func newWorld(t testing.TB, data []byte) *world {
+	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}}
+	w.cfg = w.config()
+	w.f = New(w.cfg)
+	return w
+}
+
+func (w *world) config() Config {
+	cfg := Config{
+		ReadyWhen:    pick(w, ReadyWhen{}, ReadyWhen{Floor: true}, ReadyWhen{N: 1}, ReadyWhen{N: 3}),
+		TimeoutStart: pick(w, 60*sec, 5*sec, 0, Forever),
+		Spares:       pick(w, 1, 0, 2),
+		StopAfter:    pick(w, 0, 0, 0, 40*sec),
+		PingEvery:    pick(w, 0, 5*sec),
+		Extend:       w.byte()%2 == 1,
+		Seed:         uint64(w.byte()),
+	}
+	for i := range int(w.byte()) % 4 {
+		cfg.Workers = append(cfg.Workers, Worker{
+			Name: fmt.Sprintf("w%d", i), Count: int(w.byte()) % 4, Entry: w.byte()%2 == 0, Policy: w.policy(),
+		})
+	}
+	return cfg
+}
+
+func (w *world) policy() Policy {
+	p := Policy{
+		Restart:         pick(w, Restarts...),
+		RestartSec:      pick(w, sec, 0, 30*ms, 7*sec, Forever),
+		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, Forever),
+		RestartReset:    pick(w, -1, 0, 3*sec, Forever),
+		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, Forever),
+		TimeoutStop:     pick(w, 15*sec, 0, sec, Forever),
+		KillSignal:      pick(w, SIGTERM, SIGINT, SIGKILL),
+		StartLimitBurst: int(w.byte()) % 4,
+	}
+	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, Forever)
+	if w.byte()%4 == 1 {
+		p.RestartPrevent.Codes = []int{int(w.byte()) % 4}
+		p.RestartForce.Signals = []Signal{SIGKILL, SIGTERM}
+		p.Success.Codes = []int{2}
+	}
+	return p
+}
+
+// tell gives the fleet an event and plays what it does. Twice the same fleet and
+// the same event must be twice the same.
+func (w *world) tell(ev Event) {
+	w.t.Helper()
+	twin := clone(w.f)
+	acts := slices.Clone(w.f.Decide(w.now, ev))
+	if again := twin.Decide(w.now, ev); !slices.Equal(acts, again) || !same(w.f, twin) {
+		w.fail("%T%+v decided once:\n%sand once:\n%s", ev, ev, transcribe(acts), transcribe(again))
+	}
+	if err := check(w.f, w.now); err != nil {
+		w.fail("after %T%+v: %v", ev, ev, err)
+	}
+	for i, a := range acts {
+		if w.quits > 0 {
+			w.fail("%s after Quit", tellAction(a))
+		}
+		w.act(a)
+		if _, ok := a.(Quit); ok && i != len(acts)-1 {
+			w.fail("Quit is not the last action")
+		}
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("at %s: %s", time.Duration(w.now), fmt.Sprintf(format, args...))
+}
+
+func (w *world) act(a Action) {
+	w.t.Helper()
+	if w.stopped {
+		switch a.(type) {
+		case LoadFloor, Fork, StartShim, Go, Stopping:
+			w.fail("%s after the stop", tellAction(a))
+		}
+	}
+	switch a := a.(type) {
+	case LoadFloor:
+		w.loadFloor(a)
+	case Fork:
+		w.fork(a)
+	case StartShim:
+		w.born(&being{id: a.Proc, kind: shimBeing, slot: a.Slot})
+		w.started(a.Slot)
+	case Go:
+		w.go_(a)
+	case Abandon:
+		w.abandon(a.Proc)
+	case StopFloor:
+		w.living(a.Proc).dying = true
+	case Kill:
+		w.kill(a)
+	case Ready:
+		if w.ready++; w.ready > 1 {
+			w.fail("READY=1 for the second time")
+		}
+	case Stopping:
+		w.stopped = true
+	case Quit:
+		w.quit(a)
+	case Extend, Status, Report, Ping:
+	}
+}
+
+func (w *world) born(b *being) {
+	w.t.Helper()
+	if w.procs[b.id] != nil || b.id == 0 {
+		w.fail("process %d is used twice", b.id)
+	}
+	w.procs[b.id] = b
+	w.order = append(w.order, b.id)
+	b.deaf, b.immortal = w.byte()%5 == 4, w.byte()%31 == 30
+}
+
+func (w *world) dead(id Proc) {
+	delete(w.procs, id)
+	w.order = slices.DeleteFunc(w.order, func(p Proc) bool { return p == id })
+	if w.request == id {
+		w.request = 0
+	}
+}
+
+// living is a process that the fleet may name.
+func (w *world) living(id Proc) *being {
+	w.t.Helper()
+	b := w.procs[id]
+	if b == nil || b.abandoned {
+		w.fail("process %d is not there", id)
+	}
+	return b
+}
+
+func (w *world) loadFloor(a LoadFloor) {
+	w.t.Helper()
+	w.floors++
+	if a.Generation != w.floors {
+		w.fail("generation %d, want %d", a.Generation, w.floors)
+	}
+	for _, b := range w.procs {
+		if b.kind == floorBeing && b.state != left {
+			w.fail("a second floor while %d is there", b.id)
+		}
+	}
+	w.born(&being{id: a.Proc, kind: floorBeing, state: loading})
+}
+
+func (w *world) fork(a Fork) {
+	w.t.Helper()
+	if w.request != 0 {
+		w.fail("fork %d while %d is outstanding", a.Proc, w.request)
+	}
+	if l := w.living(a.Floor); l.kind != floorBeing || l.state != runs {
+		w.fail("fork from %d, which cannot", a.Floor)
+	}
+	w.born(&being{id: a.Proc, kind: forkBeing})
+	w.request = a.Proc
+}
+
+// go_ makes a process the slot, once, and only if the slot has no other.
+func (w *world) go_(a Go) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	if b.state != atGate {
+		w.fail("process %d in state %d is told to go", a.Proc, b.state)
+	}
+	for _, other := range w.procs {
+		if other != b && other.kind != floorBeing && other.slot == a.Slot && (other.kind == shimBeing || other.state >= told) {
+			w.fail("slot %d has process %d and gets %d", a.Slot, other.id, a.Proc)
+		}
+	}
+	if b.kind == shimBeing && b.slot != a.Slot {
+		w.fail("shim %d of slot %d becomes slot %d", b.id, b.slot, a.Slot)
+	}
+	if b.kind == forkBeing {
+		w.started(a.Slot)
+	}
+	b.slot, b.state = a.Slot, told
+}
+
+// started checks how often a slot is started.
+func (w *world) started(id SlotID) {
+	w.t.Helper()
+	policy := w.cfg.Workers[w.f.slots[id].worker].Policy
+	s := append(w.starts[id], w.now)
+	if n := len(s); n > 1 && s[n-1].Sub(s[n-2]) < minStartInterval {
+		w.fail("slot %d starts %s after its last start", id, s[n-1].Sub(s[n-2]))
+	}
+	if n, burst := len(s), policy.StartLimitBurst; burst > 0 && n > burst && policy.StartLimitPeriod > 0 &&
+		s[n-1] < s[n-1-burst].Add(policy.StartLimitPeriod) {
+		w.fail("slot %d starts %d times within %s", id, burst+1, s[n-1].Sub(s[n-1-burst]))
+	}
+	w.starts[id] = s
+}
+
+func (w *world) abandon(id Proc) {
+	w.t.Helper()
+	b := w.living(id)
+	if b.state != asked || b.kind != forkBeing {
+		w.fail("process %d is abandoned", id)
+	}
+	b.abandoned = true
+	w.request = 0
+}
+
+func (w *world) kill(a Kill) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	if b.state == left {
+		w.fail("signal to process %d, which has ended", a.Proc)
+	}
+	b.dying = b.dying || a.Signal == SIGKILL || !b.deaf
+}
+
+// quit may leave behind only what cannot be killed: with status 1, or long ago.
+func (w *world) quit(a Quit) {
+	w.t.Helper()
+	w.quits++
+	w.quitCode = a.Code
+	if a.Code == 0 && w.ready == 0 {
+		w.fail("Quit 0 without READY=1")
+	}
+	for _, b := range w.procs {
+		gone := b.abandoned || b.kind == floorBeing && b.state == left && w.now.Sub(b.leftAt) >= killGrace
+		if !gone && a.Code == 0 {
+			w.fail("Quit 0 while process %d is there", b.id)
+		}
+	}
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleetfile_test
+
+import (
+	"math"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+func mustParse(t *testing.T, text string) *fleetfile.Fleet {
+	t.Helper()
+	f, err := parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRoundTrip(t, f)
+	return f
+}
+
+const exampleFile = `
+description = "edge collectors"
+ready_when = 3
+timeout_start_sec = 0
+worker.last.exec = ["sleep", "1"] # first in the file
+
+[floor]
+python = "./venv/bin/python3"
+path = ["/opt/app", "lib"]
+
+[socket.http]
+listen = ["0.0.0.0:8080", "[::]:8080", "[::1]:9090"]
+[socket.dns]
+listen = "8080"
+type = "datagram"
+
+[defaults]
+restart = "always"
+restart_sec = "1min"
+environment = { A = "1", B = "1" }
+supplementary_groups = ["adm"]
+limit_nofile = 1024
+limit_cpu = "1500ms"
+
+[worker.web]
+entry = "app.web:Server.run"
+args = ["x", 1, 1.0, true, [], [{}], { "a b" = [1] }]
+kwargs = { a = 1e30 }
+count = 4
+sockets = ["http", "dns"]
+environment = { B = "2", C = "3" }
+environment_file = ["env", "-/etc/default/web"]
+supplementary_groups = [27]
+umask = 0o27
+nice = 0
+limit_nofile = "2048:infinity"
+limit_nice = -5
+limit_rttime = 200
+restart = "on-abort"
+restart_prevent_exit_status = ["TEMPFAIL 3 KILL", 0]
+start_limit_burst = 2
+timeout_stop_sec = "infinity"
+kill_signal = "RTMAX-1"
+[[worker.web.kwargs.list]]
+b = 1.5
+`
+
+func TestExampleIsReadAsItIsMeant(t *testing.T) {
+	f := mustParse(t, exampleFile)
+	nice, umask := 0, uint32(0o27)
+	policy := fleet.Policy{
+		Restart: fleet.RestartAlways, RestartSec: time.Minute, RestartMaxDelay: time.Minute,
+		RestartReset: -1, TimeoutStart: 90 * time.Second, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
+	}
+	ofWeb := policy
+	ofWeb.Restart, ofWeb.TimeoutStop, ofWeb.KillSignal = fleet.RestartOnAbort, fleet.Forever, 63
+	ofWeb.RestartPrevent = fleet.ExitSet{Codes: []int{0, 3, 75}, Signals: []fleet.Signal{fleet.SIGKILL}}
+	ofWeb.StartLimitBurst, ofWeb.StartLimitPeriod = 2, 10*time.Second
+	ip := netip.MustParseAddrPort
+	want := &fleetfile.Fleet{
+		Name: "test", Path: "/etc/prefork/test.toml", Description: "edge collectors",
+		ReadyWhen: fleet.ReadyWhen{N: 3}, TimeoutStart: fleet.Forever,
+		Floor: &fleetfile.Floor{
+			Python: "/etc/prefork/venv/bin/python3", Path: []string{"/opt/app", "/etc/prefork/lib"},
+			Threads: fleetfile.Refuse, FDs: fleetfile.Refuse, GCFreeze: true, Spares: 1,
+		},
+		Sockets: []fleetfile.Socket{
+			{Name: "http", Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666, Listen: []fleetfile.Address{
+				{Text: "0.0.0.0:8080", IP: ip("0.0.0.0:8080")},
+				{Text: "[::]:8080", IP: ip("[::]:8080"), V6Only: true},
+				{Text: "[::1]:9090", IP: ip("[::1]:9090")},
+			}},
+			{Name: "dns", Type: fleetfile.Datagram, Backlog: 4096, Mode: 0o666, Listen: []fleetfile.Address{
+				{Text: "8080", IP: ip("[::]:8080")},
+			}},
+		},
+		Workers: []fleetfile.Worker{{
+			Name: "last", Count: 1, Exec: []string{"sleep", "1"},
+			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
+			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
+			Policy: policy,
+		}, {
+			Name: "web", Count: 4, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
+			Args: []any{
+				"x", int64(1), 1.0, true,
+				[]any{},
+				[]any{map[string]any{}},
+				map[string]any{"a b": []any{int64(1)}},
+			},
+			Kwargs:           map[string]any{"a": 1e30, "list": []any{map[string]any{"b": 1.5}}},
+			Environment:      map[string]string{"A": "1", "B": "2", "C": "3"},
+			EnvironmentFiles: []fleetfile.EnvironmentFile{{Path: "/etc/prefork/env"}, {Path: "/etc/default/web", Optional: true}},
+			Umask:            &umask, Nice: &nice, SupplementaryGroups: []string{"27"},
+			Limits: []fleetfile.Limit{
+				{Name: "cpu", Soft: 2, Hard: 2},
+				{Resource: 7, Name: "nofile", Soft: 2048, Hard: math.MaxUint64},
+				{Resource: 13, Name: "nice", Soft: 25, Hard: 25},
+				{Resource: 15, Name: "rttime", Soft: 200, Hard: 200},
+			},
+			Policy: ofWeb,
+		}},
+	}
+	if !reflect.DeepEqual(f, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", f, want)
+	}
+}
+
+func TestEmptyFileIsAnEmptyFleet(t *testing.T) {
+	f := mustParse(t, "")
+	if len(f.Workers) != 0 || f.Floor != nil || f.TimeoutStart != 5*time.Minute || f.ReadyWhen != (fleet.ReadyWhen{}) {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// A duplicate names the line of the first, whatever the spelling.
+func TestDuplicateAddressNamesTheFirst(t *testing.T) {
+	e := wantError(t, "[socket.a]\nlisten = \"8080\"\n\n[socket.b]\nlisten = \"[0::0]:8080\"\n", 5, "socket.b.listen")
+	if !strings.Contains(e.Text, "line 2 by socket.a.listen") {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestSyntaxErrorsHaveLineAndKey(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\n[worker.x]\ncount = 1\ncount = 2\n": "4: worker.x.count: key 'worker.x.count' has already been defined; it is first in line 3, remove one of them",
+		"[worker.a]\n[worker.a]\n":                  "2: worker.a: key 'worker.a' has already been defined; it is first in line 1, remove one of them",
+		"count = \nfoo = 1":                         "1: count: expected value but found '\\n' instead; mend the TOML of this line",
+		"x = \"abc\r\ny = 1":                        "1: x: strings cannot contain newlines; mend the TOML of this line",
+		"\nx = \"\"\"abc\n":                         "2: x: unexpected EOF; expected '\"\"\"'; mend the TOML of this line",
+		"\nfoo\n":                                   "2: expected '.' or '=', but got '\\n' instead; mend the TOML of this line",
+		"\"\\\n\" = 1":                              "1: \"\\n\": invalid escape in string '\\\\n'; mend the TOML of this line",
+		"a = 1\n\x01":                               "2: a control character (0x01) must be escaped; write \\u0001 in a string, or remove it",
+		"a = 1\nb = '\xff'":                         "2: a fleet file must be UTF-8; save it in that encoding",
+		"a = 1\rb = 2":                              "1: a line must not end in a carriage return alone; save the file with Unix line ends",
+	} {
+		if _, err := parse(text); err == nil || err.Error() != "/etc/prefork/test.toml:"+want {
+			t.Errorf("got  %v\nwant %s\nin %q", err, want, text)
+		}
+	}
+}
+
+func TestWrongTableShapesAreRefused(t *testing.T) {
+	for text, key := range map[string]string{
+		"[[worker]]\nexec = [\"a\"]": "worker", "[[worker.a]]\nexec = [\"a\"]": "worker.a",
+		"[[floor]]\n": "floor", "[[socket.a]]\nlisten = \"80\"": "socket.a", "[[defaults]]\n": "defaults",
+	} {
+		wantError(t, text, 1, key)
+	}
+}
+
+// What decides between names that differ in one letter is not their order.
+func TestSuggestionsAreOfTheSameTable(t *testing.T) {
+	for text, want := range map[string]string{
+		"[worker.a]\nexec = [\"a\"]\nRestartSec = 1":  "unknown key in [worker.NAME]; did you mean restart_sec?",
+		"[worker.a]\nexec = [\"a\"]\nLimitNOFILE = 1": "unknown key in [worker.NAME]; did you mean limit_nofile?",
+		"[worker.a]\nexec = [\"a\"]\nlisten = \"80\"": "unknown key in [worker.NAME]; move it to [socket.NAME], where it belongs",
+		"count = 3":                     "unknown key in the top level; move it to [worker.NAME], where it belongs",
+		"[workers.a]\nexec = [\"a\"]":   "unknown key in the top level; did you mean worker?",
+		"[defaults]\npreload = [\"a\"]": "unknown key in [defaults]; move it to [floor], where it belongs",
+		"[floor]\ncolour = \"red\"":     "unknown key in [floor]; remove it (prefork init prints all keys that there are)",
+		"[worker.a]\nexec = [\"a\"]\nsockets = [\"a\"]\n[socket.ab]\nlisten = \"80\"": "there is no socket a; did you mean ab? Else add [socket.a]",
+	} {
+		_, err := parse(text)
+		list, ok := err.(fleetfile.Errors)
+		if !ok || list[0].Text != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(exampleFile)
+	f.Add(fleetfile.Template())
+	for _, rows := range conflicts {
+		for _, text := range rows {
+			f.Add(text)
+		}
+	}
+	for _, s := range positionSeeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parse(text)
+		if err == nil {
+			wantRoundTrip(t, got)
+			return
+		}
+		list, ok := err.(fleetfile.Errors)
+		if !ok || len(list) == 0 {
+			t.Fatalf("got %T", err)
+		}
+		for _, e := range list {
+			if e.Line < 1 || e.Line > 1+strings.Count(text, "\n") || strings.Contains(e.Error(), "\n") {
+				t.Errorf("line %d: %q", e.Line, e)
+			}
+		}
+		if !slices.IsSortedFunc(list, func(a, b *fleetfile.Error) int { return a.Line - b.Line }) {
+			t.Errorf("not sorted: %v", err)
+		}
+	})
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package zygote
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestBootLeavesRoomForTitles(t *testing.T) {
+	if len(Boot) < 200 {
+		t.Errorf("Boot has %d bytes, want at least 200", len(Boot))
+	}
+}
+
+func TestOldPythonIsRefusedWithAReason(t *testing.T) {
+	var olds []string
+	for _, version := range []string{"2.7.18", "3.6.15", "3.7.16", "3.8.18", "3.9.18", "3.10.13"} {
+		for _, python := range pyenv(version) {
+			olds = append(olds, python)
+		}
+	}
+	t.Logf("old interpreters: %q", olds)
+	for _, python := range olds {
+		z := start(t, python)
+		m := z.read()
+		if m.Kind != Broken || !strings.HasPrefix(m.Text, "floor.python is Python ") ||
+			!strings.HasSuffix(m.Text, "; prefork needs 3.11 or later: set floor.python") {
+			t.Errorf("%s: got %+v\n%s", python, m, z.output())
+		}
+		if code := z.wait(); code != 1 {
+			t.Errorf("%s: exit status %d, want 1", python, code)
+		}
+	}
+}
+
+func TestProgressNamesEachModule(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := start(t, python)
+		z.send(floor(t, func(f *Floor) { f.Preload = []string{"json", "probe"}; f.Setup = "probe:load" }).Encode())
+		for _, want := range []Message{
+			{Kind: Progress, Text: "importing json (1 of 2)"},
+			{Kind: Progress, Text: "importing probe (2 of 2)"},
+			{Kind: Progress, Text: "calling probe:load"},
+			{Kind: Loaded},
+		} {
+			if got := z.read(); got != want {
+				t.Errorf("got %+v, want %+v\n%s", got, want, z.output())
+			}
+		}
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", z.cmd.Process.Pid))
+		if got, want := strings.TrimRight(string(title), "\x00"), "prefork: floor [test] gen 2"; err != nil || got != want {
+			t.Errorf("title %q, want %q", got, want)
+		}
+	})
+}
+
+func TestLongTitleIsTruncated(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		long := strings.Repeat("x", 1<<14)
+		z := load(t, python, func(f *Floor) { f.Title = long })
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", z.cmd.Process.Pid))
+		got := strings.TrimRight(string(title), "\x00")
+		if err != nil || len(got) < 200 || got != long[:len(got)] || len(title) != len(got)+1 {
+			t.Errorf("title of %d bytes in %d: %.20q, %v", len(got), len(title), got, err)
+		}
+	})
+}
+
+// brokenFloors has a module for each way in which a floor cannot be used.
+var brokenFloors = []struct {
+	name, module string
+	cause        string // how the cause begins
+	also         string // what it says besides
+	output       string // what stderr must have
+}{
+	{"missing module", "import nope", "importing bad: ModuleNotFoundError: No module named 'nope'", "", "bad.py\", line 1"},
+	{"exception", "def f():\n    raise ValueError('two\\nlines')\nf()", "importing bad: ValueError: two lines", "", "line 2, in f"},
+	{"syntax", "def f(:", "importing bad: SyntaxError: ", "", "SyntaxError"},
+	{"sys.exit", "import sys; sys.exit(0)", "importing bad: SystemExit: 0", "", "SystemExit"},
+	{"interrupt", "raise KeyboardInterrupt", "importing bad: KeyboardInterrupt", "", "KeyboardInterrupt"},
+	{
+		"thread", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='flusher', daemon=True).start()",
+		"floor: importing bad started 1 thread: flusher (threading); ", `set threads = "allow" or start them in after_fork`, "",
+	},
+	{
+		"native threads", "import _thread, time\nfor i in 1, 2: _thread.start_new_thread(time.sleep, (60,))",
+		"floor: importing bad started 2 threads: comm ", `set threads = "allow"`, "",
+	},
+	{
+		"socket", "import socket\nkept = socket.socket()", "floor: workers would share fd ",
+		"opened while importing bad; set fds = \"allow\" or open it in after_fork", "",
+	},
+	{"pipe", "import os\nos.pipe()", "floor: workers would share fd ", "(pipe:[", ""},
+	{"epoll", "import select\nkept = select.epoll()", "floor: workers would share fd ", "(anon_inode:[eventpoll])", ""},
+	{"terminal", "import os\nos.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)", "floor: workers would share fd ", "ptmx", ""},
+}
+
+func TestBrokenFloorIsNamed(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		for _, test := range brokenFloors {
+			cause, output := loadBroken(t, python, module(t, "bad", test.module))
+			if !strings.HasPrefix(cause, test.cause) || !strings.Contains(cause, test.also) {
+				t.Errorf("%s: cause %q, want %q and %q", test.name, cause, test.cause, test.also)
+			}
+			if !strings.Contains(output, test.output) || strings.Contains(output, "prefork zygote") {
+				t.Errorf("%s: output %q, want %q and no frames of the zygote", test.name, output, test.output)
+			}
+		}
+	})
+}
+
+func TestBrokenSetupIsNamed(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		cause, output := loadBroken(t, python, func(f *Floor) { f.Setup = "probe:raises" })
+		if want := "setup probe:raises: ValueError: from the entry"; cause != want {
+			t.Errorf("cause %q, want %q", cause, want)
+		}
+		if !strings.Contains(output, "in raises") {
+			t.Errorf("no traceback: %q", output)
+		}
+	})
+}
+
+// A floor may keep files, directories and null, and a thread that has ended.
+func TestHarmlessFloorLoads(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		load(t, python, module(t, "good", `
+import os, tempfile, threading, socket
+kept = [open(__file__), os.open("/", os.O_RDONLY), os.open("/dev/null", os.O_RDWR), os.open("/dev/urandom", os.O_RDONLY),
+        os.memfd_create("x"), tempfile.TemporaryFile()]
+socket.socket().close()
+for i in range(20):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+`))
+	})
+}
+
+func TestAllowedThreadsAndSockets(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		change := module(t, "busy", `
+import socket, threading, time, warnings
+kept = socket.socket()
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+def entry():
+    import os
+    print(os.path.basename(os.readlink("/proc/self/fd/%d" % kept.fileno()))[:6])
+`)
+		z := load(t, python, func(f *Floor) { change(f); f.AllowThreads, f.AllowFDs = true, true },
+			environment("PYTHONWARNINGS=error"))
+		r := z.fork().run("entry=busy:entry")
+		if r.status != 0 || r.output != "socket\n" {
+			t.Errorf("status %#x, output %q", r.status, r.output)
+		}
+		if text := z.output(); text != "" {
+			t.Errorf("the zygote said %q", text)
+		}
+	})
+}
+
+func environment(variables ...string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), variables...) }
+}
+
+// A thread that starts after the floor was loaded makes it refuse to fork.
+func TestLateThreadRefusesFork(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "late", `
+import sys, threading, time
+class Stream:
+    closed = False
+    def write(self, text): pass
+    def flush(self):
+        # The zygote flushes before it forks; the second time is too late.
+        if self.count == 1:
+            threading.Thread(target=time.sleep, args=(60,), name="late", daemon=True).start()
+        self.count += 1
+    count = 0
+sys.stdout = Stream()
+`))
+		z.fork().abandon() // flushes for the second time, after the check
+		gate := z.request()
+		defer unix.Close(gate)
+		m := z.read()
+		if m.Kind != Refused || m.ID != 2 || m.Errno != unix.EBUSY || m.Text != "the floor has 2 threads: late (threading)" {
+			t.Errorf("got %+v", m)
+		}
+	})
+}
+
+func TestForkWithoutDescriptorIsRefused(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		z.send(EncodeFork(9))
+		if m := z.read(); m.Kind != Refused || m.ID != 9 || m.Errno != unix.EBADF {
+			t.Errorf("got %+v", m)
+		}
+		z.fork().abandon() // and it goes on
+	})
+}
+
+func TestUnknownMessageBreaksZygote(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		z.send([]byte("dance\x001"))
+		if m := z.read(); m.Kind != Broken {
+			t.Errorf("got %+v", m)
+		}
+		if code := z.wait(); code != 1 {
+			t.Errorf("exit status %d, want 1", code)
+		}
+	})
+}
+
+func TestZygoteThatIsNeverToldExits(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) { start(t, python) }) // the cleanup wants exit status 0
+}
+
+// A module that forks must not make a second zygote.
+func TestForkedImportIsNoZygote(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "forks", "import os\npid = os.fork()\nif pid: status = os.waitpid(pid, 0)[1]"))
+		z.fork().abandon()
+	})
+}
+
+// The floor must load whatever its number of reserved descriptors is: one of
+// them is the number that /dev/null gets by itself.
+func TestAnyNumberOfReservedDescriptors(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		for _, reserve := range []int{0, 1, 2, 3, 253} {
+			z := load(t, python, func(f *Floor) { f.Reserve = reserve })
+			fds := parseFacts(t, z.fork().run("entry=probe:facts")).FDs
+			log := fmt.Sprint(4 + reserve)
+			if len(fds) != 4 || !strings.HasSuffix(fds[log], "probe.py") {
+				t.Errorf("reserve %d: descriptors %v, want 0, 1, 2 and probe.py at %s", reserve, fds, log)
+			}
+		}
+	})
+}
+
+// The middle process of a double fork tells why the second fork failed. With a
+// limit of one process it is the first that fails.
+func TestRefusedForkIsReported(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to use a uid that has no other processes")
+	}
+	forEachPython(t, func(t *testing.T, python string) {
+		for limit := 2; limit > 0; limit-- {
+			z := load(t, python, module(t, "drop", fmt.Sprintf(`
+import ctypes, os, resource
+os.setgroups([])
+os.setresgid(54321, 54321, 54321)
+os.setresuid(54321, 54321, 54321)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0) # PR_SET_DUMPABLE: or /proc/self is root's
+resource.setrlimit(resource.RLIMIT_NPROC, (%d, %[1]d))
+`, limit)))
+			gate := z.request()
+			want := Message{Kind: Refused, ID: 1, Errno: unix.EAGAIN, Text: "fork: Resource temporarily unavailable"}
+			if m := z.read(); m != want {
+				t.Errorf("limit %d: got %+v, want %+v", limit, m, want)
+			}
+			if n, err := unix.Read(gate, make([]byte, 10)); n != 0 || err != nil {
+				t.Errorf("limit %d: the gate of a refused worker has %d bytes, %v", limit, n, err)
+			}
+			_ = unix.Close(gate) // it is at its end
+		}
+	})
+}

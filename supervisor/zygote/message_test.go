@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package zygote
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestFloorIsEncodedFieldByField(t *testing.T) {
+	f := Floor{
+		Fleet: "edge", Generation: 3, Title: "prefork: floor [edge] gen 3",
+		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load",
+		AllowThreads: true, GCFreeze: true, Reserve: 2, Entries: []string{"x:run"},
+	}
+	want := strings.Join([]string{
+		"floor", "fleet=edge", "generation=3", "title=prefork: floor [edge] gen 3", "path=/a", "path=/b",
+		"preload=x", "preload=y.z", "setup=x:load", "threads=allow", "fds=refuse", "gc_freeze=1",
+		"reserve=2", "entry=x:run", "prctl=0", "module=" + Module,
+	}, "\x00")
+	if got := string(f.Encode()); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNulCannotAddField(t *testing.T) {
+	got := string(Floor{Fleet: "a\x00threads=allow"}.Encode())
+	if strings.Contains(got, "\x00threads=allow") || !strings.Contains(got, "\x00fleet=athreads=allow\x00") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestForkIsEncoded(t *testing.T) {
+	if got, want := string(EncodeFork(18446744073709551615)), "fork\x0018446744073709551615"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDecode(t *testing.T) {
+	long := strings.Repeat("ä", 400)
+	for _, test := range []struct {
+		wire string
+		want Message
+		ok   bool
+	}{
+		{"loaded", Message{Kind: Loaded}, true},
+		{"loaded\x00", Message{}, false},
+		{"progress\x00importing numpy (1 of 3)", Message{Kind: Progress, Text: "importing numpy (1 of 3)"}, true},
+		{"progress", Message{}, false},
+		{"broken\x00a\nb\x1b[31m\xff\x00c ", Message{Kind: Broken, Text: "a b [31m\ufffd c"}, true},
+		{"broken\x00", Message{Kind: Broken}, true},
+		{"broken\x00" + long, Message{Kind: Broken, Text: long[:512]}, true},
+		{"broken\x00x" + long, Message{Kind: Broken, Text: "x" + long[:510]}, true},
+		{"refused\x007\x0011\x00fork: no", Message{Kind: Refused, ID: 7, Errno: syscall.EAGAIN, Text: "fork: no"}, true},
+		{"refused\x007\x0011", Message{}, false},
+		{"refused\x00-7\x0011\x00no", Message{}, false},
+		{"refused\x007\x004096\x00no", Message{}, false},
+		{"", Message{}, false},
+		{"hello\x001", Message{}, false},
+	} {
+		got, err := Decode([]byte(test.wire))
+		if got != test.want || (err == nil) != test.ok {
+			t.Errorf("Decode(%q) = %+v, %v, want %+v, ok %v", test.wire, got, err, test.want, test.ok)
+		}
+	}
+}
+
+// The floor is user code, and may write anything into the socket.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		"loaded", "progress\x00a", "broken\x00\xff\u202e\n", "refused\x001\x0011\x00fork: x", "refused\x00\x00\x00",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := Decode(b)
+		if err != nil {
+			if m != (Message{}) || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Errorf("Decode(%q) = %+v, %q", b, m, err)
+			}
+			return
+		}
+		if len(m.Text) > 512 || !utf8.ValidString(m.Text) || strings.ContainsFunc(m.Text, notPrintable) {
+			t.Errorf("Decode(%q): text %q is not fit to show", b, m.Text)
+		}
+		again, err := Decode(wire(m))
+		if err != nil || again != m {
+			t.Errorf("%+v reads as %+v, %v the second time", m, again, err)
+		}
+	})
+}
+
+func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// wire writes a message as the zygote does.
+func wire(m Message) []byte {
+	switch m.Kind {
+	case Loaded:
+		return []byte(m.Kind)
+	case Refused:
+		return fmt.Appendf(nil, "%s\x00%d\x00%d\x00%s", m.Kind, m.ID, int(m.Errno), m.Text)
+	default:
+		return []byte(string(m.Kind) + "\x00" + m.Text)
+	}
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package zygote
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A worker is what a freshly started python3 is, but for what its orders say.
+func TestWorkerIsAsOrdered(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, func(f *Floor) { f.Setup = "probe:load" }, environment("KEPT=1", "CHANGED=1"))
+		w := z.fork()
+		f := parseFacts(t, w.run("fleet=test worker=web index=0 generation=2 title=prefork:%20web.0%20[test]%20gen%202 "+
+			"comm=web.0 env=CHANGED=2 env=NEW=a=b after_fork=probe:after_fork entry=probe:facts "+
+			"args=(1,'a',[True,None],1e999) kwargs={'k':-1.5}"))
+		master := os.Getpid()
+		for what, equal := range map[string]bool{
+			"pid":        f.PID == w.pid && f.SID == w.pid && f.PGID == w.pid && f.PPID == master,
+			"title":      f.Cmdline == "prefork: web.0 [test] gen 2" && f.Comm == "web.0",
+			"names":      f.Fleet == "test" && f.Worker == "web" && f.Slot == "web.0" && f.Index == 0 && f.Generation == 2,
+			"nameless":   f.SlotAtImport == nil,
+			"env":        f.Env["KEPT"] == "1" && f.Env["CHANGED"] == "2" && f.Env["NEW"] == "a=b",
+			"no listen":  f.Env["LISTEN_PID"] == "" && f.Env["LISTEN_FDS"] == "" && f.Env["PREFORK_REHEARSAL"] == "",
+			"gc":         f.GC && f.Frozen > 1000,
+			"argv":       slices.Equal(f.Argv, []string{""}) && filepath.Base(f.Path[0]) == "testdata" && !slices.Contains(f.Path, ""),
+			"setup":      f.Loaded,
+			"after_fork": slices.Equal(f.Early, []string{"web.0"}),
+			"args":       f.Args == "((1, 'a', [True, None], inf), {'k': -1.5})",
+		} {
+			if !equal {
+				t.Errorf("%s: not as ordered: %+v", what, f)
+			}
+		}
+	})
+}
+
+// The descriptors of a worker are 0, 1, 2, its sockets, and the file that the
+// floor keeps open; also if there are more or fewer sockets than the floor
+// reserved numbers for.
+func TestWorkerHasExactlyItsDescriptors(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, func(f *Floor) { f.Reserve = 2 })
+		for sockets := range 4 {
+			fds := listeners(t, sockets)
+			orders := "entry=probe:facts" + strings.Repeat(" listen=http", sockets)
+			r := z.fork().run(orders, fds...)
+			if sockets == 3 {
+				// The floor's file has number 6, and 5 was the command socket.
+				f := parseFacts(t, r)
+				checkTable(t, f, sockets, "6")
+				continue
+			}
+			checkTable(t, parseFacts(t, r), sockets, "6")
+		}
+		r := z.fork().run("entry=probe:facts listen=a listen=b listen=c listen=d", listeners(t, 4)...)
+		if r.status.ExitStatus() != 202 || r.failed != "failed\x00202\x00placing the descriptors: the floor uses fd 6; a reload makes room" {
+			t.Errorf("four sockets: status %#x, gate %q, output %q", r.status, r.failed, r.output)
+		}
+	})
+}
+
+func checkTable(t *testing.T, f facts, sockets int, log string) {
+	t.Helper()
+	var got, want []string
+	for fd, target := range f.FDs {
+		got = append(got, fd)
+		if n := fd[0] - '0'; (n >= 3 && int(n) < 3+sockets) != strings.HasPrefix(target, "socket:") {
+			t.Errorf("%d sockets: fd %s is %s", sockets, fd, target)
+		}
+	}
+	for fd := range 3 + sockets {
+		want = append(want, fmt.Sprint(fd))
+	}
+	want = append(want, log)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d sockets: descriptors %v, want %v", sockets, f.FDs, want)
+	}
+	pid, names := fmt.Sprint(f.PID), strings.TrimSuffix(strings.Repeat("http:", sockets), ":")
+	if sockets > 0 && (f.Env["LISTEN_PID"] != pid || f.Env["LISTEN_FDS"] != fmt.Sprint(sockets) || f.Env["LISTEN_FDNAMES"] != names) {
+		t.Errorf("%d sockets: environment %v", sockets, f.Env)
+	}
+}
+
+// listeners returns n listening sockets, all non-blocking or all blocking as
+// their number is even or odd, which the test owns.
+func listeners(t *testing.T, n int) []int {
+	t.Helper()
+	var fds []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		fds = append(fds, int(f.Fd()))
+	}
+	return fds
+}
+
+// A program that the entry becomes finds the sockets by the protocol.
+func TestExecutedProgramFindsSockets(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		w := z.fork()
+		r := w.run("entry=probe:inherited listen=a listen=b", listeners(t, 2)...)
+		// ls has one more, of the directory.
+		if want := fmt.Sprintf("2 a:b %d %[1]d\n0 1 2 3 4 5 ", w.pid); r.output != want {
+			t.Errorf("got %q, want %q", r.output, want)
+		}
+	})
+}
+
+// The blocking mode of a socket is shared with other processes. Nothing on the
+// way to the entry may change it, also with a default timeout in the floor.
+func TestBlockingModeIsLeftAlone(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		change := module(t, "timeouts", "import socket, probe\nsocket.setdefaulttimeout(5)\nsockets = probe.sockets")
+		z := load(t, python, change)
+		fds := listeners(t, 2)
+		for i, fd := range fds {
+			if err := unix.SetNonblock(fd, i == 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unixSocket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(unixSocket)
+		r := z.fork().run("entry=timeouts:sockets listen=http listen=http listen=log", append(fds, unixSocket)...)
+		var got struct {
+			Sockets map[string][]struct {
+				Family, Type, FD int
+				Nonblock         bool
+			}
+			Same bool
+		}
+		if err := json.Unmarshal([]byte(r.output), &got); err != nil {
+			t.Fatalf("%v: %q", err, r.output)
+		}
+		http, log := got.Sockets["http"], got.Sockets["log"]
+		if len(http) != 2 || len(log) != 1 || !got.Same || http[0].Nonblock || !http[1].Nonblock || log[0].Nonblock ||
+			http[0].Family != unix.AF_INET || http[1].FD != 4 || log[0].Type != unix.SOCK_DGRAM || log[0].Family != unix.AF_UNIX {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// What a module of the floor did to signals does not reach the workers.
+func TestSignalsAreThoseOfFreshPython(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		fresh, err := exec.Command(python, "-c", "print(open('/proc/self/status').read())").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := load(t, python, module(t, "signals", `
+import os, signal, probe
+signal.signal(signal.SIGTERM, lambda *a: None)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, lambda *a: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+`))
+		f := parseFacts(t, z.fork().run("entry=probe:facts"))
+		for line := range strings.Lines(string(fresh)) {
+			name, value, _ := strings.Cut(line, ":")
+			if got, ok := f.Signals[name]; ok && got != strings.TrimSpace(value) {
+				t.Errorf("%s is %s, want %s", name, got, strings.TrimSpace(value))
+			}
+		}
+		if r := z.fork().run("entry=probe:terminated"); r.status.Signal() != unix.SIGTERM {
+			t.Errorf("after SIGTERM: status %#x", r.status)
+		}
+		if r := z.fork().run("entry=probe:child_of_pipe"); r.output != "alive\n" {
+			t.Errorf("after SIGPIPE: status %#x, output %q", r.status, r.output)
+		}
+	})
+}
+
+func TestWorkersDrawDifferentNumbers(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		numpy := exec.Command(python, "-c", "import numpy.random").Run() == nil
+		t.Logf("numpy can be imported: %v", numpy)
+		z := load(t, python, func(f *Floor) {
+			if numpy {
+				f.Preload = append(f.Preload, "numpy.random")
+				f.AllowThreads = true // of numpy's library
+			}
+		})
+		first := parseFacts(t, z.fork().run("entry=probe:facts"))
+		second := parseFacts(t, z.fork().run("entry=probe:facts"))
+		if first.Random == second.Random {
+			t.Errorf("random.random() is %v in both", first.Random)
+		}
+		if numpy && *first.Numpy == *second.Numpy {
+			t.Errorf("numpy.random.random() is %v in both", *first.Numpy)
+		}
+	})
+}
+
+func TestSpareSaysWhatItIs(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		w := z.fork()
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", w.pid))
+		if got := strings.TrimRight(string(title), "\x00"); err != nil || got != "prefork: spare [test] gen 2" {
+			t.Errorf("title %q, %v", got, err)
+		}
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", w.pid))
+		if string(comm) != "prefork-spare\n" || err != nil {
+			t.Errorf("comm %q, %v", comm, err)
+		}
+		w.abandon()
+		if text := z.output(); strings.Count(text, "\n") != 1 {
+			t.Errorf("a worker that has no orders is not silent: %q", text)
+		}
+	})
+}
+
+// Orders that do not fit into one message come in a memfd.
+func TestLongOrdersComeInMemfd(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		long := strings.Repeat("é", 100_000)
+		w := z.fork()
+		f := parseFacts(t, w.finish(w.orderFields([]string{"entry=probe:facts", "env=LONG=" + long, "listen=a"}, listeners(t, 1)...)))
+		if f.Env["LONG"] != long || len(f.FDs) != 5 {
+			t.Errorf("LONG has %d bytes, descriptors %v", len(f.Env["LONG"]), f.FDs)
+		}
+	})
+}
+
+// Workers outlive their zygote: nobody notices that it was killed.
+func TestWorkersOutliveZygote(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		w := z.fork()
+		if err := z.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		z.wait()
+		if f := parseFacts(t, w.run("entry=probe:facts")); f.PPID != os.Getpid() {
+			t.Errorf("parent %d, want %d", f.PPID, os.Getpid())
+		}
+	})
+}
+
+// A zygote that is killed at any moment leaves a worker that says hello, or
+// none: never one that hangs.
+func TestZygoteKilledWhileForking(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		for range 5 {
+			z := load(t, python, func(f *Floor) { f.Preload = []string{"json"} })
+			gate := z.request()
+			if err := z.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			z.wait()
+			b := make([]byte, 100)
+			n, err := unix.Read(gate, b)
+			if err != nil || n > 0 && !bytes.HasPrefix(b[:n], []byte("hello\x00")) {
+				t.Errorf("the gate has %q, %v", b[:max(n, 0)], err)
+			}
+			_ = unix.Close(gate) // a worker that waits there exits now
+			reapOrphans()
+		}
+	})
+}
+
+// reapOrphans waits for every child of this process. No other may be alive.
+func reapOrphans() {
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
