@@ -192,8 +192,6 @@ def read_orders(data, fds, flags):
         text = attempt_step(FDS, "reading the orders", read_all, memfd)
         os.close(memfd)
         orders = parse_fields(os.fsdecode(text).split("\0"))
-    if len(fds) != len(orders.get("listen", ())) + ("output" in orders):
-        raise Failure(FDS, f"the orders came with {len(fds)} descriptors")
     return orders
 
 
@@ -213,9 +211,9 @@ def attempt_step(status, what, call, *args):
 
 def obey(floor, orders, fds):
     """Becomes the slot. The order matters: rights are given up last."""
-    account = find_user(orders)
     if fds is not None:  # None is a rehearsal
         attempt_step(FDS, "placing the descriptors", place, floor, orders, fds)
+    account = find_user(orders)
     set_environment(orders, account)
     set_title(floor, os.fsencode(one(orders, "title")), os.fsencode(one(orders, "comm")))
     set_limits(orders)
@@ -226,18 +224,23 @@ def obey(floor, orders, fds):
         os.umask(int(one(orders, "umask"), 8))
     if one(orders, "dir"):
         attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
+    prctl = floor.prctl
+    if prctl is None and ("no_new_privileges" in orders or "death_signal" in orders):
+        prctl = find_prctl()  # the new user may not be able to read its module
     change_user(orders, account)
-    restrict(floor, orders)
+    restrict(prctl, orders)
     name_module(floor.module, orders)
 
 
 def place(floor, orders, fds):
     """Puts the output at 1 and 2 and the sockets at 3 and up; closes the rest."""
-    if "output" in orders:
+    if "output" in orders and fds:
         output = fds.pop(0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
+    if len(fds) != len(orders.get("listen", ())):
+        raise Failure(FDS, f"the orders came with {len(fds)} sockets")
     kept = 3 + floor.reserve
     end = 3 + len(fds)
     if end > kept:
@@ -359,13 +362,12 @@ def change_user(orders, account):
         raise Failure(USER, "the user did not change")
 
 
-def restrict(floor, orders):
-    prctl = floor.prctl
+def restrict(prctl, orders):
     if "no_new_privileges" in orders:
-        attempt_step(NO_NEW_PRIVS, "no_new_privileges", prctl or find_prctl(), PR_SET_NO_NEW_PRIVS, 1)
+        attempt_step(NO_NEW_PRIVS, "no_new_privileges", prctl, PR_SET_NO_NEW_PRIVS, 1)
     if "death_signal" in orders:
         # A change of user clears it, so it comes after that.
-        attempt_step(1, "death_signal", prctl or find_prctl(), PR_SET_PDEATHSIG, _signal.SIGKILL)
+        attempt_step(1, "death_signal", prctl, PR_SET_PDEATHSIG, _signal.SIGKILL)
         if os.getppid() != int(one(orders, "master")):
             os._exit(0)  # the master ended before the signal was armed
 
