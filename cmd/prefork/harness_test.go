@@ -175,6 +175,13 @@ func (r *rig) write(name, text string) {
 	}
 }
 
+// open lets other users come to the test's folder.
+func (r *rig) open() {
+	for dir := r.dir; dir != filepath.Dir(os.TempDir()) && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755)
+	}
+}
+
 func (r *rig) logged() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

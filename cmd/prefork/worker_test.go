@@ -238,9 +238,7 @@ exec = ["sh", "-c", "grep -E 'Uid|Gid|Groups|NoNew' /proc/self/status >DIR/pub/e
 		t.Fatal(err)
 	}
 	_ = os.Chmod(r.path("pub"), 0o777)
-	for dir := r.dir; dir != "/tmp" && dir != "/"; dir = dir[:strings.LastIndexByte(dir, '/')] {
-		_ = os.Chmod(dir, 0o755)
-	}
+	r.open()
 	r.start()
 	r.eventually("both tell", func() bool {
 		a, _ := os.ReadFile(r.path("pub/out"))
@@ -258,6 +256,27 @@ exec = ["sh", "-c", "grep -E 'Uid|Gid|Groups|NoNew' /proc/self/status >DIR/pub/e
 		if !strings.Contains(string(program), want) {
 			t.Errorf("program: want %s in\n%s", want, program)
 		}
+	}
+}
+
+// The floor's user imports the floor, and its workers cannot be anybody else.
+func TestFloorRunsAsAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may change users")
+	}
+	python := "python3"
+	if _, err := os.Stat("/usr/bin/python3"); err == nil {
+		python = "/usr/bin/python3" // which others may execute, too
+	}
+	r := prepare(t, "[floor]\npython = \""+python+"\"\npath = [\"DIR\"]\npreload = [\"app\", \"who\"]\nuser = \"nobody\"\n[worker.w]\nentry = \"who:tell\"\n")
+	r.write("who.py", "import os\nFLOOR = os.getuid()\ndef tell():\n    print('floor', FLOOR, 'worker', os.getuid(), os.getgid(), os.getgroups(), os.environ['HOME'], file=__import__('sys').stderr)\n")
+	r.open()
+	r.start()
+	if code := r.wait(); code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	if want := "floor 65534 worker 65534 65534 [65534] /nonexistent"; !strings.Contains(r.logged(), want) {
+		t.Errorf("want %q in the log", want)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 func FuzzFleet(f *testing.F) {
 	f.Add([]byte{})
 	r := rand.New(rand.NewPCG(1, 2))
-	for n := range 40 {
-		data := make([]byte, 100*(n+1))
+	for n := range 150 {
+		data := make([]byte, 20*(n+1))
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}

@@ -119,8 +119,10 @@ func TestShimThatDoesNotComeTimesOut(t *testing.T) {
 	p.send(Introduced{proc, 9})
 	p.want(Kill{proc, SIGKILL})
 	none[Go](p)
+	p.send(SpawnFailed{proc, "late"}) // there is a process, so its end follows
+	p.wantState("w.0", StateKilling)
 	p.send(Exited{Proc: proc, Exit: killed})
-	p.wantResult("w.0", Timeout)
+	p.wantState("w.0", StateWaiting)
 }
 
 func TestNoTimeouts(t *testing.T) {

@@ -91,9 +91,9 @@ func (w *world) config() Config {
 		Extend:       w.byte()%2 == 1,
 		Seed:         uint64(w.byte()),
 	}
-	for i := range int(w.byte()) % 4 {
+	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
 		cfg.Workers = append(cfg.Workers, Worker{
-			Name: fmt.Sprintf("w%d", i), Count: int(w.byte()) % 4, Entry: w.byte()%2 == 0, Policy: w.policy(),
+			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Policy: w.policy(),
 		})
 	}
 	return cfg
@@ -101,14 +101,14 @@ func (w *world) config() Config {
 
 func (w *world) policy() Policy {
 	p := Policy{
-		Restart:         pick(w, Restarts...),
-		RestartSec:      pick(w, sec, 0, 30*ms, 7*sec, Forever),
+		Restart:         pick(w, append(slices.Repeat([]Restart{RestartAlways, RestartOnFailure}, 6), Restarts...)...),
+		RestartSec:      pick(w, sec, 0, sec, 30*ms, 7*sec, sec, 0, Forever),
 		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, Forever),
 		RestartReset:    pick(w, -1, 0, 3*sec, Forever),
 		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, Forever),
 		TimeoutStop:     pick(w, 15*sec, 0, sec, Forever),
 		KillSignal:      pick(w, SIGTERM, SIGINT, SIGKILL),
-		StartLimitBurst: int(w.byte()) % 4,
+		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
 	}
 	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, Forever)
 	if w.byte()%4 == 1 {
