@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
 // Package zygote holds the program that loads a floor and forks workers from
-// it (zygote.py), the module that workers import (prefork.py), and the messages
-// between master and zygote.
+// it (worker.py, prepare.py and zygote.py: one program in three files), the
+// module that workers import (prefork.py), and the messages between master and
+// zygote.
 //
 // The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
-// pair at fd 3 and a memfd with zygote.py at fd 4. It has one thread and is
+// pair at fd 3 and a memfd with the program at fd 4. The master must have made
+// the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
+// waits for before it says hello. The zygote has one thread and is
 // blocked in recvmsg(2) whenever it is not loading or forking. A message is its
 // name and its fields, separated by NUL:
 //

@@ -22,6 +22,7 @@ func TestExitStatusIsThatOfTheEntry(t *testing.T) {
 			{"entry=probe:exits_with args=(None,)", 0, ""},
 			{"entry=probe:exits_with args=(3,)", 3, ""},
 			{"entry=probe:exits_with args=(256,)", 0, ""},
+			{"entry=probe:exits_with args=(2**40+4,)", 4, ""},
 			{"entry=probe:exits_with args=(True,)", 1, ""},
 			{"entry=probe:exits_with args=('no%20database',)", 1, "no database\n"},
 			{"entry=probe:interrupted", 0, ""},
@@ -75,8 +76,8 @@ func TestGateClosesWhenEntryIsCalled(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		w := load(t, python, nil).fork()
 		output := w.order("entry=probe:waits")
-		if n, err := unix.Read(w.gate, make([]byte, 100)); n != 0 || err != nil {
-			t.Errorf("the gate has %d bytes, %v", n, err)
+		if text := w.read(); text != "" {
+			t.Errorf("the gate has %q", text)
 		}
 		b := make([]byte, 100)
 		if n, err := output.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "waiting") {

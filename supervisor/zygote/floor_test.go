@@ -21,9 +21,7 @@ func TestBootLeavesRoomForTitles(t *testing.T) {
 func TestOldPythonIsRefusedWithAReason(t *testing.T) {
 	var olds []string
 	for _, version := range []string{"2.7.18", "3.6.15", "3.7.16", "3.8.18", "3.9.18", "3.10.13"} {
-		for _, python := range pyenv(version) {
-			olds = append(olds, python)
-		}
+		olds = append(olds, pyenv(version)...)
 	}
 	t.Logf("old interpreters: %q", olds)
 	for _, python := range olds {
@@ -166,7 +164,7 @@ def entry():
 }
 
 func environment(variables ...string) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), variables...) }
+	return func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, variables...) }
 }
 
 // A thread that starts after the floor was loaded makes it refuse to fork.
@@ -226,8 +224,17 @@ func TestZygoteThatIsNeverToldExits(t *testing.T) {
 // A module that forks must not make a second zygote.
 func TestForkedImportIsNoZygote(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, module(t, "forks", "import os\npid = os.fork()\nif pid: status = os.waitpid(pid, 0)[1]"))
-		z.fork().abandon()
+		z := load(t, python, module(t, "forks", `
+import os
+pid = os.fork()
+if pid:
+    status = os.waitpid(pid, 0)[1]
+def entry():
+    print(status)
+`))
+		if r := z.fork().run("entry=forks:entry"); r.output != "256\n" {
+			t.Errorf("the copy ended with %q, want 256 (exit status 1)", r.output)
+		}
 	})
 }
 
@@ -267,8 +274,8 @@ resource.setrlimit(resource.RLIMIT_NPROC, (%d, %[1]d))
 			if m := z.read(); m != want {
 				t.Errorf("limit %d: got %+v, want %+v", limit, m, want)
 			}
-			if n, err := unix.Read(gate, make([]byte, 10)); n != 0 || err != nil {
-				t.Errorf("limit %d: the gate of a refused worker has %d bytes, %v", limit, n, err)
+			if text := read(t, gate); text != "" {
+				t.Errorf("limit %d: the gate of a refused worker has %q", limit, text)
 			}
 			_ = unix.Close(gate) // it is at its end
 		}

@@ -3,15 +3,12 @@
 package zygote
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,6 +121,7 @@ func start(t *testing.T, python string, options ...func(*exec.Cmd)) *playedZygot
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{theirs, source}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=") // buffers are what some tests are about
 	for _, option := range options {
 		option(cmd)
 	}
@@ -236,14 +234,10 @@ func (z *playedZygote) send(b []byte, fds ...int) {
 // read waits for one message of the zygote.
 func (z *playedZygote) read() Message {
 	z.t.Helper()
-	b := make([]byte, MaxMessage)
-	n, err := unix.Read(z.command, b)
-	if err != nil || n == 0 {
-		z.t.Fatalf("reading from the zygote: %d bytes, %v\n%s", n, err, z.output())
-	}
-	m, err := Decode(b[:n])
+	text := read(z.t, z.command)
+	m, err := Decode([]byte(text))
 	if err != nil {
-		z.t.Fatal(err)
+		z.t.Fatalf("%q: %v\n%s", text, err, z.output())
 	}
 	return m
 }
@@ -295,6 +289,9 @@ func (z *playedZygote) fork() *playedWorker {
 	z.t.Cleanup(func() { _ = unix.Close(gate) }) // closed already by tests that end it
 	b, oob := make([]byte, 4096), make([]byte, 256)
 	n, oobn, _, _, err := unix.Recvmsg(gate, b, oob, 0)
+	for errors.Is(err, unix.EINTR) {
+		n, oobn, _, _, err = unix.Recvmsg(gate, b, oob, 0)
+	}
 	if err != nil || n == 0 {
 		z.t.Fatalf("waiting for hello: %d bytes, %v\n%s", n, err, z.output())
 	}
@@ -345,6 +342,32 @@ func (w *playedWorker) run(orders string, fds ...int) result {
 	return w.finish(output)
 }
 
+// read returns what comes at the gate; an empty text is its end.
+func (w *playedWorker) read() string {
+	w.z.t.Helper()
+	return read(w.z.t, w.gate)
+}
+
+// read waits for one message, and returns it. With a timeout set, recv(2) is
+// not restarted after a signal.
+func read(t *testing.T, fd int) string {
+	t.Helper()
+	b := make([]byte, MaxMessage)
+	for {
+		n, err := unix.Read(fd, b)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if errors.Is(err, unix.ECONNRESET) {
+			return "" // it ended with a message of ours unread
+		}
+		if err != nil {
+			t.Fatal(os.NewSyscallError("read", err))
+		}
+		return string(b[:n])
+	}
+}
+
 // order sends orders, written with spaces for NUL, and returns the reading end
 // of the output.
 func (w *playedWorker) order(orders string, fds ...int) *os.File {
@@ -392,10 +415,7 @@ func (w *playedWorker) finish(output *os.File) result {
 		w.z.t.Errorf("reading the output: %v", err)
 	}
 	r := result{output: string(text)}
-	b := make([]byte, 4096)
-	if n, err := unix.Read(w.gate, b); err == nil {
-		r.failed = string(b[:n])
-	}
+	r.failed = w.read()
 	r.status = w.wait()
 	return r
 }
@@ -413,68 +433,6 @@ func (w *playedWorker) wait() unix.WaitStatus {
 		}
 		return status
 	}
-}
-
-// facts is what probe.facts prints.
-type facts struct {
-	FDs     map[string]string
-	Signals map[string]string
-	Env     map[string]string
-
-	PID, PPID, SID, PGID int
-
-	Cmdline, Comm string
-	IDs           []int
-	Groups        []int
-	CapEff        string
-	NoNewPrivs    string `json:"no_new_privs"`
-	Nice          int
-	NoFile        []int
-	Umask         int
-	Cwd           string
-	Random        float64
-	Numpy         *float64
-	GC            bool
-	Frozen        int
-	Argv, Path    []string
-	Loaded        bool
-	Early         []string
-	SlotAtImport  *string `json:"slot_at_import"`
-	Args          string
-	Fleet         string `json:"prefork_fleet"`
-	Worker        string `json:"prefork_worker"`
-	Slot          string `json:"prefork_slot"`
-	Index         int    `json:"prefork_index"`
-	Generation    int    `json:"prefork_generation"`
-}
-
-func parseFacts(t *testing.T, r result) facts {
-	t.Helper()
-	var f facts
-	if err := json.NewDecoder(bytes.NewReader([]byte(r.output))).Decode(&f); err != nil {
-		t.Fatalf("facts: %v: status %#x, gate %q, output %q", err, r.status, r.failed, r.output)
-	}
-	return f
-}
-
-// private returns a process's own memory in kB, as smaps_rollup has it.
-func private(t *testing.T, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	total := 0
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && (f[0] == "Private_Dirty:" || f[0] == "Private_Clean:") {
-			kB, err := strconv.Atoi(f[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			total += kB
-		}
-	}
-	return total
 }
 
 // abandon closes a worker's gate before it has its orders, as a master does

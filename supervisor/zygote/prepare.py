@@ -123,7 +123,6 @@ def rehearse(floor):
             hook = getattr(sys.modules.get(module), name, None)
             hooks += [hook] if hook else []
     here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    there.settimeout(None)
     for _ in range(REHEARSALS):
         for call in hooks + floor.seeds:
             call()

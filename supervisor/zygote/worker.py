@@ -24,6 +24,7 @@ import resource
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks
 SMALL = 4096  # size of a buffer for the messages to workers and of fork requests
+TEXT = 512  # bytes of a text that the master shows
 MOST_FDS = 253  # as many descriptors as one message can carry: SCM_MAX_FD
 
 # Exit statuses of a worker that could not become what was ordered: those of
@@ -50,7 +51,8 @@ def receive(sock, size, most):
 
 
 def send(sock, name, *fields):
-    sock.send(b"\0".join([name, *(os.fsencode(field.replace("\0", " "))[:SMALL] for field in fields)]))
+    fields = (os.fsencode(field.replace("\0", " "))[:TEXT] for field in fields)
+    sock.send(b"\0".join([name, *fields]))
 
 
 def parse(data):
@@ -267,8 +269,7 @@ def make_room(floor, fds, first, end):
     fds = [lift(fd) for fd in fds]
     if lifted != gate:
         floor.sock.detach()
-        floor.sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, lifted)
-        floor.sock.settimeout(None)  # a default timeout would make it non-blocking
+        floor.sock = command_socket(lifted)
     for fd in spent:
         os.close(fd)
     for number in range(first, end):

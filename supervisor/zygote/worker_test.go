@@ -3,7 +3,6 @@
 package zygote
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -169,11 +168,7 @@ func TestBlockingModeIsLeftAlone(t *testing.T) {
 // What a module of the floor did to signals does not reach the workers.
 func TestSignalsAreThoseOfFreshPython(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		fresh, err := exec.Command(python, "-c", "print(open('/proc/self/status').read())").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		z := load(t, python, module(t, "signals", `
+		change := module(t, "signals", `
 import os, signal, probe
 signal.signal(signal.SIGTERM, lambda *a: None)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -181,14 +176,23 @@ signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, lambda *a: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
-`))
-		f := parseFacts(t, z.fork().run("entry=probe:facts"))
-		for line := range strings.Lines(string(fresh)) {
-			name, value, _ := strings.Cut(line, ":")
-			if got, ok := f.Signals[name]; ok && got != strings.TrimSpace(value) {
-				t.Errorf("%s is %s, want %s", name, got, strings.TrimSpace(value))
+`)
+		for _, variable := range []string{"PYTHONFAULTHANDLER=", "PYTHONFAULTHANDLER=1"} {
+			fresh := exec.Command(python, "-c", "print(open('/proc/self/status').read())")
+			fresh.Env = append(os.Environ(), variable)
+			status, err := fresh.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := parseFacts(t, load(t, python, change, environment(variable)).fork().run("entry=probe:facts"))
+			for line := range strings.Lines(string(status)) {
+				name, value, _ := strings.Cut(line, ":")
+				if got, ok := f.Signals[name]; ok && got != strings.TrimSpace(value) {
+					t.Errorf("%s: %s is %s, want %s", variable, name, got, strings.TrimSpace(value))
+				}
 			}
 		}
+		z := load(t, python, change)
 		if r := z.fork().run("entry=probe:terminated"); r.status.Signal() != unix.SIGTERM {
 			t.Errorf("after SIGTERM: status %#x", r.status)
 		}
@@ -215,6 +219,61 @@ func TestWorkersDrawDifferentNumbers(t *testing.T) {
 		}
 		if numpy && *first.Numpy == *second.Numpy {
 			t.Errorf("numpy.random.random() is %v in both", *first.Numpy)
+		}
+	})
+}
+
+// A stand-in for numpy shows what its generator is seeded with.
+func TestNumpyIsSeededOncePerWorker(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"__init__.py": "",
+		"random.py":   "seeds = []\ndef seed(n): seeds.append(n)\ndef entry(): print(seeds[-1] >> 32, seeds[-1], len(seeds))",
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, "numpy"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "numpy", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, func(f *Floor) { f.Path, f.Preload = []string{dir}, []string{"numpy.random"} })
+		known := map[string]bool{}
+		for range 3 {
+			seed := z.fork().run("entry=numpy.random:entry").output
+			if !strings.HasPrefix(seed, "0 ") || !strings.HasSuffix(seed, " 21\n") || known[seed] {
+				t.Errorf("seed %q, want a new one of 32 bits, after 20 rehearsals", seed)
+			}
+			known[seed] = true
+		}
+	})
+}
+
+// A worker whose parent is not the master would never be waited for.
+func TestWorkerOfAnotherParentExits(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "reaper", "import ctypes\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER"))
+		gate := z.request()
+		defer unix.Close(gate)
+		if text := read(t, gate); text != "" {
+			t.Errorf("a worker that the zygote adopted says %q", text)
+		}
+	})
+}
+
+// Before a process has its orders it has no name, also for hooks of fork(2).
+func TestSpareHasNoNameYet(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "hooks", `
+import os, prefork
+seen = []
+os.register_at_fork(after_in_child=lambda: seen.append((prefork.fleet, prefork.worker, prefork.slot, prefork.index, prefork.generation, prefork.sockets())))
+def entry():
+    print(set(map(str, seen)))
+`))
+		if r := z.fork().run("entry=hooks:entry"); r.output != "{'(None, None, None, None, None, {})'}\n" {
+			t.Errorf("got %q", r.output)
 		}
 	})
 }
@@ -277,10 +336,8 @@ func TestZygoteKilledWhileForking(t *testing.T) {
 				t.Fatal(err)
 			}
 			z.wait()
-			b := make([]byte, 100)
-			n, err := unix.Read(gate, b)
-			if err != nil || n > 0 && !bytes.HasPrefix(b[:n], []byte("hello\x00")) {
-				t.Errorf("the gate has %q, %v", b[:max(n, 0)], err)
+			if text := read(t, gate); text != "" && !strings.HasPrefix(text, "hello\x00") {
+				t.Errorf("the gate has %q", text)
 			}
 			_ = unix.Close(gate) // a worker that waits there exits now
 			reapOrphans()
