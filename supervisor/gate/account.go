@@ -4,7 +4,7 @@ package gate
 
 import (
 	"errors"
-	"fmt"
+	"math"
 	"os/user"
 	"slices"
 	"strconv"
@@ -26,16 +26,18 @@ type account struct {
 
 // account looks the user and the groups up. A user that does not exist is a
 // refusal: nothing runs as somebody else instead.
+//
+// As with systemd, extra groups are added to those that the process has anyway:
+// those of its user in the group database, or without one its own. A group
+// takes the place of the user's primary group.
 func (o *Orders) account() (*account, error) {
 	a := &account{uid: -1, gid: -1}
 	if o.User == "" && o.Group == "" && len(o.ExtraGroups) == 0 {
 		return a, nil
 	}
 	a.change = true
-	if o.User != "" {
-		if err := a.lookUser(o.User); err != nil {
-			return nil, refuse(ExitUser, "user %s: %v", o.User, err)
-		}
+	if err := a.start(o.User); err != nil {
+		return nil, refuse(ExitUser, "user %s: %v", o.User, err)
 	}
 	if o.Group != "" {
 		gid, err := lookGroup(o.Group)
@@ -57,23 +59,33 @@ func (o *Orders) account() (*account, error) {
 	return a, nil
 }
 
+// start takes user and groups from the database, or the groups from the process
+// if there is no user.
+func (a *account) start(user string) (err error) {
+	if user == "" {
+		a.groups, err = unix.Getgroups()
+		return err
+	}
+	return a.lookUser(user)
+}
+
 // lookUser finds a user by name or number; a number need not be known.
 func (a *account) lookUser(name string) error {
 	u, err := user.Lookup(name)
 	if err != nil {
-		if _, notNumber := strconv.Atoi(name); notNumber != nil {
-			return errors.New("does not exist")
+		id, err := parseID(name)
+		if err != nil {
+			return err
 		}
 		if u, err = user.LookupId(name); err != nil {
-			a.uid, _ = strconv.Atoi(name)
-			a.gid = a.uid
+			a.uid, a.gid, a.name, a.home = id, id, name, "/"
 			return nil
 		}
 	}
-	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
+	if a.uid, err = parseID(u.Uid); err != nil {
 		return err
 	}
-	if a.gid, err = strconv.Atoi(u.Gid); err != nil {
+	if a.gid, err = parseID(u.Gid); err != nil {
 		return err
 	}
 	a.name, a.home = u.Username, u.HomeDir
@@ -82,7 +94,8 @@ func (a *account) lookUser(name string) error {
 		return err
 	}
 	for _, id := range ids {
-		if gid, err := strconv.Atoi(id); err == nil {
+		// The primary group is among them; another may take its place.
+		if gid, err := parseID(id); err == nil && gid != a.gid {
 			a.groups = append(a.groups, gid)
 		}
 	}
@@ -92,13 +105,19 @@ func (a *account) lookUser(name string) error {
 func lookGroup(name string) (int, error) {
 	g, err := user.LookupGroup(name)
 	if err != nil {
-		gid, notNumber := strconv.Atoi(name)
-		if notNumber != nil || gid < 0 {
-			return 0, errors.New("does not exist")
-		}
-		return gid, nil
+		return parseID(name)
 	}
-	return strconv.Atoi(g.Gid)
+	return parseID(g.Gid)
+}
+
+// parseID reads the number of a user or a group. -1, however it is written,
+// means "leave it as it is" to the kernel and so is none.
+func parseID(text string) (int, error) {
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || id == math.MaxUint32 {
+		return 0, errors.New("does not exist")
+	}
+	return int(id), nil
 }
 
 // environment adds what a login would set.
@@ -146,7 +165,7 @@ func (a *account) verify() error {
 	}
 	for _, gid := range groups {
 		if !slices.Contains(a.groups, gid) {
-			return refuse(ExitGroup, "%v", fmt.Errorf("still in group %d", gid))
+			return refuse(ExitGroup, "still in group %d", gid)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,14 @@ const (
 	goName = "go"
 	failed = "failed"
 	memfd  = "memfd"
+)
+
+// maxText is the size in bytes of the longest text that is shown, and maxMessage
+// that of the longest message of a process: zygote.py cuts its texts at
+// InlineMax.
+const (
+	maxText    = 512
+	maxMessage = InlineMax + 256
 )
 
 // MaxFDs is how many descriptors one message can carry (unix(7), SCM_RIGHTS).
@@ -73,7 +82,7 @@ var errNotAMessage = errors.New("gate: not a message")
 // EAGAIN means that there is nothing yet, io.EOF that the process has left the
 // gate. Any other error is about one message, which has been dropped.
 func Receive(gate int) (Message, error) {
-	var buf [1024]byte
+	var buf [maxMessage]byte
 	n, pid, err := linux.Receive(gate, buf[:])
 	if err != nil {
 		return nil, err
@@ -92,26 +101,25 @@ func parse(b []byte, pid int) (Message, error) {
 		return Hello{ID: id, PID: pid}, nil
 	case failed:
 		_, text, _ := bytes.Cut(rest, []byte{0})
-		return Failed{Text: OneLine(string(text), 512)}, nil
+		return Failed{Text: OneLine(string(text), maxText)}, nil
 	default:
 		return nil, errNotAMessage
 	}
 }
 
-// OneLine makes text that came from a process fit for a log: valid UTF-8,
-// without control characters, at most so many bytes.
+// OneLine makes text of an unknown sender safe to show and to put in STATUS=:
+// valid, printable UTF-8 with single spaces, at most so many bytes.
 func OneLine(text string, most int) string {
+	text = text[:min(len(text), 8*most)] // what is cut off later need not be cleaned first
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
+	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
+	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > most {
-		for most > 0 && !utf8.RuneStart(text[most]) {
-			most--
-		}
-		text = text[:most]
+		text = strings.ToValidUTF8(text[:most], "") // the cut may have split a rune
 	}
 	return strings.TrimSpace(text)
 }

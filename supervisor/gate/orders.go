@@ -68,7 +68,8 @@ type Limit struct {
 	Soft, Hard uint64
 }
 
-// Encode returns the fields of a go message, without its name.
+// Encode returns the fields of a go message, without its name. Values must not
+// hold NUL.
 func (o *Orders) Encode() []byte {
 	var b encoder
 	b.text("fleet", o.Fleet)
@@ -114,12 +115,13 @@ func (b *encoder) text(key, value string) {
 	}
 }
 
-// put keeps empty values: an empty argument is an argument.
+// put keeps empty values: an empty argument is an argument. A NUL is left out,
+// so that no value can add a field.
 func (b *encoder) put(key, value string) {
 	if len(*b) > 0 {
 		*b = append(*b, 0)
 	}
-	*b = append(append(append(*b, key...), '='), value...)
+	*b = append(append(append(*b, key...), '='), strings.ReplaceAll(value, "\x00", "")...)
 }
 
 func (b *encoder) list(key string, values []string) {

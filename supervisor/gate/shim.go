@@ -66,14 +66,19 @@ func RunShim() {
 	if o != nil && o.Slot != "" {
 		name = o.Slot
 	}
-	text := fmt.Sprintf("%s: %v", name, err)
-	_, _ = unix.Write(2, []byte("prefork: "+text+"\n")) // there is nobody else to tell
-	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%v", failed, status, err))
+	text := OneLine(err.Error(), maxText)
+	_, _ = unix.Write(2, []byte("prefork: "+name+": "+text+"\n")) // there is nobody else to tell
+	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%s", failed, status, text))
 	os.Exit(status)
 }
 
 // become turns this process into the program. It returns only if it cannot.
-// Privileges are dropped last, so that what needs them comes before.
+//
+// The descriptors come first: package os may open files for the look-ups, and
+// the runtime's epoll instance with them, which must not get a number that a
+// socket then takes; and a limit of the program's must not be in the way. The
+// change of user comes after what needs the rights of before, and before what is
+// to be done with those of the user (as in systemd, the working directory).
 func (o *Orders) become(gate *int, fds []int) error {
 	if len(o.Argv) == 0 {
 		return refuse(ExitExec, "no program to execute")
@@ -81,6 +86,9 @@ func (o *Orders) become(gate *int, fds []int) error {
 	fds, err := o.takeOutput(fds)
 	if err != nil {
 		return err
+	}
+	if err := placeFDs(gate, fds); err != nil {
+		return refuse(ExitFDs, "%v", err)
 	}
 	account, err := o.account()
 	if err != nil {
@@ -91,13 +99,10 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return refuse(ExitExec, "%s: %v", o.Argv[0], err)
 	}
-	for _, step := range []func() error{o.setLimits, o.setNice, o.setDir, account.assume, o.setNoNewPrivs, o.setDeathSignal} {
+	for _, step := range []func() error{o.setLimits, o.setNice, account.assume, o.setDir, o.setNoNewPrivs, o.setDeathSignal} {
 		if err := step(); err != nil {
 			return err
 		}
-	}
-	if err := placeFDs(gate, fds); err != nil {
-		return refuse(ExitFDs, "%v", err)
 	}
 	resetSignals()
 	return refuse(ExitExec, "exec %s: %v", path, syscall.Exec(path, o.Argv, env))
@@ -176,6 +181,11 @@ func lookPath(program string, env []string) (string, error) {
 
 func (o *Orders) setLimits() error {
 	for _, l := range o.Limits {
+		if l.Resource == unix.RLIMIT_AS || l.Resource == unix.RLIMIT_DATA {
+			// The limit may be below what the runtime uses already: what is still
+			// to be allocated must find room in what it has.
+			runtime.GC()
+		}
 		// Package syscall, because it keeps book of RLIMIT_NOFILE, which Go
 		// raises for itself and would put back at exec.
 		limit := syscall.Rlimit{Cur: l.Soft, Max: l.Hard}
@@ -239,23 +249,32 @@ func (o *Orders) setDeathSignal() error {
 // stays open until then, so that a failure can still be told.
 func placeFDs(gate *int, fds []int) error {
 	high := firstFD + len(fds)
-	all := append([]int{*gate}, fds...)
-	for i, fd := range all {
-		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, high)
-		if err != nil {
-			return fmt.Errorf("fcntl F_DUPFD_CLOEXEC: %v", err)
-		}
-		_ = unix.Close(fd) // moved
-		all[i] = moved
+	if err := moveUp(gate, high); err != nil {
+		return err
 	}
-	*gate = all[0]
-	for i, fd := range all[1:] {
+	for i := range fds {
+		if err := moveUp(&fds[i], high); err != nil {
+			return err
+		}
+	}
+	for i, fd := range fds {
 		if err := unix.Dup3(fd, firstFD+i, 0); err != nil {
-			return fmt.Errorf("dup3: %v", err)
+			return os.NewSyscallError("dup3", err)
 		}
 	}
 	return os.NewSyscallError("close_range",
 		unix.CloseRange(uint(high), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
+}
+
+// moveUp gives a descriptor a number that is not below low.
+func moveUp(fd *int, low int) error {
+	moved, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, low)
+	if err != nil {
+		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	_ = unix.Close(*fd) // moved
+	*fd = moved
+	return nil
 }
 
 // resetSignals gives every signal its default action and blocks none: execve(2)

@@ -84,19 +84,19 @@ var brokenFloors = []struct {
 	{"interrupt", "raise KeyboardInterrupt", "importing bad: KeyboardInterrupt", "", "KeyboardInterrupt"},
 	{
 		"thread", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='flusher', daemon=True).start()",
-		"floor: importing bad started 1 thread: flusher (threading); ", `set threads = "allow" or start them in after_fork`, "",
+		"importing bad started 1 thread: flusher (threading); ", `set floor.threads = "allow" or start them in floor.after_fork`, "",
 	},
 	{
 		"native threads", "import _thread, time\nfor i in 1, 2: _thread.start_new_thread(time.sleep, (60,))",
-		"floor: importing bad started 2 threads: comm ", `set threads = "allow"`, "",
+		"importing bad started 2 threads: comm ", `set floor.threads = "allow"`, "",
 	},
 	{
-		"socket", "import socket\nkept = socket.socket()", "floor: workers would share fd ",
-		"opened while importing bad; set fds = \"allow\" or open it in after_fork", "",
+		"socket", "import socket\nkept = socket.socket()", "workers would share fd ",
+		"opened while importing bad; set floor.fds = \"allow\" or open it in floor.after_fork", "",
 	},
-	{"pipe", "import os\nos.pipe()", "floor: workers would share fd ", "(pipe:[", ""},
-	{"epoll", "import select\nkept = select.epoll()", "floor: workers would share fd ", "(anon_inode:[eventpoll])", ""},
-	{"terminal", "import os\nos.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)", "floor: workers would share fd ", "ptmx", ""},
+	{"pipe", "import os\nos.pipe()", "workers would share fd ", "(pipe:[", ""},
+	{"epoll", "import select\nkept = select.epoll()", "workers would share fd ", "(anon_inode:[eventpoll])", ""},
+	{"terminal", "import os\nos.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)", "workers would share fd ", "ptmx", ""},
 }
 
 func TestBrokenFloorIsNamed(t *testing.T) {

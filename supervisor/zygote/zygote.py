@@ -179,8 +179,8 @@ def check(floor, what):
         if extra:
             plural = "s" * (len(extra) > 1)
             raise Broken(
-                f"floor: {what} started {len(extra)} thread{plural}: {describe(extra)}; "
-                f'set threads = "allow" or start them in after_fork'
+                f"{what} started {len(extra)} thread{plural}: {describe(extra)}; "
+                f'set floor.threads = "allow" or start them in floor.after_fork'
             )
 
 
@@ -204,7 +204,7 @@ def check_descriptors(floor):
     ]
     if bad:
         raise Broken(
-            "floor: workers would share " + "; ".join(bad) + '; set fds = "allow" or open it in after_fork'
+            "workers would share " + "; ".join(bad) + '; set floor.fds = "allow" or open it in floor.after_fork'
         )
 
 

@@ -11,11 +11,16 @@ import (
 )
 
 // Seqpacket returns a pair of connected SOCK_SEQPACKET sockets, both
-// close-on-exec and blocking.
+// close-on-exec and blocking. Ours is for [Receive]: it gets the sender's
+// credentials with each message.
 func Seqpacket() (ours, theirs int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, -1, os.NewSyscallError("socketpair", err)
+	}
+	if err := PassCred(pair[0]); err != nil {
+		_, _ = unix.Close(pair[0]), unix.Close(pair[1]) // the error that matters is err
+		return -1, -1, err
 	}
 	return pair[0], pair[1], nil
 }
@@ -40,18 +45,24 @@ func Send(fd int, msg []byte, fds ...int) error {
 }
 
 // Receive reads one message into buf and the pid of its sender, 0 if none came
-// with it. It does not block. There is no room for descriptors: the kernel
-// drops what the other side tries to push into this process.
+// with it. It does not block. fd must be one of those that pass credentials:
+// they take all the room that there is, so that the kernel drops descriptors
+// that the other side tries to push into this process.
 //
 // io.EOF is the end of the connection. An empty message carries credentials and
-// so is not taken for it.
+// so is not taken for it. Messages of a process that ended without reading its
+// own are read before that.
 func Receive(fd int, buf []byte) (n, pid int, err error) {
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	var oobn, flags int
-	err = retry(func() (err error) {
+	receive := func() (err error) {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		return err
-	})
+	}
+	err = retry(receive)
+	if errors.Is(err, unix.ECONNRESET) {
+		err = retry(receive) // it is told once, and before what is in the queue
+	}
 	switch {
 	case err != nil:
 		return 0, 0, os.NewSyscallError("recvmsg", err)
@@ -60,16 +71,20 @@ func Receive(fd int, buf []byte) (n, pid int, err error) {
 	case flags&unix.MSG_TRUNC != 0:
 		return n, 0, errors.New("recvmsg: the message is longer than any that is meant")
 	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	return n, sender(oob[:oobn]), nil
+}
+
+func sender(oob []byte) (pid int) {
+	cmsgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return n, 0, nil // truncated by an attempt to pass descriptors: no identity
+		return 0
 	}
 	for i := range cmsgs {
 		if cred, err := unix.ParseUnixCredentials(&cmsgs[i]); err == nil {
 			pid = int(cred.Pid)
 		}
 	}
-	return n, pid, nil
+	return pid
 }
 
 // ReceiveFDs blocks until one message comes, and returns it with its
@@ -94,14 +109,14 @@ func ReceiveFDs(fd int, buf []byte, most int) (n int, fds []int, err error) {
 			fds = append(fds, rights...)
 		}
 	}
-	if n == 0 && oobn == 0 {
-		return 0, nil, io.EOF
-	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	switch {
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
 		for _, fd := range fds {
 			_ = unix.Close(fd) // not wanted
 		}
 		return 0, nil, errors.New("recvmsg: the message was cut off")
+	case n == 0 && oobn == 0:
+		return 0, nil, io.EOF
 	}
 	return n, fds, nil
 }
