@@ -199,7 +199,7 @@ func (l *loader) workers(f *Fleet, defaults, v any) (countsSound bool) {
 		d := base.clone()
 		d.Name = name
 		walk(l, path, m[name], &workerTable, d, d.given, false)
-		d.check(l, path, f.Floor != nil)
+		d.check(l, path, f.Floor)
 		countsSound = countsSound && !d.bad["count"]
 		before := total
 		if total += d.Count; total > maxSlots && before <= maxSlots {

@@ -157,6 +157,12 @@ var conflicts = map[string][]string{
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(251) + "]",
 		"[defaults]\nsockets = [\"http\"] #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
 	},
+	"[worker.NAME].user": {
+		"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\nuser = \"b\" #!",
+		"[floor]\nuser = \"a\"\n[defaults]\nuser = \"b\" #!\n[worker.a]\nentry = \"a:b\"\n[worker.b]\nentry = \"a:b\"",
+	},
+	"[worker.NAME].group":                {"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\ngroup = \"b\" #!"},
+	"[worker.NAME].supplementary_groups": {"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\nsupplementary_groups = [\"b\"] #!"},
 	"[worker.NAME].restart_max_delay_sec": {
 		"[worker.a]\nexec = [\"a\"]\nrestart_max_delay_sec = \"500ms\" #!",
 		"[worker.a]\nexec = [\"a\"]\nrestart_sec = \"2min\"\nrestart_max_delay_sec = \"1min\" #!",

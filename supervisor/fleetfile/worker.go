@@ -45,8 +45,9 @@ func (d *draft) clone() *draft {
 }
 
 // check looks at what the keys of a worker say together.
-func (d *draft) check(l *loader, path string, hasFloor bool) {
-	d.checkProgram(l, path, hasFloor)
+func (d *draft) check(l *loader, path string, floor *Floor) {
+	d.checkProgram(l, path, floor != nil)
+	d.checkIdentity(l, floor)
 	d.checkRestart(l)
 	total := 0
 	for _, name := range d.Sockets {
@@ -71,6 +72,19 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 			if d.from[key] != "" {
 				l.errorf(d.from[key], "is for entry only; remove it, or move it into exec")
 			}
+		}
+	}
+}
+
+// checkIdentity: what is forked from a floor that has a user of its own has no
+// right left to become anybody else.
+func (d *draft) checkIdentity(l *loader, floor *Floor) {
+	if floor == nil || floor.User == "" || d.from["entry"] == "" {
+		return
+	}
+	for _, key := range []string{"user", "group", "supplementary_groups"} {
+		if d.from[key] != "" && (key != "user" || d.User != floor.User) {
+			l.errorf(d.from[key], "cannot be changed in a worker of a floor that runs as %s; remove it, or remove floor.user", floor.User)
 		}
 	}
 }
