@@ -64,14 +64,17 @@ var contextFields = []field[draft]{
 	{Key{
 		Name: "user", Kind: KindID, Example: `"app"`,
 		Rule: "the name or the number of a user", Doc: "who the process runs as; default: who the master is",
+		Only: "not in an entry worker if floor.user is set",
 	}, identity(func(d *draft) *string { return &d.User })},
 	{Key{
 		Name: "group", Kind: KindID, Example: `"app"`,
 		Rule: "the name or the number of a group", Doc: "default: the user's",
+		Only: "not in an entry worker if floor.user is set",
 	}, identity(func(d *draft) *string { return &d.Group })},
 	{Key{
 		Name: "supplementary_groups", Kind: KindIDs, Example: `["adm", "ssl-cert"]`,
 		Rule: "a list of groups", Doc: "groups beside those of the user",
+		Only: "not in an entry worker if floor.user is set",
 	}, value[draft]{setGroups, func(d *draft) string { return showTexts(d.SupplementaryGroups) }}},
 	{Key{
 		Name: "umask", Kind: KindMode, Example: `"0027"`,
