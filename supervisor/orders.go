@@ -28,7 +28,8 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		User:        floor.User,
 		DeathSignal: !m.managed, Master: m.pid,
 		Base: m.base,
-		Env:  list(floor.Env),
+		// Workers inherit the variable: what is the same need not be set in each.
+		Env:  append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
 		Argv: []string{floor.Python, "-c", zygote.Boot},
 	}
 }

@@ -29,7 +29,7 @@ import (
 
 // patience is how long a test waits for a fact. It is generous: machines are
 // slow, and a fact that never comes is what a test is for.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // The test binary is also the program, and the shim, which is the program too.
 func TestMain(m *testing.M) {
