@@ -238,20 +238,24 @@ func bindAddress(fd int, s *fleetfile.Socket, a fleetfile.Address, address unix.
 	if !strings.HasPrefix(a.Unix, "/") {
 		return os.NewSyscallError("bind", unix.Bind(fd, address))
 	}
+	uid, gid, err := socketOwner(s)
+	if err != nil {
+		return err
+	}
 	if err := removeStale(a.Unix, sockTypes[s.Type]); err != nil {
 		return err
 	}
 	old := unix.Umask(int(0o777 &^ s.Mode))
-	err := unix.Bind(fd, address)
+	err = unix.Bind(fd, address)
 	unix.Umask(old)
 	if err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	uid, gid, err := socketOwner(s)
-	if err != nil || uid < 0 && gid < 0 {
-		return err
+	if uid < 0 && gid < 0 {
+		return nil
 	}
 	if err := unix.Lchown(a.Unix, uid, gid); err != nil {
+		_ = unix.Unlink(a.Unix) // it was made just now
 		return &os.PathError{Op: "chown", Path: a.Unix, Err: err}
 	}
 	return nil

@@ -5,7 +5,6 @@ package supervisor
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,17 +59,8 @@ func pythonLiteral(v any) string {
 	}
 }
 
-// pythonFloat: a literal too large for a float is infinity in Python, and
-// infinity less itself is not a number.
+// pythonFloat writes a finite number: fleetfile refuses any other.
 func pythonFloat(f float64) string {
-	switch {
-	case math.IsNaN(f):
-		return "(1e999-1e999)"
-	case math.IsInf(f, 1):
-		return "1e999"
-	case math.IsInf(f, -1):
-		return "-1e999"
-	}
 	text := strconv.FormatFloat(f, 'g', -1, 64)
 	if !strings.ContainsAny(text, ".e") {
 		text += ".0"

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +31,8 @@ const levelNotice = slog.LevelInfo + 2
 
 // NewLog returns the log on standard error. With debug it tells every step.
 func NewLog(env sdnotify.Environment, debug bool) *Log {
-	h := &handler{level: slog.LevelInfo, write: writeStderr}
+	h := &handler{level: slog.LevelInfo}
+	h.write = h.writeStderr
 	if debug {
 		h.level = slog.LevelDebug
 	}
@@ -88,9 +91,23 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		writeAttr(&b, a)
 		return true
 	})
-	b.WriteByte('\n')
-	h.write([]byte(b.String()))
+	h.write([]byte(cut(b.String(), maxRecord-1) + "\n"))
 	return nil
+}
+
+// maxRecord is the size in bytes of the longest line: a pipe and the journal's
+// socket take one of that size whole or not at all (PIPE_BUF, pipe(7)).
+const maxRecord = 4096
+
+// cut shortens text, but not within a character.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
 }
 
 func writeAttr(b *strings.Builder, a slog.Attr) {
@@ -101,9 +118,16 @@ func writeAttr(b *strings.Builder, a slog.Attr) {
 	fmt.Fprintf(b, " %s=%s", a.Key, value)
 }
 
-// flatten keeps a record on one line, whatever an error or a worker put in.
+// flatten keeps a record on one line of printable text, whatever an error or a
+// worker put in.
 func flatten(text string) string {
-	return strings.NewReplacer("\n", "; ", "\r", " ").Replace(strings.TrimSpace(text))
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
 }
 
 func priority(level slog.Level) fleet.Level {
@@ -135,10 +159,14 @@ var lost atomic.Int64
 // writeStderr never blocks on a journal that does not read: standard error is
 // then a socket, and one description with the workers', so that O_NONBLOCK is
 // not ours to set. A line that cannot be written now is counted, and the count
-// is told with the next one that can.
-func writeStderr(line []byte) {
+// is told before the next one that can.
+func (h *handler) writeStderr(line []byte) {
 	if n := lost.Load(); n > 0 {
-		if tryStderr(fmt.Appendf(nil, "<4>%d lines could not be written before this one\n", n)) != nil {
+		prefix := ""
+		if h.priority {
+			prefix = fmt.Sprintf("<%d>", fleet.Warning)
+		}
+		if tryStderr(fmt.Appendf(nil, "%s%d lines could not be written before this one\n", prefix, n)) != nil {
 			lost.Add(1)
 			return
 		}
@@ -149,10 +177,16 @@ func writeStderr(line []byte) {
 	}
 }
 
+// tryStderr does not block on a pipe that nobody reads either, unless others
+// fill it in the moment after poll(2) has found room.
 func tryStderr(line []byte) error {
 	_, err := unix.SendmsgN(2, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if !errors.Is(err, unix.ENOTSOCK) {
 		return err
+	}
+	fds := []unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}
+	if n, err := unix.Poll(fds, 0); n == 0 && err == nil {
+		return unix.EAGAIN
 	}
 	_, err = unix.Write(2, line)
 	return err

@@ -119,9 +119,11 @@ func (m *master) wait(until fleet.Instant) []fleet.Event {
 			}
 			switch s {
 			case gates:
-				events = append(events, m.gateReadable(fleet.Proc(t.id()))...)
+				said, _ := m.gateReadable(fleet.Proc(t.id())) // the rest is there next time
+				events = append(events, said...)
 			case commands:
-				events = append(events, m.commandReadable(fleet.Proc(t.id()))...)
+				said, _ := m.commandReadable(fleet.Proc(t.id())) // the same
+				events = append(events, said...)
 			case outputs:
 				m.outputs.readable(t.id())
 			case wakeups:

@@ -58,6 +58,7 @@ func (n *notifier) flush(now fleet.Instant) {
 	for _, fields := range n.datagrams() {
 		err := n.client.Send(fields...)
 		if err == nil {
+			n.ready = false // it is in the first one, and is not said twice
 			continue
 		}
 		if !errors.Is(err, sdnotify.ErrFull) && !n.troubled {
@@ -67,7 +68,7 @@ func (n *notifier) flush(now fleet.Instant) {
 		n.retryAt = now.Add(notifyRetry)
 		return
 	}
-	n.changed, n.ready, n.stopping, n.extend, n.ping = false, false, false, 0, false
+	n.changed, n.stopping, n.extend, n.ping = false, false, 0, false
 }
 
 // datagrams puts READY and STOPPING, which must not share one, into two.

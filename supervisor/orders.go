@@ -5,14 +5,9 @@ package supervisor
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -69,9 +64,12 @@ func (m *master) slotOrders(p *process, slot fleet.SlotID) (*gate.Orders, []int,
 	p.name, p.invocation = name, newInvocation()
 	p.title = fmt.Sprintf("prefork: %s [%s] gen %d", name, m.file.Name, p.generation)
 	o.Title = p.title
-	env, err := readEnvironmentFiles(w.EnvironmentFiles)
+	env, ignored, err := readEnvironmentFiles(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, line := range ignored {
+		m.log.Warn(name + ": environment_file: " + line)
 	}
 	o.Env = append(append(env, list(w.Environment)...),
 		"PREFORK_FLEET="+m.file.Name,
@@ -127,83 +125,4 @@ func list(env map[string]string) []string {
 		kvs = append(kvs, name+"="+env[name])
 	}
 	return kvs
-}
-
-// maxEnvironmentFile bounds what is read with the master's rights and kept in
-// its memory.
-const maxEnvironmentFile = 1 << 20
-
-// readEnvironmentFiles reads the files with the master's rights, anew for each
-// start.
-func readEnvironmentFiles(files []fleetfile.EnvironmentFile) ([]string, error) {
-	var env []string
-	for _, file := range files {
-		info, err := os.Stat(file.Path)
-		if errors.Is(err, fs.ErrNotExist) && file.Optional {
-			continue
-		}
-		if err == nil && (!info.Mode().IsRegular() || info.Size() > maxEnvironmentFile) {
-			err = fmt.Errorf("%s: must be a regular file of at most %d bytes", file.Path, maxEnvironmentFile)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("environment_file: %v", err)
-		}
-		text, err := os.ReadFile(file.Path)
-		if err != nil {
-			return nil, fmt.Errorf("environment_file: %v", err)
-		}
-		vars, err := parseEnvironmentFile(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("environment_file: %s:%v", file.Path, err)
-		}
-		env = append(env, vars...)
-	}
-	return env, nil
-}
-
-// parseEnvironmentFile reads NAME=VALUE lines as systemd.exec(5) describes for
-// EnvironmentFile=: "#" and ";" begin comments, a backslash before the end of a
-// line continues it, and quotes around a value are removed.
-func parseEnvironmentFile(text string) (env []string, err error) {
-	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return nil, errors.New("1: must be UTF-8 text without NUL bytes")
-	}
-	lines := strings.Split(text, "\n")
-	for i := 0; i < len(lines); i++ {
-		first, line := i+1, strings.TrimSpace(lines[i])
-		if line == "" || line[0] == '#' || line[0] == ';' {
-			continue
-		}
-		for strings.HasSuffix(line, `\`) && i+1 < len(lines) {
-			i++
-			line = strings.TrimSuffix(line, `\`) + strings.TrimSpace(lines[i])
-		}
-		name, value, ok := strings.Cut(line, "=")
-		name = strings.TrimSpace(strings.TrimPrefix(name, "export "))
-		if !ok || name == "" || strings.ContainsAny(name, " \t\"'") {
-			return nil, fmt.Errorf("%d: must be NAME=VALUE", first)
-		}
-		env = append(env, name+"="+unquote(strings.TrimSpace(value)))
-	}
-	return env, nil
-}
-
-// unquote removes one pair of quotes; inside double quotes a backslash keeps
-// the next character.
-func unquote(value string) string {
-	n := len(value)
-	switch {
-	case n >= 2 && value[0] == '\'' && value[n-1] == '\'':
-		return value[1 : n-1]
-	case n >= 2 && value[0] == '"' && value[n-1] == '"':
-		var b strings.Builder
-		for i := 1; i < n-1; i++ {
-			if value[i] == '\\' && i+1 < n-1 {
-				i++
-			}
-			b.WriteByte(value[i])
-		}
-		return b.String()
-	}
-	return value
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,10 +52,12 @@ func (t *outputTable) open(name string) (int, error) {
 	}
 	t.last++
 	o := &output{fd: pipe[0], name: name}
-	if err := t.poller.add(o.fd, newToken(outputs, t.last)); err != nil {
-		closeFD(&pipe[0])
-		closeFD(&pipe[1])
-		return -1, err
+	if !t.paused { // else with the others
+		if err := t.poller.add(o.fd, newToken(outputs, t.last)); err != nil {
+			closeFD(&pipe[0])
+			closeFD(&pipe[1])
+			return -1, err
+		}
 	}
 	t.pipes[t.last] = o
 	return pipe[1], nil
@@ -73,26 +76,27 @@ func (t *outputTable) readable(id uint64) {
 		return
 	}
 	o.rest = append(o.rest, buf[:n]...)
-	t.lines(o)
-	if t.terminal.busy() {
+	if !t.lines(o) {
 		t.pause()
 	}
 }
 
-// lines passes whole lines on, and what is too long for one in pieces.
-func (t *outputTable) lines(o *output) {
+// lines passes whole lines on, and what is too long for one in pieces. It
+// returns false if some are left because the terminal is busy.
+func (t *outputTable) lines(o *output) bool {
 	for {
 		end := bytes.IndexByte(o.rest, '\n')
+		next := end + 1
 		switch {
-		case end >= 0:
-			t.terminal.line(o.name, o.rest[:end+1])
-			o.rest = o.rest[end+1:]
-		case len(o.rest) >= maxLine:
-			t.terminal.line(o.name, append(o.rest[:maxLine:maxLine], '\n'))
-			o.rest = o.rest[maxLine:]
-		default:
-			return
+		case end < 0 && len(o.rest) < maxLine:
+			return true
+		case t.terminal.busy():
+			return false
+		case end < 0 || end > maxLine:
+			end, next = maxLine, maxLine
 		}
+		t.terminal.line(o.name, append(o.rest[:end:end], '\n'))
+		o.rest = o.rest[next:]
 	}
 }
 
@@ -113,10 +117,15 @@ func (t *outputTable) pause() {
 	}
 }
 
-// resume reads again, if the terminal is not busy any more.
+// resume reads again, if the terminal has taken what was left.
 func (t *outputTable) resume() {
-	if !t.paused || t.terminal.busy() {
+	if !t.paused {
 		return
+	}
+	for _, o := range t.pipes {
+		if !t.lines(o) {
+			return // busy again
+		}
 	}
 	t.paused = false
 	for id, o := range t.pipes {
@@ -124,15 +133,23 @@ func (t *outputTable) resume() {
 	}
 }
 
-// close shows what is in the pipes and closes them.
+// close shows what is in the pipes and closes them. It blocks for a second at
+// most: what the terminal has not taken then is lost.
 func (t *outputTable) close() {
+	deadline := time.Now().Add(time.Second)
 	for id, o := range t.pipes {
-		buf := make([]byte, 1<<16)
+		buf := make([]byte, 1<<16)               // all that a pipe holds
 		if unix.SetNonblock(o.fd, true) == nil { // this end is ours alone
 			if n, err := unix.Read(o.fd, buf); err == nil {
 				o.rest = append(o.rest, buf[:max(n, 0)]...)
-				t.lines(o)
 			}
+		}
+		for !t.lines(o) && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		if lost := bytes.Count(o.rest, []byte{'\n'}); lost > 0 {
+			t.terminal.dropped.Add(int64(lost))
+			o.rest = nil
 		}
 		t.finish(id)
 	}

@@ -61,7 +61,8 @@ func (m *master) nextDead(events *[]fleet.Event) (dead []*process, ok bool) {
 	p := m.procs.byPID[w.PID]
 	if p == nil && m.request != nil {
 		// It may be a worker whose introduction has not been read.
-		*events = append(*events, m.gateReadable(m.request.id)...)
+		said, _ := m.gateReadable(m.request.id) // no more than that one
+		*events = append(*events, said...)
 		p = m.procs.byPID[w.PID]
 	}
 	if p != nil {
@@ -94,13 +95,24 @@ func (m *master) reapProcess(p *process, left []int) []fleet.Event {
 	return append(events, fleet.Exited{Proc: p.id, Exit: exit, Left: len(left)})
 }
 
-// lastWords reads what a process said before it ended: why it was not able to
-// become a slot, or what is wrong with the floor.
+// mostLastWords bounds what is read: a copy that the process made of itself may
+// still hold its socket, and talk without end.
+const mostLastWords = 64
+
+// lastWords reads all that a process said before it ended: why it was not able
+// to become a slot, or what is wrong with the floor.
 func (m *master) lastWords(p *process) (events []fleet.Event) {
-	for _, ev := range append(m.gateReadable(p.id), m.commandReadable(p.id)...) {
-		switch ev.(type) {
-		case fleet.Refused, fleet.FloorBroken, fleet.FloorProgress:
-			events = append(events, ev)
+	for _, readable := range []func(fleet.Proc) ([]fleet.Event, bool){m.gateReadable, m.commandReadable} {
+		more := true
+		for n := 0; more && n < mostLastWords; n++ {
+			var said []fleet.Event
+			said, more = readable(p.id)
+			for _, ev := range said {
+				switch ev.(type) {
+				case fleet.Refused, fleet.FloorBroken, fleet.FloorProgress:
+					events = append(events, ev)
+				}
+			}
 		}
 	}
 	if m.request == p {

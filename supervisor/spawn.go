@@ -174,34 +174,33 @@ func (m *master) sendOrders(p *process, slot fleet.SlotID) error {
 	return err
 }
 
-// gateReadable reads what a process says at its gate.
-func (m *master) gateReadable(id fleet.Proc) []fleet.Event {
+// gateReadable reads one message of a process at its gate; more is false if
+// there was none.
+func (m *master) gateReadable(id fleet.Proc) (events []fleet.Event, more bool) {
 	p := m.procs.byID[id]
 	if p == nil || p.gate < 0 {
-		return nil
+		return nil, false
 	}
 	msg, err := gate.Receive(p.gate)
 	switch {
 	case errors.Is(err, io.EOF):
-		return m.leftGate(p)
+		return m.leftGate(p), false
 	case errors.Is(err, unix.EAGAIN):
-		return nil
-	case errors.Is(err, unix.ECONNRESET): // it ended without reading its orders
-		return m.leftGate(p)
+		return nil, false
 	case err != nil:
 		m.log.Debug(fmt.Sprintf("%s: at its gate: %v", p.name, err))
-		return nil
+		return nil, true
 	}
 	switch msg := msg.(type) {
 	case gate.Hello:
-		return m.introduced(p, msg)
+		return m.introduced(p, msg), true
 	case gate.Failed:
 		if p.floor {
-			return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: msg.Text}}
+			return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: msg.Text}}, true
 		}
-		return []fleet.Event{fleet.Refused{Proc: p.id, Text: msg.Text}}
+		return []fleet.Event{fleet.Refused{Proc: p.id, Text: msg.Text}}, true
 	}
-	return nil
+	return nil, true
 }
 
 // introduced checks a hello: it must answer the request that is outstanding,
@@ -247,24 +246,26 @@ func (m *master) leftGate(p *process) []fleet.Event {
 	return []fleet.Event{fleet.Running{Proc: p.id}}
 }
 
-// commandReadable reads what a floor says.
-func (m *master) commandReadable(id fleet.Proc) []fleet.Event {
+// commandReadable reads one message of a floor; more is false if there was none.
+func (m *master) commandReadable(id fleet.Proc) (events []fleet.Event, more bool) {
 	p := m.procs.byID[id]
 	if p == nil || p.command < 0 {
-		return nil
+		return nil, false
 	}
 	buf := make([]byte, zygote.MaxMessage)
 	n, _, err := linux.Receive(p.command, buf)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		return nil
+		return nil, false
 	case err != nil: // it ends, and that will be the event; until then there is nothing to read
 		closeFD(&p.command)
-		return nil
-	case n == 0:
-		return nil
+		return nil, false
 	}
-	msg, err := zygote.Decode(buf[:n])
+	return m.floorSaid(p, buf[:n]), true
+}
+
+func (m *master) floorSaid(p *process, text []byte) []fleet.Event {
+	msg, err := zygote.Decode(text)
 	if err != nil {
 		return []fleet.Event{fleet.FloorBroken{Proc: p.id, Text: err.Error()}}
 	}

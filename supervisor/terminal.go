@@ -18,8 +18,8 @@ type terminal struct {
 	colour  bool
 	width   atomic.Int64 // of the widest name so far
 	dropped atomic.Int64
-	drained atomic.Pointer[func()] // called when the queue has room again after it was full
-	full    atomic.Bool
+	drained atomic.Pointer[func()] // called when the queue has room again after it was busy
+	waited  atomic.Bool            // somebody waits for drained
 }
 
 const terminalQueue = 256
@@ -39,7 +39,7 @@ func (t *terminal) write(w io.Writer) {
 	defer close(t.done)
 	for line := range t.lines {
 		_, _ = w.Write(line) // a terminal that is gone sends SIGHUP
-		if len(t.lines) < terminalQueue/2 && t.full.CompareAndSwap(true, false) {
+		if len(t.lines) < terminalQueue/2 && t.waited.CompareAndSwap(true, false) {
 			if drained := t.drained.Load(); drained != nil {
 				(*drained)()
 			}
@@ -50,17 +50,25 @@ func (t *terminal) write(w io.Writer) {
 // line queues one line, which ends with a newline. It does not block: it
 // returns false if the queue is full and the line is lost.
 func (t *terminal) line(name string, text []byte) bool {
-	if n := t.dropped.Load(); n > 0 {
-		note := t.format("prefork", fmt.Appendf(nil, "%d lines were lost: the terminal did not take them\n", n))
-		if t.queue(note) {
-			t.dropped.Add(-n)
-		}
-	}
-	if t.queue(t.format(name, text)) {
+	if t.tellLost() && t.queue(t.format(name, text)) {
 		return true
 	}
 	t.dropped.Add(1)
 	return false
+}
+
+// tellLost queues how many lines were lost, and returns false if there is no
+// room even for that.
+func (t *terminal) tellLost() bool {
+	n := t.dropped.Load()
+	if n == 0 {
+		return true
+	}
+	if !t.queue(t.format("prefork", fmt.Appendf(nil, "%d lines were lost: the terminal did not take them\n", n))) {
+		return false
+	}
+	t.dropped.Add(-n)
+	return true
 }
 
 func (t *terminal) queue(line []byte) bool {
@@ -68,18 +76,19 @@ func (t *terminal) queue(line []byte) bool {
 	case t.lines <- line:
 		return true
 	default:
-		t.full.Store(true)
 		return false
 	}
 }
 
-// busy tells whether lines should be held back: drained is called when not.
+// busy tells whether lines of workers should be held back: drained is called
+// when not. The rest of the queue is for the master's own.
 func (t *terminal) busy() bool {
-	if len(t.lines) < terminalQueue-terminalQueue/8 {
-		return false
+	t.waited.Store(true) // before the look: the writer may drain the queue after it
+	if len(t.lines) >= terminalQueue-terminalQueue/8 {
+		return true
 	}
-	t.full.Store(true)
-	return true
+	t.waited.Store(false)
+	return false
 }
 
 // format puts the name before the line, in a colour of its own.
@@ -107,7 +116,9 @@ func colourOf(name string) int {
 	return 31 + (sum&0x7fffffff)%6
 }
 
+// close must come after the last line.
 func (t *terminal) close() {
+	t.tellLost()
 	close(t.lines)
 	select {
 	case <-t.done:

@@ -25,11 +25,11 @@ const (
 	memfd  = "memfd"
 )
 
-// maxText is the size in bytes of the longest text that is shown, and maxMessage
+// MaxText is the size in bytes of the longest text that is shown, and maxMessage
 // that of the longest message of a process: zygote.py cuts its texts at
 // InlineMax.
 const (
-	maxText    = 512
+	MaxText    = 512
 	maxMessage = InlineMax + 256
 )
 
@@ -101,16 +101,15 @@ func parse(b []byte, pid int) (Message, error) {
 		return Hello{ID: id, PID: pid}, nil
 	case failed:
 		_, text, _ := bytes.Cut(rest, []byte{0})
-		return Failed{Text: OneLine(string(text), maxText)}, nil
+		return Failed{Text: OneLine(string(text), MaxText)}, nil
 	default:
 		return nil, errNotAMessage
 	}
 }
 
-// OneLine makes text of an unknown sender safe to show and to put in STATUS=:
-// valid, printable UTF-8 with single spaces, at most so many bytes.
+// OneLine makes text that came from a process fit for a log and for STATUS=: one
+// line of valid, printable UTF-8 of at most so many bytes.
 func OneLine(text string, most int) string {
-	text = text[:min(len(text), 8*most)] // what is cut off later need not be cleaned first
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '

@@ -201,18 +201,49 @@ func (o *Orders) set(key, value string) (err error) {
 }
 
 func (o *Orders) textField(key string) *string {
-	return map[string]*string{
-		"fleet": &o.Fleet, "worker": &o.Worker, "slot": &o.Slot, "title": &o.Title, "comm": &o.Comm,
-		"dir": &o.Dir, "user": &o.User, "group": &o.Group,
-		"entry": &o.Entry, "after_fork": &o.AfterFork, "args": &o.Args, "kwargs": &o.Kwargs,
-	}[key]
+	switch key {
+	case "fleet":
+		return &o.Fleet
+	case "worker":
+		return &o.Worker
+	case "slot":
+		return &o.Slot
+	case "title":
+		return &o.Title
+	case "comm":
+		return &o.Comm
+	case "dir":
+		return &o.Dir
+	case "user":
+		return &o.User
+	case "group":
+		return &o.Group
+	case "entry":
+		return &o.Entry
+	case "after_fork":
+		return &o.AfterFork
+	case "args":
+		return &o.Args
+	case "kwargs":
+		return &o.Kwargs
+	}
+	return nil
 }
 
 func (o *Orders) listField(key string) *[]string {
-	return map[string]*[]string{
-		"extra_group": &o.ExtraGroups, "base": &o.Base, "env": &o.Env,
-		"listen": &o.Listen, "argv": &o.Argv,
-	}[key]
+	switch key {
+	case "extra_group":
+		return &o.ExtraGroups
+	case "base":
+		return &o.Base
+	case "env":
+		return &o.Env
+	case "listen":
+		return &o.Listen
+	case "argv":
+		return &o.Argv
+	}
+	return nil
 }
 
 func parseLimit(text string) (Limit, error) {

@@ -66,7 +66,7 @@ func RunShim() {
 	if o != nil && o.Slot != "" {
 		name = o.Slot
 	}
-	text := OneLine(err.Error(), maxText)
+	text := OneLine(err.Error(), MaxText)
 	_, _ = unix.Write(2, []byte("prefork: "+name+": "+text+"\n")) // there is nobody else to tell
 	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%s", failed, status, text))
 	os.Exit(status)
@@ -99,13 +99,17 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return refuse(ExitExec, "%s: %v", o.Argv[0], err)
 	}
+	program, err := newProgram(path, o.Argv, env)
+	if err != nil {
+		return refuse(ExitExec, "exec %s: %v", path, err)
+	}
 	for _, step := range []func() error{o.setLimits, o.setNice, account.assume, o.setDir, o.setNoNewPrivs, o.setDeathSignal} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	resetSignals()
-	return refuse(ExitExec, "exec %s: %v", path, syscall.Exec(path, o.Argv, env))
+	err = program.execute(o.Limits)
+	return refuse(ExitExec, "exec %s: %v", path, err)
 }
 
 func (o *Orders) takeOutput(fds []int) ([]int, error) {
@@ -181,10 +185,8 @@ func lookPath(program string, env []string) (string, error) {
 
 func (o *Orders) setLimits() error {
 	for _, l := range o.Limits {
-		if l.Resource == unix.RLIMIT_AS || l.Resource == unix.RLIMIT_DATA {
-			// The limit may be below what the runtime uses already: what is still
-			// to be allocated must find room in what it has.
-			runtime.GC()
+		if l.late() {
+			continue
 		}
 		// Package syscall, because it keeps book of RLIMIT_NOFILE, which Go
 		// raises for itself and would put back at exec.
@@ -194,6 +196,14 @@ func (o *Orders) setLimits() error {
 		}
 	}
 	return nil
+}
+
+// late tells of a limit of memory that may be below what the runtime has already:
+// it would crash when it asks for more. To lower it takes no rights.
+func (l Limit) late() bool {
+	var now unix.Rlimit
+	return (l.Resource == unix.RLIMIT_AS || l.Resource == unix.RLIMIT_DATA) &&
+		unix.Getrlimit(l.Resource, &now) == nil && l.Soft <= l.Hard && l.Hard <= now.Max
 }
 
 func (o *Orders) setNice() error {
@@ -275,6 +285,44 @@ func moveUp(fd *int, low int) error {
 	_ = unix.Close(*fd) // moved
 	*fd = moved
 	return nil
+}
+
+// program is what execve(2) takes, made ready: between the limits of memory and
+// execve nothing is allocated.
+type program struct {
+	path *byte
+	argv []*byte
+	env  []*byte
+}
+
+func newProgram(path string, argv, env []string) (p program, err error) {
+	if p.path, err = syscall.BytePtrFromString(path); err != nil {
+		return p, err
+	}
+	if p.argv, err = syscall.SlicePtrFromStrings(argv); err != nil {
+		return p, err
+	}
+	p.env, err = syscall.SlicePtrFromStrings(env)
+	return p, err
+}
+
+// execute returns only if it fails.
+func (p program) execute(limits []Limit) error {
+	resetSignals()
+	// Package syscall puts RLIMIT_NOFILE back to what it was before Go raised it,
+	// here and in no other way. There is no such program, so that is all it does.
+	_ = syscall.Exec("", nil, nil)
+	for _, l := range limits {
+		if l.late() {
+			limit := syscall.Rlimit{Cur: l.Soft, Max: l.Hard}
+			_ = syscall.Setrlimit(l.Resource, &limit) // late says that it may be set
+		}
+	}
+	_, _, errno := syscall.RawSyscall(
+		syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
+		uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.env[0])),
+	)
+	return errno
 }
 
 // resetSignals gives every signal its default action and blocks none: execve(2)

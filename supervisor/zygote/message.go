@@ -8,16 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/decnet/prefork/supervisor/gate"
 )
 
 // MaxMessage is the size in bytes of a receive buffer that holds every message
 // of a zygote. A longer one is not of our making.
 const MaxMessage = 1 << 13
-
-// maxText is the size in bytes of the longest text that is shown.
-const maxText = 512
 
 // Floor is what a zygote is told to load. Values must not hold NUL; a NUL is
 // left out, so that no value can add a field.
@@ -127,11 +124,11 @@ func Decode(b []byte) (Message, error) {
 		if !more {
 			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)
 		}
-		m.Text = oneLine(rest)
+		m.Text = gate.OneLine(rest, gate.MaxText)
 	case Refused:
 		return decodeRefused(rest)
 	default:
-		return Message{}, fmt.Errorf("zygote: unknown message %q", oneLine(name))
+		return Message{}, fmt.Errorf("zygote: unknown message %q", gate.OneLine(name, gate.MaxText))
 	}
 	return m, nil
 }
@@ -149,21 +146,5 @@ func decodeRefused(rest string) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("zygote: refused: errno: %v", err)
 	}
-	return Message{Kind: Refused, ID: id, Errno: syscall.Errno(errno), Text: oneLine(parts[2])}, nil
-}
-
-// oneLine makes text of an unknown sender safe to show and to put in STATUS=.
-func oneLine(s string) string {
-	s = s[:min(len(s), 8*maxText)] // what is cut off later need not be cleaned first
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxText {
-		s = strings.ToValidUTF8(s[:maxText], "") // the cut may have split a rune
-	}
-	return strings.TrimSpace(s)
+	return Message{Kind: Refused, ID: id, Errno: syscall.Errno(errno), Text: gate.OneLine(parts[2], gate.MaxText)}, nil
 }

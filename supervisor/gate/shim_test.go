@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package gate
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func addressOf(v *int32) uintptr { return uintptr(unsafe.Pointer(v)) }
+
+func TestShimEndsQuietlyWithoutAMaster(t *testing.T) {
+	s := startShim(t)
+	if err := unix.Shutdown(s.gate, unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	if output, status := s.wait(); output != "" || status != 0 {
+		t.Errorf("got exit status %d and %q, want 0 and nothing", status, output)
+	}
+}
+
+// descriptors returns what is open in a program that the shim became, less the
+// folder that ls reads: number, and what it is.
+func descriptors(t *testing.T, o *Orders, fds ...int) []string {
+	t.Helper()
+	o.Argv = []string{"/bin/sh", "-c", "ls -l /proc/$$/fd"}
+	var open []string
+	for line := range strings.Lines(become(t, o, fds...)) {
+		if _, link, ok := strings.Cut(strings.TrimSpace(line), " -> "); ok {
+			fields := strings.Fields(line)
+			open = append(open, fields[len(fields)-3]+" "+link)
+		}
+	}
+	slices.Sort(open)
+	return open
+}
+
+func link(t *testing.T, fd int) string {
+	t.Helper()
+	target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+// The program has exactly the standard three and its sockets. The orders are
+// such that what the shim opens itself gets in the way: a memfd, an output, and
+// a user to be looked up.
+func TestShimHandsDownExactlyTheSockets(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sockets int
+		orders  Orders
+	}{
+		{"none", 0, Orders{}},
+		{"one", 1, Orders{}},
+		{"more than there were", 7, Orders{}},
+		{"a memfd before them", 7, Orders{Title: strings.Repeat("t", InlineMax)}},
+		{"a user", 7, Orders{Title: strings.Repeat("t", InlineMax), User: "nobody"}},
+	} {
+		if c.orders.User != "" && os.Geteuid() != 0 {
+			continue
+		}
+		c.orders.Base = []string{"PATH=/usr/bin:/bin"}
+		want := []string{"0 /dev/null"}
+		var fds []int
+		for i := range c.sockets {
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			fds = append(fds, fd)
+			want = append(want, fmt.Sprintf("%d %s", 3+i, link(t, fd)))
+			c.orders.Listen = append(c.orders.Listen, "http")
+		}
+		got := descriptors(t, &c.orders, fds...)
+		got = slices.DeleteFunc(got, func(s string) bool { return s[0] == '1' || s[0] == '2' }) // the output is a pipe of the test's
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", c.name, got, want)
+		}
+	}
+}
+
+func TestShimWritesToTheOutputThatItIsGiven(t *testing.T) {
+	r, w := pipe(t)
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	o := &Orders{
+		Output: true, Listen: []string{"http"}, Base: []string{"PATH=/usr/bin:/bin"},
+		Argv: []string{"/bin/sh", "-c", `echo out; echo err >&2; readlink /proc/$$/fd/3; ls /proc/$$/fd | wc -l`},
+	}
+	if direct := become(t, o, int(w.Fd()), socket); direct != "" {
+		t.Errorf("beside the output: %q", direct)
+	}
+	_ = w.Close()
+	buf := make([]byte, 4096)
+	n, err := r.Read(buf)
+	if want := "out\nerr\n" + link(t, socket) + "\n4\n"; string(buf[:n]) != want || err != nil {
+		t.Errorf("got %q and %v, want %q", buf[:n], err, want)
+	}
+}
+
+func TestShimSetsTheEnvironment(t *testing.T) {
+	s := startShim(t)
+	o := &Orders{
+		Base:   []string{"A=base", "B=base", "C=base", "LISTEN_FDS=9", "LISTEN_PIDFDID=1", "EMPTY="},
+		Env:    []string{"B=env", "LISTEN_FDNAMES=mine", "C=", "D=x=y", "D=last"},
+		Listen: []string{"http", "admin"},
+		Argv:   []string{"/usr/bin/env"},
+	}
+	s.tell(o, 2, 2)
+	output, status := s.wait()
+	got := strings.Split(strings.TrimSpace(output), "\n")
+	slices.Sort(got)
+	want := []string{
+		"A=base", "B=env", "C=", "D=last", "EMPTY=",
+		"LISTEN_FDNAMES=mine", "LISTEN_FDS=2", fmt.Sprintf("LISTEN_PID=%d", s.cmd.Process.Pid), "LISTEN_PIDFDID=1",
+	}
+	if !slices.Equal(got, want) || status != 0 {
+		t.Errorf("exit status %d:\n got %q\nwant %q", status, got, want)
+	}
+	if output := become(t, &Orders{Argv: []string{"/usr/bin/env"}}); output != "" {
+		t.Errorf("an environment without any variable: got %q", output)
+	}
+}
+
+func TestShimFindsTheProgramInItsOwnPath(t *testing.T) {
+	dir := t.TempDir()
+	write := func(path, text string, mode os.FileMode) string {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("text/tool", "no program", 0o644)
+	tool := write("bin/tool", "#!/bin/sh\necho found $0 $1\n", 0o755)
+	write("folder/tool/file", "", 0o644)
+	path := func(dirs ...string) []string {
+		for i, name := range dirs {
+			dirs[i] = filepath.Join(dir, name)
+		}
+		return []string{"PATH=" + strings.Join(dirs, ":")}
+	}
+	want := "found " + tool + " arg\n"
+	for name, o := range map[string]*Orders{
+		"in PATH":                      {Base: path("none", "bin")},
+		"past what is no program":      {Base: path("folder", "text", "bin")},
+		"in the PATH of env, not base": {Base: path("none"), Env: path("bin")},
+	} {
+		o.Argv = []string{"tool", "arg"}
+		if got := become(t, o); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got := become(t, &Orders{Argv: []string{tool, "arg"}}); got != want {
+		t.Errorf("by its path: got %q, want %q", got, want)
+	}
+	if got := become(t, &Orders{Argv: []string{"echo", "default"}}); got != "default\n" {
+		t.Errorf("without PATH: got %q", got)
+	}
+	for _, env := range [][]string{
+		path("none"), path("text", "folder"), {"PATH="}, {"PATH=.:bin"}, {"PATH=" + strings.Repeat("/x:", 5000)},
+	} {
+		cause := wantRefusal(t, &Orders{Slot: "web.0", Dir: dir, Base: env, Argv: []string{"tool"}}, ExitExec)
+		if !strings.HasPrefix(cause, "tool: not found in PATH") {
+			t.Errorf("%.40q: got %q", env, cause)
+		}
+	}
+}
+
+func TestShimSetsUmaskNiceDirectoryAndLimits(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &before); err != nil {
+		t.Fatal(err)
+	}
+	got := become(t, &Orders{
+		Dir: dir, Umask: new(uint32(0o027)), Nice: new(7), NoNewPrivs: true,
+		Limits: []Limit{{unix.RLIMIT_NOFILE, 41, 57}, {unix.RLIMIT_FSIZE, 1 << 20, 1 << 20}, {unix.RLIMIT_CORE, 0, before.Max}},
+		Base:   []string{"PATH=/usr/bin:/bin"},
+		Argv: []string{"/bin/sh", "-c", `pwd; umask; nice; ulimit -Sn; ulimit -Hn; ulimit -c
+			grep -E 'Max file size' /proc/$$/limits | tr -s ' ' | sed 's/ $//'
+			grep NoNewPrivs /proc/$$/status`},
+	})
+	want := dir + "\n0027\n7\n41\n57\n0\nMax file size 1048576 1048576 bytes\nNoNewPrivs:\t1\n"
+	if got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
+
+// Without orders about them they stay the master's: above all the limit of open
+// files, which Go's runtime raises for itself.
+func TestShimLeavesTheRestAsItIs(t *testing.T) {
+	old := unix.Umask(0o031)
+	defer unix.Umask(old)
+	script := `umask; nice; ulimit -Sn; ulimit -Hn; pwd; grep NoNewPrivs /proc/$$/status`
+	env := []string{"PATH=/usr/bin:/bin"}
+	direct := startShim(t)
+	direct.tell(&Orders{Base: env, Argv: []string{"/bin/sh", "-c", script}})
+	got, _ := direct.wait()
+	want := runDirectly(t, env, script)
+	if got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
+
+// A limit that is too small for the descriptors of the shim itself does not
+// keep a program from its sockets.
+func TestShimSetsLimitsAfterItPlacedTheSockets(t *testing.T) {
+	got := descriptors(t, &Orders{
+		Limits: []Limit{{unix.RLIMIT_NOFILE, 9, 9}}, Listen: []string{"a", "b", "c", "d"},
+		Base: []string{"PATH=/usr/bin:/bin"},
+	}, 2, 2, 2, 2)
+	if len(got) != 7 {
+		t.Errorf("got %q, want 7 descriptors", got)
+	}
+}
+
+// A limit of memory below what Go's runtime uses is the program's, not the
+// shim's.
+func TestShimSetsLimitsOfMemoryThatAreTooSmallForItself(t *testing.T) {
+	for range 10 {
+		got := become(t, &Orders{
+			Limits: []Limit{{unix.RLIMIT_AS, 16 << 20, 32 << 20}, {unix.RLIMIT_DATA, 8 << 20, 8 << 20}},
+			Argv:   []string{"/bin/sh", "-c", "ulimit -v; ulimit -Hv; ulimit -d"},
+		})
+		if want := "16384\n32768\n8192\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestShimSaysWhyItRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("\x00"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := []string{"/bin/sh", "-c", "echo executed"}
+	for name, c := range map[string]struct {
+		orders Orders
+		status int
+		fds    []int
+		want   string
+	}{
+		"no program":          {Orders{}, ExitExec, nil, "no program to execute"},
+		"no such program":     {Orders{Argv: []string{"/none"}}, ExitExec, nil, "exec /none: no such file or directory"},
+		"no right to execute": {Orders{Argv: []string{file}}, ExitExec, nil, "exec " + file + ": permission denied"},
+		"not in PATH":         {Orders{Argv: []string{"none"}, Base: []string{"PATH=/x:/y"}}, ExitExec, nil, "none: not found in PATH (/x:/y)"},
+		"no such folder":      {Orders{Argv: script, Dir: "/none"}, ExitChdir, nil, "working directory /none: no such file or directory"},
+		"a file for a folder": {Orders{Argv: script, Dir: file}, ExitChdir, nil, "working directory " + file + ": not a directory"},
+		"no such user":        {Orders{Argv: script, User: "no such"}, ExitUser, nil, "user no such: does not exist"},
+		"no such group":       {Orders{Argv: script, Group: "no such"}, ExitGroup, nil, "group no such: does not exist"},
+		"no such extra group": {Orders{Argv: script, ExtraGroups: []string{"none."}}, ExitGroup, nil, "supplementary group none.: does not exist"},
+		"user -1":             {Orders{Argv: script, User: "4294967295"}, ExitUser, nil, "user 4294967295: does not exist"},
+		"a negative user":     {Orders{Argv: script, User: "-5"}, ExitUser, nil, "user -5: does not exist"},
+		"a negative group":    {Orders{Argv: script, Group: "-5"}, ExitGroup, nil, "group -5: does not exist"},
+		"no such limit":       {Orders{Argv: script, Limits: []Limit{{99, 1, 1}}}, ExitLimits, nil, "resource limit 99: setrlimit: invalid argument"},
+		"soft over hard":      {Orders{Argv: script, Limits: []Limit{{7, 9, 8}}}, ExitLimits, nil, "resource limit 7: setrlimit: invalid argument"},
+		"no output":           {Orders{Argv: script, Output: true}, ExitFDs, nil, "output without a descriptor"},
+		"an orphan":           {Orders{Argv: script, DeathSignal: true, Master: 1}, ExitExec, nil, "the master has ended"},
+		// The gate was moved away from 3 by then.
+		"with many sockets": {Orders{Argv: []string{"/none"}}, ExitExec, slices.Repeat([]int{2}, 40), "exec /none: no such file or directory"},
+	} {
+		c.orders.Slot = "web.0"
+		t.Run(name, func(t *testing.T) {
+			if c.orders.Output {
+				c.orders.Slot = ""
+			}
+			if got := wantRefusal(t, &c.orders, c.status, c.fds...); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestShimRefusesNonsense(t *testing.T) {
+	s := startShim(t)
+	if err := unix.Sendmsg(s.gate, []byte("go\x00colour=red"), nil, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	output, status := s.wait()
+	want := "orders: colour: unknown field"
+	if said := s.left(); status != ExitExec || output != "prefork: shim: "+want+"\n" || len(said) != 1 || said[0] != (Failed{want}) {
+		t.Errorf("got exit status %d, %q and %v", status, output, said)
+	}
+}
+
+// Whatever was ignored or blocked when the master was started, the program has
+// the default action for every signal and none blocked.
+func TestShimResetsSignals(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ignored := []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGTSTP}
+	signal.Ignore(ignored...)
+	defer signal.Reset(ignored...)
+	var block, old unix.Sigset_t
+	block.Val[0] = 1<<(unix.SIGTERM-1) | 1<<(unix.SIGUSR2-1) | 1<<(unix.SIGCHLD-1)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &block, &old); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
+	if got := signals(runDirectly(t, nil, "exec cat /proc/self/status")); got != "SigBlk 10a00 SigIgn 81203 SigCgt 0" &&
+		got != "SigBlk 14800 SigIgn 81203 SigCgt 0" {
+		t.Fatalf("a child of this process has %s: the test proves nothing", got)
+	}
+	output := become(t, &Orders{Argv: []string{"/bin/cat", "/proc/self/status"}})
+	if got, want := signals(output), "SigBlk 0 SigIgn 0 SigCgt 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// signals returns the signal masks from /proc/PID/status.
+func signals(status string) string {
+	var masks []string
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		if name == "SigBlk" || name == "SigIgn" || name == "SigCgt" {
+			mask, _ := strconv.ParseUint(value, 16, 64)
+			masks = append(masks, fmt.Sprintf("%s %x", name, mask))
+		}
+	}
+	return strings.Join(masks, " ")
+}
+
+func TestShimArmsTheDeathSignal(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PREFORK_TEST_ROLE=death-signal", "GORACE=atexit_sleep_ms=0"}
+	for armed, want := range map[bool]string{true: "9 <nil>\n", false: "0 <nil>\n"} {
+		o := &Orders{Argv: []string{exe}, Base: env, DeathSignal: armed, Master: os.Getpid()}
+		if got := become(t, o); got != want {
+			t.Errorf("armed %t: got %q, want %q", armed, got, want)
+		}
+	}
+}
+
+// The program keeps what the kernel knows of the shim: pid, session, parent.
+func TestShimBecomesTheProgram(t *testing.T) {
+	s := startShim(t)
+	s.tell(&Orders{Argv: []string{"/bin/sh", "-c", "while read -r a b c d e f g; do echo $a $d $f; done </proc/self/stat"}})
+	got, _ := s.wait()
+	if want := fmt.Sprintf("%d %d %d\n", s.cmd.Process.Pid, os.Getpid(), s.cmd.Process.Pid); got != want {
+		t.Errorf("pid, parent and session: got %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package linux
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestReceiveTellsWhoSentWhat(t *testing.T) {
+	ours, theirs := pair(t)
+	buf := make([]byte, 16)
+	if _, _, err := Receive(ours, buf); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("nothing there: got %v, want EAGAIN", err)
+	}
+	for _, text := range []string{"hello", "", "sixteen bytes!!!"} {
+		if err := Send(theirs, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		n, pid, err := Receive(ours, buf)
+		if string(buf[:n]) != text || pid != os.Getpid() || err != nil {
+			t.Errorf("%q: got %q from %d and %v, want it from %d", text, buf[:n], pid, err, os.Getpid())
+		}
+	}
+	if err := unix.Close(theirs); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, _, err := Receive(ours, buf); !errors.Is(err, io.EOF) {
+			t.Errorf("closed: got %v, want io.EOF", err)
+		}
+	}
+}
+
+func TestReceiveRefusesWhatIsTooLongAndGoesOn(t *testing.T) {
+	ours, theirs := pair(t)
+	buf := make([]byte, 4)
+	for _, text := range []string{"12345", "123"} {
+		if err := Send(theirs, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, pid, err := Receive(ours, buf); err == nil || errors.Is(err, io.EOF) || n != 4 || pid != 0 {
+		t.Errorf("too long: got %d bytes from %d and %v, want an error of one message", n, pid, err)
+	}
+	if n, _, err := Receive(ours, buf); string(buf[:n]) != "123" || err != nil {
+		t.Errorf("the next: got %q and %v", buf[:n], err)
+	}
+}
+
+// What a process says before it ends without having read its own messages is
+// the cause of its end.
+func TestReceiveReadsLastWordsBeforeTheReset(t *testing.T) {
+	ours, theirs := pair(t)
+	if err := Send(ours, []byte("orders")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Send(theirs, []byte("why")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(theirs); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 16)
+	if n, _, err := Receive(ours, buf); string(buf[:n]) != "why" || err != nil {
+		t.Errorf("got %q and %v, want why", buf[:n], err)
+	}
+	if _, _, err := Receive(ours, buf); !errors.Is(err, io.EOF) {
+		t.Errorf("then: got %v, want io.EOF", err)
+	}
+}
+
+// The other side is user code. Whatever it pushes must not become a descriptor
+// of this process.
+func TestReceiveTakesNoDescriptors(t *testing.T) {
+	wantNoLeak(t)
+	ours, theirs := pair(t)
+	buf := make([]byte, 16)
+	for _, count := range []int{1, 4, 253} {
+		before := openFDs(t)
+		if err := Send(theirs, []byte("take"), slices.Repeat([]int{2}, count)...); err != nil {
+			t.Fatal(err)
+		}
+		n, pid, err := Receive(ours, buf)
+		if string(buf[:n]) != "take" || pid != os.Getpid() || err != nil {
+			t.Errorf("with %d descriptors: got %q from %d and %v", count, buf[:n], pid, err)
+		}
+		if after := openFDs(t); !slices.Equal(before, after) {
+			t.Fatalf("after %d descriptors were pushed: got %v, want %v", count, after, before)
+		}
+	}
+}
+
+func TestSendDoesNotBlockOnWhoDoesNotRead(t *testing.T) {
+	ours, theirs := pair(t)
+	message := make([]byte, 4096)
+	var err error
+	for i := 0; err == nil && i < 100000; i++ {
+		err = Send(ours, message)
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("got %v, want EAGAIN", err)
+	}
+	if err := unix.Close(theirs); err != nil {
+		t.Fatal(err)
+	}
+	// The other side had not read everything: that is told first.
+	for _, want := range []error{unix.ECONNRESET, unix.EPIPE} {
+		if err := Send(ours, message); !errors.Is(err, want) {
+			t.Errorf("nobody is there: got %v, want %v and no signal", err, want)
+		}
+	}
+}
+
+func TestReceiveFDsReturnsMessageAndDescriptors(t *testing.T) {
+	wantNoLeak(t)
+	ours, theirs := pair(t)
+	memfd, err := Memfd("test", []byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(memfd)
+	if err := Send(ours, []byte("two"), memfd, 2); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 16)
+	n, fds, err := ReceiveFDs(theirs, buf, 4)
+	if string(buf[:n]) != "two" || len(fds) != 2 || err != nil {
+		t.Fatalf("got %q, %v and %v, want two and its descriptors", buf[:n], fds, err)
+	}
+	content := make([]byte, 16)
+	m, err := unix.Pread(fds[0], content, 0)
+	if err != nil || !bytes.Equal(content[:m], []byte("content")) {
+		t.Errorf("the first descriptor: got %q and %v", content[:max(m, 0)], err)
+	}
+	for _, fd := range fds {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags != unix.FD_CLOEXEC {
+			t.Errorf("flags: got %d and %v, want FD_CLOEXEC", flags, err)
+		}
+		_ = unix.Close(fd)
+	}
+}
+
+func TestReceiveFDsClosesWhatCameWithACutMessage(t *testing.T) {
+	wantNoLeak(t)
+	ours, theirs := pair(t)
+	for name, c := range map[string]struct {
+		text string
+		fds  int
+		room int
+	}{
+		"too many descriptors": {"x", 5, 2},
+		"too long":             {strings.Repeat("x", 17), 2, 4},
+		"empty and too many":   {"", 5, 1},
+	} {
+		if err := Send(ours, []byte(c.text), slices.Repeat([]int{2}, c.fds)...); err != nil {
+			t.Fatal(err)
+		}
+		before := openFDs(t)
+		n, fds, err := ReceiveFDs(theirs, make([]byte, 16), c.room)
+		if n != 0 || fds != nil || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%s: got %d bytes, %v and %v, want an error", name, n, fds, err)
+		}
+		if after := openFDs(t); !slices.Equal(before, after) {
+			t.Errorf("%s: open descriptors: got %v, want %v", name, after, before)
+		}
+	}
+}
+
+func TestReceiveFDsBlocksUntilTheEnd(t *testing.T) {
+	ours, theirs := pair(t)
+	got := make(chan error)
+	go func() {
+		_, _, err := ReceiveFDs(theirs, make([]byte, 16), 4)
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		t.Fatalf("it did not block: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if err := unix.Shutdown(ours, unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; !errors.Is(err, io.EOF) {
+		t.Errorf("got %v, want io.EOF", err)
+	}
+}

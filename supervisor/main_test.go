@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait for a fact.
+const patience = 30 * time.Second
+
+// roles are what a child process of the tests does instead of the tests.
+var roles = map[string]func(){
+	"log":     logChild,
+	"sockets": socketsChild,
+}
+
+const roleVariable = "PREFORK_SUPERVISOR_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		roles[role]()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child prepares the test binary to play a role.
+func child(t *testing.T, role string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = []string{roleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"}
+	return cmd
+}
+
+// lines collects what a Log writes.
+type lines struct {
+	mu   sync.Mutex
+	text []string
+}
+
+func (l *lines) write(line []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, string(line))
+}
+
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.text)
+}
+
+// newTestLog returns a log that is kept, without a terminal.
+func newTestLog() (*Log, *lines) {
+	l := &lines{}
+	return &Log{Logger: slog.New(&handler{level: slog.LevelDebug, priority: true, write: l.write})}, l
+}
+
+// wantLine fails unless one line has all of these parts.
+func wantLine(t *testing.T, l *lines, parts ...string) {
+	t.Helper()
+	for _, line := range l.all() {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+			return
+		}
+	}
+	t.Errorf("no line has %q in\n%s", parts, strings.Join(l.all(), ""))
+}
+
+// openFDs lists the open descriptors of this process.
+func openFDs() string {
+	var open []int
+	for fd := range 512 {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			open = append(open, fd)
+		}
+	}
+	return fmt.Sprint(open)
+}
+
+// eventually waits for a fact.
+func eventually(t *testing.T, what string, fact func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !fact(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// manager stands for systemd: a socket that is read when the test says so.
+type manager struct {
+	t  *testing.T
+	fd int
+	n  *notifier
+}
+
+func newManager(t *testing.T) (*manager, *lines) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	log, said := newTestLog()
+	m := &manager{t: t, fd: fd, n: newNotifier(Options{Env: sdnotify.Environment{NotifySocket: path}, Log: log})}
+	t.Cleanup(func() {
+		_ = m.n.client.Close()
+		_ = unix.Close(m.fd)
+	})
+	return m, said
+}
+
+// read returns the datagrams that are in the queue, at most so many.
+func (m *manager) read(most int) (all []string) {
+	m.t.Helper()
+	buf := make([]byte, 8192)
+	for len(all) < most {
+		n, err := unix.Read(m.fd, buf)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		all = append(all, string(buf[:n]))
+	}
+	return all
+}
+
+const everything = 1 << 20
+
+// fill sends until the queue is full.
+func (m *manager) fill() {
+	m.t.Helper()
+	for range 1 << 16 {
+		m.n.setStatus("filling")
+		if m.n.flush(0); m.n.retryAt != fleet.Never {
+			return
+		}
+	}
+	m.t.Fatal("the queue does not get full")
+}
+
+func fields(datagram string) []string {
+	all := strings.Split(strings.TrimSpace(datagram), "\n")
+	slices.Sort(all)
+	return all
+}
+
+func (m *manager) want(got []string, want ...[]string) {
+	m.t.Helper()
+	same := len(got) == len(want)
+	for i := range got {
+		same = same && slices.Equal(fields(got[i]), want[i])
+	}
+	if !same {
+		m.t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNotifierSendsOneDatagramATurn(t *testing.T) {
+	m, _ := newManager(t)
+	m.n.setStatus("first")
+	m.n.setStatus("second")
+	m.n.ping, m.n.extend, m.n.ready = true, 30*time.Second, true
+	m.n.flush(0)
+	m.want(m.read(everything), []string{"EXTEND_TIMEOUT_USEC=30000000", "READY=1", "STATUS=second", "WATCHDOG=1"})
+	m.n.flush(0)
+	m.want(m.read(everything))
+	if m.n.retryAt != fleet.Never {
+		t.Errorf("it wants to try again at %d", m.n.retryAt)
+	}
+}
+
+// systemd takes one state from a datagram.
+func TestNotifierSaysReadyBeforeStopping(t *testing.T) {
+	m, _ := newManager(t)
+	m.n.setStatus("stopping")
+	m.n.ready, m.n.stopping = true, true
+	m.n.flush(0)
+	m.want(m.read(everything), []string{"READY=1"}, []string{"STATUS=stopping", "STOPPING=1"})
+}
+
+func TestNotifierSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
+	m, _ := newManager(t)
+	m.fill()
+	filled := len(m.read(1))
+	m.n.setStatus("stopping")
+	m.n.ready, m.n.stopping = true, true
+	m.n.flush(0) // room for one
+	if m.n.retryAt == fleet.Never {
+		t.Fatal("there was room for both")
+	}
+	got := m.read(everything)
+	m.want(got[len(got)-filled:], []string{"READY=1"})
+	m.n.flush(0)
+	m.want(m.read(everything), []string{"STATUS=stopping", "STOPPING=1"})
+}
+
+// While nobody reads nothing is lost but what is out of date, and nothing is
+// sent in bulk afterwards.
+func TestNotifierTriesAgainWhenTheQueueIsFull(t *testing.T) {
+	m, said := newManager(t)
+	m.fill()
+	const now = fleet.Instant(5 * time.Second)
+	for _, status := range []string{"one", "two", "three"} {
+		m.n.setStatus(status)
+		m.n.ping = true
+		if m.n.flush(now); m.n.retryAt != now.Add(notifyRetry) {
+			t.Errorf("tries again at %d, want %d", m.n.retryAt, now.Add(notifyRetry))
+		}
+	}
+	m.n.ready = true
+	m.n.flush(now)
+	for _, old := range m.read(everything) {
+		m.want([]string{old}, []string{"STATUS=filling"})
+	}
+	m.n.flush(now)
+	m.want(m.read(everything), []string{"READY=1", "STATUS=three", "WATCHDOG=1"})
+	m.n.flush(now)
+	m.want(m.read(everything))
+	if m.n.retryAt != fleet.Never {
+		t.Errorf("it wants to try again at %d", m.n.retryAt)
+	}
+	if len(said.all()) != 0 {
+		t.Errorf("it complained: %q", said.all())
+	}
+}
+
+func TestNotifierOutlivesAManagerThatIsGone(t *testing.T) {
+	m, said := newManager(t)
+	_ = unix.Close(m.fd)
+	for range 3 {
+		m.n.setStatus("nobody reads this")
+		if m.n.flush(0); m.n.retryAt == fleet.Never {
+			t.Error("it does not try again")
+		}
+	}
+	if got := said.all(); len(got) != 1 || !strings.Contains(got[0], "trying again") {
+		t.Errorf("got %q, want one line", got)
+	}
+}
+
+func TestNotifierWithoutAManagerIsSilent(t *testing.T) {
+	log, said := newTestLog()
+	n := newNotifier(Options{Log: log})
+	n.setStatus("nobody")
+	n.ready, n.ping = true, true
+	n.flush(0)
+	n.failed(errors.New("nothing"))
+	n.close()
+	if n.retryAt != fleet.Never || n.pingEvery != 0 || len(said.all()) != 0 {
+		t.Errorf("it tries again at %d, pings every %s, said %q", n.retryAt, n.pingEvery, said.all())
+	}
+}
+
+func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
+	log, said := newTestLog()
+	n := newNotifier(Options{Log: log, Env: sdnotify.Environment{NotifySocket: "relative", WatchdogUSec: "soon"}})
+	if n.client != nil || n.pingEvery != 0 {
+		t.Errorf("got %+v", n)
+	}
+	wantLine(t, said, "<4>", "no notifications", "relative")
+	wantLine(t, said, "<4>", "no watchdog", "soon")
+	n = newNotifier(Options{Log: log, Env: sdnotify.Environment{WatchdogUSec: "3000000"}})
+	if n.pingEvery != 1500*time.Millisecond {
+		t.Errorf("it pings every %s, want half of 3 s", n.pingEvery)
+	}
+}
+
+func TestNotifierSaysWhyItFailed(t *testing.T) {
+	m, _ := newManager(t)
+	m.n.failed(&forbidden{"user: not for you"})
+	m.n.failed(unix.EADDRINUSE)
+	m.want(
+		m.read(everything),
+		[]string{"EXIT_STATUS=78", "STATUS=failed: user: not for you"},
+		[]string{"ERRNO=98", "EXIT_STATUS=1", "STATUS=failed: address already in use"},
+	)
+}

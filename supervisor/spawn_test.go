@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"reflect"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// newTestMaster returns a master that holds nothing but a table of processes,
+// and one of them with the other ends of its gate and command.
+func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
+	t.Helper()
+	log, _ := newTestLog()
+	m = &master{log: log, procs: newProcesses()}
+	p = m.procs.add(7)
+	p.pid = 4711
+	var err error
+	if p.gate, gate, err = linux.Seqpacket(); err != nil {
+		t.Fatal(err)
+	}
+	if p.command, command, err = linux.Seqpacket(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.procs.forget(p)
+		closeFD(&gate)
+		closeFD(&command)
+	})
+	return m, p, gate, command
+}
+
+func say(t *testing.T, fd int, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if err := linux.Send(fd, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A floor says what it imports and then what is wrong, and ends: all of it is
+// read, though its end is seen at the same time, and though it has not read
+// everything that it was sent.
+func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
+	m, p, gate, command := newTestMaster(t)
+	p.floor, p.told = true, true
+	say(t, p.command, "fork\x001")
+	say(t, command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
+	closeFD(&gate)
+	closeFD(&command)
+	want := []fleet.Event{
+		fleet.FloorProgress{Proc: 7, Text: "importing a"},
+		fleet.FloorProgress{Proc: 7, Text: "importing b"},
+		fleet.FloorBroken{Proc: 7, Text: "no module b"},
+	}
+	if got := m.lastWords(p); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
+	m, p, gate, _ := newTestMaster(t)
+	p.told = true
+	say(t, p.gate, "go\x00worker=web")
+	say(t, gate, "nonsense", "failed\x00203\x00no such program")
+	closeFD(&gate)
+	want := []fleet.Event{fleet.Refused{Proc: 7, Text: "no such program"}}
+	if got := m.lastWords(p); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A floor is user code: what it sends costs the master one read, and pushed
+// descriptors nothing.
+func TestAFloorCannotSteerTheMaster(t *testing.T) {
+	m, p, _, command := newTestMaster(t)
+	p.floor = true
+	before := openFDs()
+	for range 10 {
+		if err := linux.Send(command, []byte("progress\x00x"), 2, 2, 2); err != nil {
+			t.Fatal(err)
+		}
+		if events, more := m.commandReadable(p.id); len(events) != 1 || !more {
+			t.Errorf("got %+v and %t", events, more)
+		}
+	}
+	if after := openFDs(); after != before {
+		t.Errorf("open descriptors: got %s, want %s", after, before)
+	}
+	say(t, command, "")
+	events, more := m.commandReadable(p.id)
+	if _, ok := events[0].(fleet.FloorBroken); !ok || !more {
+		t.Errorf("an empty message: got %+v and %t, want it broken", events, more)
+	}
+	say(t, command, "refused\x0099\x0011\x00not asked for")
+	if events, more := m.commandReadable(p.id); len(events) != 0 || !more {
+		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
+	}
+}
+
+// Who introduces itself must be a child, and must answer what was asked.
+func TestOnlyAChildIsAdopted(t *testing.T) {
+	m, p, gate, _ := newTestMaster(t)
+	p.pid = 0
+	say(t, gate, "hello\x007")
+	if events, _ := m.gateReadable(p.id); len(events) != 0 {
+		t.Errorf("without a request: got %+v", events)
+	}
+	m.request = p
+	say(t, gate, "hello\x008")
+	if events, _ := m.gateReadable(p.id); len(events) != 0 || m.request != p {
+		t.Errorf("with another's number: got %+v", events)
+	}
+	say(t, gate, "hello\x007") // from this process, which is not its own child
+	events, _ := m.gateReadable(p.id)
+	if len(events) != 1 || m.request != nil || m.procs.byID[7] != nil {
+		t.Fatalf("from a stranger: got %+v", events)
+	}
+	if failed, ok := events[0].(fleet.SpawnFailed); !ok || failed.Proc != 7 {
+		t.Errorf("from a stranger: got %+v", events)
+	}
+}
+
+func TestASignalToWhoHasEndedIsNoError(t *testing.T) {
+	p := &process{pidfd: -1}
+	if err := p.signal(unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+}

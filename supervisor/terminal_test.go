@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// screen is a terminal that can be stopped, as by Ctrl-S.
+type screen struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	stopped sync.Mutex // held while it is
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.stopped.Lock()
+	defer s.stopped.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *screen) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Split(strings.TrimSuffix(s.text.String(), "\n"), "\n")
+}
+
+func newScreen(t *testing.T) (*screen, *terminal) {
+	t.Helper()
+	t.Setenv("NO_COLOR", "1")
+	s := &screen{}
+	return s, newTerminal(s)
+}
+
+func TestTerminalNamesLines(t *testing.T) {
+	s, term := newScreen(t)
+	term.line("web.0", []byte("one\n"))
+	term.line("a-long-name.10", []byte("two\n"))
+	term.line("web.0", []byte("\n"))
+	term.close()
+	want := "web.0   | one\na-long-name.10 | two\nweb.0          | \n"
+	if got := s.text.String(); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestTerminalColoursNames(t *testing.T) {
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	s := &screen{}
+	term := newTerminal(s)
+	term.line("web.0", []byte("one\n"))
+	term.line("prefork", []byte("two\n"))
+	term.close()
+	want := fmt.Sprintf("\x1b[%dmweb.0   |\x1b[0m one\n\x1b[90mprefork |\x1b[0m two\n", colourOf("web.0"))
+	if got := s.text.String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for i := range 100 {
+		if c := colourOf(fmt.Sprintf("w-%d", i)); c < 31 || c > 36 {
+			t.Errorf("w-%d has colour %d", i, c)
+		}
+	}
+}
+
+// A terminal that is stopped costs lines, which are counted, and no time.
+func TestTerminalNeverBlocks(t *testing.T) {
+	s, term := newScreen(t)
+	s.stopped.Lock()
+	const all = 3 * terminalQueue
+	kept := 0
+	for i := range all {
+		if term.line("web.0", fmt.Appendf(nil, "%d\n", i)) {
+			kept++
+		}
+	}
+	if kept < terminalQueue || kept > terminalQueue+1 {
+		t.Errorf("%d lines were kept, want what the queue holds", kept)
+	}
+	s.stopped.Unlock()
+	eventually(t, "the terminal takes the lines", func() bool { return len(s.lines()) == kept })
+	term.line("web.0", []byte("after\n"))
+	term.close()
+	got := s.lines()
+	want := []string{fmt.Sprintf("prefork | %d lines were lost: the terminal did not take them", all-kept), "web.0   | after"}
+	if len(got) != kept+2 || got[kept] != want[0] || got[kept+1] != want[1] {
+		t.Errorf("the end: got %q, want %q", got[min(kept, len(got)):], want)
+	}
+}
+
+func TestTerminalTellsAtTheEndWhatWasLost(t *testing.T) {
+	s, term := newScreen(t)
+	s.stopped.Lock()
+	for i := range 2 * terminalQueue {
+		term.line("web.0", fmt.Appendf(nil, "%d\n", i))
+	}
+	s.stopped.Unlock()
+	eventually(t, "the terminal takes the lines", func() bool { return len(term.lines) == 0 })
+	term.close()
+	if got := s.lines(); !strings.HasSuffix(got[len(got)-1], "lines were lost: the terminal did not take them") {
+		t.Errorf("the last line is %q", got[len(got)-1])
+	}
+}
+
+func TestTerminalThatStaysStoppedIsNotWaitedFor(t *testing.T) {
+	s, term := newScreen(t)
+	s.stopped.Lock()
+	defer s.stopped.Unlock()
+	term.line("web.0", []byte("one\n"))
+	started := time.Now()
+	term.close()
+	if took := time.Since(started); took < time.Second || took > patience {
+		t.Errorf("it took %s, want one second", took)
+	}
+}
+
+// table is an outputTable with its part of the loop.
+type table struct {
+	*outputTable
+	t    *testing.T
+	wake *wakeup
+}
+
+func newTable(t *testing.T, term *terminal) *table {
+	t.Helper()
+	wake, err := newWakeup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newTestPoller(t)
+	if err := p.add(wake.fd, newToken(wakeups, 0)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(wake.close)
+	return &table{newOutputTable(&Log{terminal: term}, p, wake), t, wake}
+}
+
+// pipe opens an output for a process to write to.
+func (b *table) pipe(name string) *os.File {
+	b.t.Helper()
+	fd, err := b.open(name)
+	if err != nil || fd < 0 {
+		b.t.Fatalf("open: %d and %v", fd, err)
+	}
+	return os.NewFile(uintptr(fd), name)
+}
+
+// turn is one turn of the loop; it returns false if nothing happened within a
+// time.
+func (b *table) turn(most time.Duration) bool {
+	now := monotonic()
+	tokens := b.poller.wait(now.Add(most), now)
+	for _, token := range tokens {
+		switch token.source() {
+		case outputs:
+			b.readable(token.id())
+		case wakeups:
+			b.wake.clear()
+			b.resume()
+		}
+	}
+	return len(tokens) > 0
+}
+
+// Many short lines come faster than the terminal takes them. The workers wait
+// for it, the master does not turn for nothing meanwhile, and no line is lost.
+func TestOutputsWaitForTheTerminal(t *testing.T) {
+	const each = 5000
+	s, term := newScreen(t)
+	b := newTable(t, term)
+	s.stopped.Lock()
+	var writers sync.WaitGroup
+	write := func(name string) {
+		w := b.pipe(name)
+		writers.Go(func() {
+			defer w.Close()
+			for i := range each {
+				fmt.Fprintf(w, "%d\n", i)
+			}
+		})
+	}
+	write("web.0")
+	write("web.1")
+	for b.turn(50 * time.Millisecond) {
+	}
+	if !b.paused {
+		t.Fatal("the outputs are not held back")
+	}
+	write("web.2") // a process that starts meanwhile is held back too
+	if b.turn(50 * time.Millisecond) {
+		t.Error("the loop turns though the terminal is stopped")
+	}
+	s.stopped.Unlock()
+	for deadline := monotonic().Add(patience); len(b.pipes) > 0 && monotonic() < deadline; {
+		b.turn(time.Second)
+	}
+	writers.Wait()
+	b.close()
+	term.close()
+	next := map[string]int{}
+	for _, line := range s.lines() {
+		name, text, _ := strings.Cut(line, "   | ")
+		if want := fmt.Sprint(next[name]); text != want {
+			t.Fatalf("got line %q of %s, want %s", text, name, want)
+		}
+		next[name]++
+	}
+	for _, name := range []string{"web.0", "web.1", "web.2"} {
+		if next[name] != each {
+			t.Errorf("%s: %d lines, want %d", name, next[name], each)
+		}
+	}
+}
+
+func TestOutputsKeepLinesTogether(t *testing.T) {
+	s, term := newScreen(t)
+	b := newTable(t, term)
+	w := b.pipe("web.0")
+	for _, part := range []string{"a", "b\nc", "\n\n", strings.Repeat("x", maxLine+10) + "\n", "unfinished"} {
+		if _, err := w.WriteString(part); err != nil {
+			t.Fatal(err)
+		}
+		for b.turn(0) {
+		}
+	}
+	_ = w.Close()
+	for b.turn(0) {
+	}
+	if len(b.pipes) != 0 {
+		t.Errorf("%d pipes are open after their end", len(b.pipes))
+	}
+	term.close()
+	want := []string{"ab", "c", "", strings.Repeat("x", maxLine), strings.Repeat("x", 10), "unfinished"}
+	got := s.lines()
+	for i, line := range got {
+		if i >= len(want) || line != "web.0   | "+want[i] {
+			t.Errorf("line %d: got %.40q", i, line)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d lines, want %d", len(got), len(want))
+	}
+}
+
+// What is in the pipes when the fleet ends is shown, though a process that was
+// left over holds its end open.
+func TestOutputsAreShownAtTheEnd(t *testing.T) {
+	s, term := newScreen(t)
+	b := newTable(t, term)
+	before := openFDs()
+	w := b.pipe("web.0")
+	const all = 2 * terminalQueue
+	for i := range all {
+		fmt.Fprintf(w, "%d\n", i)
+	}
+	b.close()
+	_ = w.Close()
+	term.close()
+	if got := s.lines(); len(got) != all || got[all-1] != fmt.Sprintf("web.0   | %d", all-1) {
+		t.Errorf("%d lines, the last is %q", len(got), got[len(got)-1])
+	}
+	if after := openFDs(); after != before {
+		t.Errorf("open descriptors: got %s, want %s", after, before)
+	}
+}
+
+func TestOutputsWithoutATerminalAreInherited(t *testing.T) {
+	b := newOutputTable(&Log{}, nil, nil)
+	if fd, err := b.open("web.0"); fd != -1 || err != nil {
+		t.Errorf("got %d and %v, want none", fd, err)
+	}
+	b.readable(1)
+	b.resume()
+	b.close()
+}
+
+func TestIsTerminal(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Skip(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Skip(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer slave.Close()
+	if !isTerminal(int(slave.Fd())) {
+		t.Error("a pty is not taken for a terminal")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if isTerminal(int(w.Fd())) {
+		t.Error("a pipe is taken for a terminal")
+	}
+}
