@@ -185,7 +185,10 @@ func tryStderr(line []byte) error {
 		return err
 	}
 	fds := []unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}
-	if n, err := unix.Poll(fds, 0); n == 0 && err == nil {
+	if n, err := unix.Poll(fds, 0); n == 0 || err != nil {
+		if errors.Is(err, unix.EINTR) { // a signal may be pending even if nothing is waited for
+			return tryStderr(line)
+		}
 		return unix.EAGAIN
 	}
 	_, err = unix.Write(2, line)

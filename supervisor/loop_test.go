@@ -120,7 +120,7 @@ func TestLoopWaitsOutTheBackoff(t *testing.T) {
 			if delay < least || delay > least+least/10 {
 				t.Errorf("delay %d: got %s, want %s and at most a tenth more", n, delay, least)
 			}
-			time.Sleep(delay - 1)
+			time.Sleep(delay - time.Nanosecond)
 			synctest.Wait()
 			if got := sys.count("StartShim"); got != n {
 				t.Errorf("1 ns before the delay is over: %d starts, want %d", got, n)

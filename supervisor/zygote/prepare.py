@@ -122,19 +122,28 @@ def rehearse(floor):
         for module, name in HOOKS:
             hook = getattr(sys.modules.get(module), name, None)
             hooks += [hook] if hook else []
-    here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     for _ in range(REHEARSALS):
         for call in hooks + floor.seeds:
             call()
-        here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a")
-        orders = parse(receive(there, SMALL, MOST_FDS)[0])[1]
-        obey(floor, orders, None)
-        resolve("os:getpid")()
-        del os.environ["PREFORK_REHEARSAL"]
-        set_environment({}, None)
+        rehearse_orders(floor)
+    set_title(floor, floor.title, b"prefork-floor")
+
+
+def rehearse_orders(floor):
+    """Receives orders, obeys them and takes it all back.
+
+    A spare does it once more, at its gate: the pages that this writes are then
+    its own before it is needed, and not on the way to its entry.
+    """
+    here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a")
+    orders = parse(receive(there, SMALL, MOST_FDS)[0])[1]
+    obey(floor, orders, None)
+    resolve("os:getpid")()
+    del os.environ["PREFORK_REHEARSAL"]
+    set_environment({}, None)
     here.close()
     there.close()
-    set_title(floor, floor.title, b"prefork-floor")
     for name in ("fleet", "worker", "slot", "index", "generation"):
         setattr(floor.module, name, None)
     floor.module._listen = ()

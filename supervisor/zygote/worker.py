@@ -148,6 +148,7 @@ def be_born(floor, gate, middle, ends):
     os.dup2(gate, floor.sock.fileno(), False)  # closes the command socket
     os.close(gate)
     os.setsid()
+    rehearse_orders(floor)
     set_title(floor, floor.spare, b"prefork-spare")
     for seed in floor.seeds:
         seed()

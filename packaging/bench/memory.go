@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// settle is how long a system is left alone before its memory is read.
+const settle = 1500 * time.Millisecond
+
+// memory reads smaps_rollup. The systems run one after the other, since pages
+// that two of them map would count half in each.
+func memory(opts options) error {
+	t := newTable(row(plan{kind: preload, entry: "serve"}), privateIdle, privateGC, pssIdle, pssGC, pssMaster)
+	for range min(opts.rounds, 3) {
+		for _, p := range []plan{
+			{kind: terminal, entry: "wait"},
+			{kind: unit, entry: "wait"},
+			{kind: terminal, entry: "serve"},
+			{kind: unit, entry: "serve"},
+			{kind: preload, entry: "serve"},
+		} {
+			p.count, p.spares = workers, 1
+			if err := weigh(p, t); err != nil {
+				return err
+			}
+		}
+	}
+	t.print()
+	many := newTable("", "PSS of the master, MB", "threads of the master")
+	for _, k := range []kind{terminal, unit} {
+		if err := weighMaster(k, many); err != nil {
+			return err
+		}
+	}
+	many.print()
+	return nil
+}
+
+// The columns. The sum is that of the supervisor, the floor, a spare and the
+// workers.
+const (
+	privateIdle = "private kB of a worker, idle"
+	privateGC   = "after gc.collect()"
+	pssIdle     = "PSS MB of all, idle"
+	pssGC       = "after gc"
+	pssMaster   = "of the master"
+)
+
+func row(p plan) string { return fmt.Sprintf("%s, %ss", p.kind, p.entry) }
+
+func weigh(p plan, t *table) error {
+	s, births, err := up(p)
+	if err != nil {
+		return err
+	}
+	time.Sleep(settle)
+	t.add(row(p), privateIdle, privateOf(births)...)
+	t.add(row(p), pssIdle, pssOf(family(s.master)))
+	t.add(row(p), pssMaster, memoryOf(s.master).pss/1024)
+	done, err := s.collect(births)
+	if err == nil {
+		time.Sleep(settle)
+		t.add(row(p), privateGC, privateOf(births)...)
+		t.add(row(p), pssGC, pssOf(family(s.master)))
+	}
+	done()
+	return errors.Join(err, s.stop())
+}
+
+// collect makes every worker collect. Those that serve are kept busy until done
+// is called.
+func (s *system) collect(workers []birth) (done func(), err error) {
+	if s.entry == "serve" {
+		held, err := hold(s.port, s.count, "/gc-hold")
+		return func() { release(held) }, err
+	}
+	for _, w := range workers {
+		if err := unix.Kill(w.pid, unix.SIGINT); err != nil {
+			return func() {}, os.NewSyscallError("kill", err)
+		}
+	}
+	_, err = s.births.await(s.count)
+	return func() {}, err
+}
+
+func privateOf(workers []birth) (all []float64) {
+	for _, w := range workers {
+		all = append(all, memoryOf(w.pid).private)
+	}
+	return all
+}
+
+func pssOf(pids []int) (sum float64) {
+	for _, pid := range pids {
+		sum += memoryOf(pid).pss / 1024
+	}
+	return sum
+}
+
+func weighMaster(k kind, t *table) error {
+	s, _, err := up(plan{kind: k, entry: "serve", count: 100, spares: 1})
+	if err != nil {
+		return err
+	}
+	time.Sleep(settle)
+	stat, _ := statOf(s.master)
+	row := string(k) + ", 100 slots"
+	t.add(row, t.columns[0], memoryOf(s.master).pss/1024)
+	t.add(row, t.columns[1], float64(stat.threads))
+	return s.stop()
+}
