@@ -28,10 +28,14 @@ type notifier struct {
 	ping     bool
 
 	retryAt  fleet.Instant
-	troubled bool // an error was logged; one line is enough
+	troubles int // failures in a row; one line for them is enough
 }
 
-const notifyRetry = time.Second
+// A socket that refuses what is sent may be gone for good.
+const (
+	notifyRetry     = time.Second
+	mostNotifyRetry = time.Minute
+)
 
 func newNotifier(opts Options) *notifier {
 	n := &notifier{log: opts.Log, retryAt: fleet.Never}
@@ -58,17 +62,26 @@ func (n *notifier) flush(now fleet.Instant) {
 	for _, fields := range n.datagrams() {
 		err := n.client.Send(fields...)
 		if err == nil {
-			n.ready = false // it is in the first one, and is not said twice
+			n.ready, n.troubles = false, 0 // ready is in the first one, and is not said twice
 			continue
 		}
-		if !errors.Is(err, sdnotify.ErrFull) && !n.troubled {
-			n.troubled = true
-			n.log.Warn(fmt.Sprintf("%v; trying again", err))
-		}
-		n.retryAt = now.Add(notifyRetry)
+		n.retryAt = now.Add(n.retryIn(err))
 		return
 	}
 	n.changed, n.stopping, n.extend, n.ping = false, false, 0, false
+}
+
+// retryIn is when to try again: soon if the manager only has to read, else ever
+// less often.
+func (n *notifier) retryIn(err error) time.Duration {
+	if errors.Is(err, sdnotify.ErrFull) {
+		return notifyRetry
+	}
+	if n.troubles == 0 {
+		n.log.Warn(fmt.Sprintf("%v; trying again", err))
+	}
+	n.troubles = min(n.troubles+1, 10)
+	return min(notifyRetry<<(n.troubles-1), mostNotifyRetry)
 }
 
 // datagrams puts READY and STOPPING, which must not share one, into two.

@@ -173,6 +173,28 @@ func TestNotifierOutlivesAManagerThatIsGone(t *testing.T) {
 	}
 }
 
+// A manager that stays away is asked ever less often, and one that comes back is
+// heard at once.
+func TestNotifierAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
+	m, _ := newManager(t)
+	here := m.n.client
+	gone, err := sdnotify.New(t.TempDir() + "/gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gone.Close() //nolint:errcheck // a test's
+	m.n.client = gone
+	m.n.setStatus("status")
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		if m.n.flush(0); m.n.retryAt != fleet.Instant(want*time.Second) {
+			t.Errorf("tries again at %d, want after %d s", m.n.retryAt, want)
+		}
+	}
+	m.n.client = here
+	m.n.flush(0)
+	m.want(m.read(everything), []string{"STATUS=status"})
+}
+
 func TestNotifierWithoutAManagerIsSilent(t *testing.T) {
 	log, said := newTestLog()
 	n := newNotifier(Options{Log: log})
