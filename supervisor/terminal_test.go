@@ -206,8 +206,11 @@ func TestOutputsWaitForTheTerminal(t *testing.T) {
 	for deadline := monotonic().Add(patience); len(b.pipes) > 0 && monotonic() < deadline; {
 		b.turn(time.Second)
 	}
-	writers.Wait()
+	if len(b.pipes) > 0 {
+		t.Error("nobody told that the terminal has room again")
+	}
 	b.close()
+	writers.Wait()
 	term.close()
 	next := map[string]int{}
 	for _, line := range s.lines() {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -178,8 +179,9 @@ func TestShimFindsTheProgramInItsOwnPath(t *testing.T) {
 		t.Errorf("without PATH: got %q", got)
 	}
 	for _, env := range [][]string{
-		path("none"), path("text", "folder"), {"PATH="}, {"PATH=.:bin"}, {"PATH=" + strings.Repeat("/x:", 5000)},
+		path("none"), path("text", "folder"), {"PATH="}, {"PATH=.:../bin"}, {"PATH=" + strings.Repeat("/x:", 5000)},
 	} {
+		t.Chdir(filepath.Join(dir, "bin")) // what is there is not in PATH
 		cause := wantRefusal(t, &Orders{Slot: "web.0", Dir: dir, Base: env, Argv: []string{"tool"}}, ExitExec)
 		if !strings.HasPrefix(cause, "tool: not found in PATH") {
 			t.Errorf("%.40q: got %q", env, cause)
@@ -215,13 +217,21 @@ func TestShimSetsUmaskNiceDirectoryAndLimits(t *testing.T) {
 func TestShimLeavesTheRestAsItIs(t *testing.T) {
 	old := unix.Umask(0o031)
 	defer unix.Umask(old)
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 321, Max: files.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) }() // it was so
 	script := `umask; nice; ulimit -Sn; ulimit -Hn; pwd; grep NoNewPrivs /proc/$$/status`
 	env := []string{"PATH=/usr/bin:/bin"}
 	direct := startShim(t)
 	direct.tell(&Orders{Base: env, Argv: []string{"/bin/sh", "-c", script}})
 	got, _ := direct.wait()
 	want := runDirectly(t, env, script)
-	if got != want {
+	if got != want || !strings.Contains(want, "\n321\n") {
 		t.Errorf("got:\n%swant:\n%s", got, want)
 	}
 }
