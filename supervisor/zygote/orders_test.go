@@ -150,7 +150,8 @@ func TestGroupsAreAsOrdered(t *testing.T) {
 			{"user=54321", []int{54321, 54321, 54321, 54321, 54321, 54321}, []int{54321}},
 			{"user=54321 group=daemon", []int{54321, 54321, 54321, 1, 1, 1}, []int{1}},
 			{"user=54321 group=1 extra_group=sys extra_group=12", []int{54321, 54321, 54321, 1, 1, 1}, []int{1, 3, 12}},
-			{"group=9", []int{0, 0, 0, 9, 9, 9}, nil},
+			{"group=9", []int{0, 0, 0, 9, 9, 9}, []int{7, 8}},
+			{"extra_group=sys", []int{0, 0, 0, 0, 0, 0}, []int{3, 7, 8}},
 			{"user=root", []int{0, 0, 0, 0, 0, 0}, []int{0}},
 			{"user=54321 env=HOME=/own", []int{54321, 54321, 54321, 54321, 54321, 54321}, []int{54321}},
 		} {

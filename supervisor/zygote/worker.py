@@ -225,12 +225,12 @@ def obey(floor, orders, fds):
         attempt_step(NICE, f"nice {nice}", os.setpriority, os.PRIO_PROCESS, 0, nice)
     if one(orders, "umask"):
         os.umask(int(one(orders, "umask"), 8))
-    if one(orders, "dir"):
-        attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
     prctl = floor.prctl
     if prctl is None and ("no_new_privileges" in orders or "death_signal" in orders):
         prctl = find_prctl()  # the new user may not be able to read its module
     change_user(orders, account)
+    if one(orders, "dir"):  # as the user that it is for, like systemd
+        attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
     restrict(prctl, orders)
     name_module(floor.module, orders)
 
@@ -351,8 +351,8 @@ def change_user(orders, account):
     uid = account.pw_uid if account else os.getuid()
     gid = find_group(group) if group else account.pw_gid if account else os.getgid()
     groups = set(extra)
-    if account:
-        groups.update(os.getgrouplist(account.pw_name, gid))
+    # Without a user they are added to those that the process has.
+    groups.update(os.getgrouplist(account.pw_name, gid) if account else os.getgroups())
     # An unprivileged process cannot call setgroups, even to change nothing.
     if groups - {gid} != set(os.getgroups()) - {gid}:
         attempt_step(GROUP, "supplementary groups", os.setgroups, sorted(groups))
