@@ -100,7 +100,7 @@ func randomText(r *rand.Rand) string {
 func TestLiteralsAreWhatPythonReads(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		if strings.Contains(os.Getenv("PREFORK_TEST_REQUIRE"), "python3") {
+		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Skip(err)

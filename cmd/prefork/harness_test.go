@@ -176,6 +176,18 @@ func (r *rig) write(name, text string) {
 	}
 }
 
+// needRoot skips a test that changes users; where everything must run it fails.
+func needRoot(t *testing.T) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("CI") == "true":
+		t.Fatal("only root may change users, and with CI=true nothing is skipped")
+	default:
+		t.Skip("only root may change users")
+	}
+}
+
 // open lets other users come to the test's folder.
 func (r *rig) open() {
 	for dir := r.dir; dir != filepath.Dir(os.TempDir()) && dir != os.TempDir(); dir = filepath.Dir(dir) {

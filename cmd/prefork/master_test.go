@@ -384,9 +384,7 @@ func openPTY(t *testing.T) (pty, tty *os.File) {
 
 // A master that is not root says at once what it cannot do.
 func TestUnprivilegedMasterRefusesUsers(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may become another user")
-	}
+	needRoot(t)
 	r := prepare(t, "[worker.w]\nexec = [\"true\"]\nuser = \"root\"\n")
 	r.open()
 	exe := r.path("prefork-test")

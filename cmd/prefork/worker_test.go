@@ -160,9 +160,7 @@ func TestProgramsHaveDefaultSignals(t *testing.T) {
 // A program that cannot be executed, and surroundings that cannot be had, have
 // systemd's exit statuses; nothing runs as somebody else.
 func TestWorkerThatCannotBecomeWhatItShould(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may change users")
-	}
+	needRoot(t)
 	for name, c := range map[string]struct {
 		keys   string
 		status int
@@ -201,9 +199,7 @@ func TestWorkerThatCannotBecomeWhatItShould(t *testing.T) {
 }
 
 func TestWorkerRunsAsAnotherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may change users")
-	}
+	needRoot(t)
 	r := prepare(t, `
 [floor]
 path = ["DIR"]
@@ -244,9 +240,7 @@ exec = ["sh", "-c", "grep -E 'Uid|Gid|Groups|NoNew' /proc/self/status >DIR/pub/e
 
 // The floor's user imports the floor, and its workers cannot be anybody else.
 func TestFloorRunsAsAnotherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may change users")
-	}
+	needRoot(t)
 	python := "python3"
 	if _, err := os.Stat("/usr/bin/python3"); err == nil {
 		python = "/usr/bin/python3" // which others may execute, too

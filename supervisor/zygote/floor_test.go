@@ -256,9 +256,7 @@ func TestAnyNumberOfReservedDescriptors(t *testing.T) {
 // The middle process of a double fork tells why the second fork failed. With a
 // limit of one process it is the first that fails.
 func TestRefusedForkIsReported(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to use a uid that has no other processes")
-	}
+	needRoot(t)
 	forEachPython(t, func(t *testing.T, python string) {
 		for limit := 2; limit > 0; limit-- {
 			z := load(t, python, module(t, "drop", fmt.Sprintf(`

@@ -74,7 +74,7 @@ func pyenv(version string) []string {
 func forEachPython(t *testing.T, test func(t *testing.T, python string)) {
 	t.Helper()
 	if len(pythons()) == 0 {
-		if strings.Contains(os.Getenv("PREFORK_TEST_REQUIRE"), "python3") {
+		if os.Getenv("CI") == "true" {
 			t.Fatal("no python3 in PATH")
 		}
 		t.Skip("no python3 in PATH")
