@@ -24,7 +24,8 @@ func newRoot() *cobra.Command {
 imported), forks each worker from it copy-on-write, hands it the sockets that
 systemd passed, and restarts it with a backoff of its own.
 
-FLEET is a name, for /etc/prefork/NAME.toml, or the path of a fleet file.`,
+FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
+/usr/lib/prefork, or the path of a fleet file.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,

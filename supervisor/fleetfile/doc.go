@@ -12,6 +12,6 @@
 // (see [Schema]), and a small scanner of the same text says where a key is.
 //
 // Nothing here starts, binds or looks up anything: users, programs and files
-// that a fleet file names are looked for when they are used. Only [Load] reads,
-// and only the fleet file itself.
+// that a fleet file names are looked for when they are used. Only fleet files
+// are read, by [Load] and [StartOf]; [Resolve] and [Find] look where they are.
 package fleetfile

@@ -11,7 +11,7 @@ import (
 
 // Error is one thing that is wrong with a fleet file.
 type Error struct {
-	File string
+	File string // "" if there is none
 	Line int    // counted from 1; 0 if it is about no line
 	Key  string // such as worker.web.count; "" if it is about no key
 	Text string // the rule and the remedy
@@ -22,6 +22,9 @@ type Error struct {
 // Error returns FILE:LINE: KEY: TEXT, without the parts that are not known.
 func (e *Error) Error() string {
 	var b strings.Builder
+	if e.File == "" {
+		return e.Text
+	}
 	b.WriteString(e.File)
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)

@@ -2,6 +2,9 @@
 
 package fleetfile
 
+// StartOfText is StartOf for a text.
+func StartOfText(text string) Start { return startOf("x.toml", []byte(text)) }
+
 // ScanLine returns what tells the line of a key, and the line that is nested
 // too deep, or 0.
 func ScanLine(src string) (line func(parts ...string) int, deep int) {

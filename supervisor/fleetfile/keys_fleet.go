@@ -34,6 +34,12 @@ var topTable = table[fleetDraft]{
 			Rule: "a time span", Doc: "how long the fleet may take to become ready; 0 or infinity: for ever",
 		}, timeout(func(f *fleetDraft) *time.Duration { return &f.TimeoutStart })},
 		{Key{
+			Name: "start", Kind: KindChoice, Default: `"manual"`, Example: `"boot"`,
+			Rule: `"manual", "boot" or "connection"`,
+			Doc:  "what starts the fleet under systemd: an administrator, the boot, or the first connection to a socket",
+			Only: "\"connection\" with a [socket.NAME]",
+		}, choice(func(f *fleetDraft) *Start { return &f.Start }, StartManual, StartBoot, StartConnection)},
+		{Key{
 			Name: "floor", Kind: KindTable, Example: `{ preload = ["json"] }`,
 			Rule: "a table", Doc: "what is loaded once for all workers that have an entry",
 		}, later("floor")},

@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,16 @@ var socketTable = table[socketDraft]{
 			Rule: "a whole number from 1 to 2147483647", Doc: "connections that may wait to be accepted, see listen(2)",
 			Only: "not with type = \"datagram\"",
 		}, backlog()},
+		{Key{
+			Name: "reuse_port", Kind: KindBool, Default: `false`, Example: `true`,
+			Rule: "true or false", Doc: "let other sockets of the same user be bound to the address too: SO_REUSEPORT of socket(7)",
+			Only: "with an IP address in listen",
+		}, truth(func(s *socketDraft) *bool { return &s.ReusePort })},
+		{Key{
+			Name: "free_bind", Kind: KindBool, Default: `false`, Example: `true`,
+			Rule: "true or false", Doc: "take an address that the machine does not have yet: IP_FREEBIND of ip(7)",
+			Only: "with an IP address in listen",
+		}, truth(func(s *socketDraft) *bool { return &s.FreeBind })},
 		{Key{
 			Name: "mode", Kind: KindMode, Default: `"0666"`, Example: `"0660"`,
 			Rule: "an octal number from 0000 to 0777", Doc: "permissions of the socket's file",
@@ -115,6 +126,11 @@ func (s *socketDraft) hasFile() bool {
 	return false
 }
 
+// hasIP reports whether one of the addresses is an IP address.
+func (s *socketDraft) hasIP() bool {
+	return slices.ContainsFunc(s.Listen, func(a Address) bool { return a.IP.IsValid() })
+}
+
 // check looks at what keys say together.
 func (s *socketDraft) check(l *loader, path string) {
 	if s.from["listen"] == "" {
@@ -140,6 +156,11 @@ func (s *socketDraft) check(l *loader, path string) {
 	for _, key := range []string{"mode", "user", "group"} {
 		if s.from[key] != "" && !s.hasFile() {
 			l.errorf(s.from[key], "only a Unix socket with a path has a file to own; remove %s or add a path to listen", key)
+		}
+	}
+	for key, set := range map[string]bool{"reuse_port": s.ReusePort, "free_bind": s.FreeBind} {
+		if set && !s.hasIP() {
+			l.errorf(s.from[key], "is for IP addresses only; remove %s or add an IP address to listen", key)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 var workerTable = table[draft]{
 	header: "[worker.NAME]",
 	doc:    "a kind of process; [defaults] takes the same keys but entry, args, kwargs and exec",
-	fields: slices.Concat(programFields, contextFields, limitFields(), policyFields),
+	fields: slices.Concat(programFields, notifyFields, contextFields, limitFields(), resourceFields, policyFields),
 }
 
 var programFields = []field[draft]{
@@ -46,6 +46,32 @@ var programFields = []field[draft]{
 		Rule: "a list of names of [socket.NAME] tables", Doc: "sockets handed down at descriptor 3 and up, in this order",
 		Only: "each must be declared, once; at most 250 addresses",
 	}, value[draft]{setSockets, func(d *draft) string { return showTexts(d.Sockets) }}},
+	{Key{
+		Name: "on_demand", Kind: KindBool, Default: `false`, Example: `true`,
+		Rule: "true or false", Doc: "a slot has no process until a connection waits in one of its sockets",
+		Only: "with sockets",
+	}, truth(func(d *draft) *bool { return &d.OnDemand })},
+}
+
+var notifyFields = []field[draft]{
+	{Key{
+		Name: "type", Kind: KindChoice, Default: `"simple"`, Example: `"notify"`,
+		Rule: `"simple" or "notify"`, Doc: "simple: ready once it runs; notify: ready when it sends READY=1, see sd_notify(3)",
+	}, value[draft]{setType, showType}},
+	{Key{
+		Name: "notify_access", Kind: KindChoice, Default: `"main"`, Example: `"all"`,
+		Rule: `"main", "all" or "none"`, Doc: "who may send notifications: the main process, every process of the slot, or nobody",
+		Only: "not \"none\" with type = \"notify\", watchdog_sec or file_descriptor_store_max",
+	}, choice(func(d *draft) *NotifyAccess { return &d.NotifyAccess }, NotifyMain, NotifyAll, NotifyNone)},
+	{Key{
+		Name: "watchdog_sec", Kind: KindSpan, Default: `0`, Example: `"10s"`,
+		Rule: "a time span", Doc: "once ready it must send WATCHDOG=1 at least so often, or it is aborted; 0 or infinity: no watchdog",
+	}, watchdog()},
+	{Key{
+		Name: "file_descriptor_store_max", Kind: KindInteger, Default: `0`, Example: `16`,
+		Rule: "a whole number from 0 to 128", Doc: "descriptors that a slot can leave to its successor with FDSTORE=1, see sd_notify(3)",
+		Only: "at most 250 together with the addresses of sockets",
+	}, whole(func(d *draft) *int { return &d.FDStoreMax }, 0, 128)},
 }
 
 var contextFields = []field[draft]{
@@ -83,11 +109,20 @@ var contextFields = []field[draft]{
 	{Key{
 		Name: "nice", Kind: KindInteger, Example: `5`,
 		Rule: "a whole number from -20 to 19", Doc: "scheduling priority; default: the master's",
-	}, value[draft]{setNice, showNice}},
+	}, optional(func(d *draft) **int { return &d.Nice }, -20, 19)},
+	{Key{
+		Name: "oom_score_adjust", Kind: KindInteger, Example: `500`,
+		Rule: "a whole number from -1000 to 1000", Doc: "how soon the kernel kills it when memory runs out, 1000 being first; default: the master's",
+	}, optional(func(d *draft) **int { return &d.OOMScoreAdjust }, -1000, 1000)},
 	{Key{
 		Name: "no_new_privileges", Kind: KindBool, Default: `false`, Example: `true`,
 		Rule: "true or false", Doc: "setuid programs give no rights to the process and its children",
 	}, truth(func(d *draft) *bool { return &d.NoNewPrivileges })},
+	{Key{
+		Name: "ambient_capabilities", Kind: KindStrings, Example: `["CAP_NET_RAW"]`,
+		Rule: "a list of names from capabilities(7)", Doc: "capabilities that the program has as an ordinary user",
+		Only: "with exec",
+	}, value[draft]{setCapabilities, func(d *draft) string { return showTexts(d.AmbientCapabilities) }}},
 }
 
 var policyFields = []field[draft]{
@@ -136,7 +171,7 @@ var policyFields = []field[draft]{
 	}, interval()},
 	{Key{
 		Name: "timeout_start_sec", Kind: KindSpan, Default: `"90s"`, Example: `"3min"`,
-		Rule: "a time span", Doc: "how long the process may take to become ready; 0 or infinity: for ever",
+		Rule: "a time span", Doc: "how long it may take until the process is ready, see type; 0 or infinity: for ever",
 	}, timeout(func(d *draft) *time.Duration { return &d.Policy.TimeoutStart })},
 	{Key{
 		Name: "timeout_stop_sec", Kind: KindSpan, Default: `"15s"`, Example: `"1min"`,

@@ -4,7 +4,6 @@ package fleetfile
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,9 +13,6 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 )
-
-// infinity is RLIM_INFINITY.
-const infinity = math.MaxUint64
 
 // limit is one limit_* key: how its numbers are read and printed.
 type limit struct {
@@ -31,18 +27,18 @@ type limit struct {
 // limits has every resource of setrlimit(2), by systemd's names.
 var limits = []limit{
 	{"cpu", unix.RLIMIT_CPU, parseSeconds, formatSeconds, `"1h"`, "processor time; a bare number is seconds"},
-	{"fsize", unix.RLIMIT_FSIZE, parseBytes, formatSize, `"1G"`, "size of a file that is written"},
-	{"data", unix.RLIMIT_DATA, parseBytes, formatSize, `"2G"`, "size of the data segment"},
-	{"stack", unix.RLIMIT_STACK, parseBytes, formatSize, `"8M"`, "size of the main thread's stack"},
-	{"core", unix.RLIMIT_CORE, parseBytes, formatSize, `"0:infinity"`, "size of a core dump"},
-	{"rss", unix.RLIMIT_RSS, parseBytes, formatSize, `"1G"`, "no effect on Linux"},
+	{"fsize", unix.RLIMIT_FSIZE, parseBytes, FormatSize, `"1G"`, "size of a file that is written"},
+	{"data", unix.RLIMIT_DATA, parseBytes, FormatSize, `"2G"`, "size of the data segment"},
+	{"stack", unix.RLIMIT_STACK, parseBytes, FormatSize, `"8M"`, "size of the main thread's stack"},
+	{"core", unix.RLIMIT_CORE, parseBytes, FormatSize, `"0:infinity"`, "size of a core dump"},
+	{"rss", unix.RLIMIT_RSS, parseBytes, FormatSize, `"1G"`, "no effect on Linux"},
 	{"nofile", unix.RLIMIT_NOFILE, parseCount, formatCount, `"1024:65536"`, "open files"},
-	{"as", unix.RLIMIT_AS, parseBytes, formatSize, `"4G"`, "size of the address space"},
+	{"as", unix.RLIMIT_AS, parseBytes, FormatSize, `"4G"`, "size of the address space"},
 	{"nproc", unix.RLIMIT_NPROC, parseCount, formatCount, `512`, "processes and threads of the user"},
-	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, formatSize, `"64M"`, "memory locked into RAM"},
+	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, FormatSize, `"64M"`, "memory locked into RAM"},
 	{"locks", unix.RLIMIT_LOCKS, parseCount, formatCount, `100`, "file locks; no effect on Linux"},
 	{"sigpending", unix.RLIMIT_SIGPENDING, parseCount, formatCount, `1000`, "queued signals of the user"},
-	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, formatSize, `"800K"`, "bytes in POSIX message queues"},
+	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, FormatSize, `"800K"`, "bytes in POSIX message queues"},
 	{"nice", unix.RLIMIT_NICE, parseNiceLimit, formatCount, `"-5"`, "how far nice may be lowered: a signed level in quotes, or 20 minus the level"},
 	{"rtprio", unix.RLIMIT_RTPRIO, parseCount, formatCount, `10`, "real-time priority"},
 	{"rttime", unix.RLIMIT_RTTIME, parseMicroseconds, formatMicroseconds, `"200ms"`, "real-time processor time without a system call; a bare number is microseconds, as in systemd"},
@@ -88,13 +84,13 @@ func (lim limit) show(d *draft) string {
 
 func (lim limit) number(s string) (uint64, bool) {
 	if s == "infinity" {
-		return infinity, true
+		return Infinity, true
 	}
 	return lim.parse(s)
 }
 
 func (lim limit) text(n uint64) string {
-	if n == infinity {
+	if n == Infinity {
 		return "infinity"
 	}
 	return lim.format(n)
@@ -102,7 +98,7 @@ func (lim limit) text(n uint64) string {
 
 func parseCount(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && n != infinity
+	return n, err == nil && n != Infinity
 }
 
 func formatCount(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -116,7 +112,7 @@ func parseBytes(s string) (uint64, bool) {
 func parseSeconds(s string) (uint64, bool) {
 	d, err := ParseTimeSpan(s)
 	if err != nil || d == fleet.Forever {
-		return infinity, err == nil
+		return Infinity, err == nil
 	}
 	n := uint64(d / time.Second)
 	if d%time.Second > 0 {
@@ -130,7 +126,7 @@ func formatSeconds(n uint64) string { return FormatTimeSpan(time.Duration(n) * t
 func parseMicroseconds(s string) (uint64, bool) {
 	d, err := parseSpan(s, 1)
 	if err != nil || d == fleet.Forever {
-		return infinity, err == nil
+		return Infinity, err == nil
 	}
 	return uint64(d / time.Microsecond), true
 }

@@ -11,28 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// Dir is where the fleet files of named fleets are.
-	Dir = "/etc/prefork"
-
-	suffix  = ".toml"
-	maxFile = 1 << 20
-)
-
-// Resolve turns a FLEET argument into the path of a fleet file: a path is what
-// contains a slash or ends in .toml, all else is the name of a fleet in [Dir].
-func Resolve(arg string) (path string, err error) {
-	switch {
-	case strings.Contains(arg, "/"), strings.HasSuffix(arg, suffix):
-		return arg, nil
-	case isName(arg):
-		return filepath.Join(Dir, arg+suffix), nil
-	}
-	return "", fmt.Errorf("fleet %q: a name %s; to name a file write ./FILE", arg, nameRule)
-}
+const maxFile = 1 << 20
 
 // Load reads and checks the fleet file. Its errors are of type [Errors]. It
 // blocks while the file is read.
@@ -42,6 +25,53 @@ func Load(path string) (*Fleet, error) {
 		return nil, Errors{err}
 	}
 	return Parse(strings.TrimSuffix(filepath.Base(path), suffix), path, data)
+}
+
+// StartOf returns what the fleet file has as start, even if other keys are wrong
+// or if the TOML is broken further down: such a fleet is to fail when it is
+// started, and that must be wired up. It is [StartManual] for a file that cannot
+// be read or whose start is wrong. It blocks while the file is read.
+func StartOf(path string) Start {
+	data, err := read(path)
+	if err != nil {
+		return StartManual
+	}
+	return startOf(path, data)
+}
+
+func startOf(path string, data []byte) Start {
+	l := newLoader(path, data)
+	root, ok := l.decode()
+	if !ok {
+		root = l.above("start", l.errs[0].Line)
+	}
+	d := &fleetDraft{Fleet: &Fleet{Start: StartManual}}
+	if v, ok := root["start"]; ok {
+		f := topTable.field("start")
+		f.set(&cell{loader: l, path: "start", key: &f.Key, v: v}, d)
+	}
+	return d.Start
+}
+
+// above decodes one key of the top level whose value stands in one line, above
+// the line where the text is broken: up to there the index can be trusted. If
+// the key stands in that line too, it is what is broken: it may be a repetition.
+func (l *loader) above(name string, broken int) (root map[string]any) {
+	found := ""
+	for _, e := range scan(l.src).entries {
+		switch {
+		case e.path != name || e.line > broken:
+			continue
+		case e.line == broken || e.value == 0:
+			return nil
+		}
+		value, _, _ := strings.Cut(l.src[e.value:], "\n")
+		found = name + " = " + strings.TrimSuffix(value, "\r")
+	}
+	if _, err := toml.Decode(found, &root); err != nil {
+		return nil
+	}
+	return root
 }
 
 // read returns the file, or the rule that it breaks.

@@ -92,22 +92,6 @@ func TestCauseOfAnUnreadableFileIsKept(t *testing.T) {
 	}
 }
 
-func TestResolve(t *testing.T) {
-	for arg, want := range map[string]string{
-		"fleet": "/etc/prefork/fleet.toml", "_1-a": "/etc/prefork/_1-a.toml",
-		"./fleet": "./fleet", "fleet.toml": "fleet.toml", "/a/b": "/a/b", "a/": "a/",
-	} {
-		if got, err := fleetfile.Resolve(arg); err != nil || got != want {
-			t.Errorf("Resolve(%q) = %q, %v, want %q", arg, got, err, want)
-		}
-	}
-	for _, arg := range []string{"", "-a", "a b", "a.conf", "ä", strings.Repeat("a", 65)} {
-		if got, err := fleetfile.Resolve(arg); err == nil || !strings.Contains(err.Error(), "must begin with") {
-			t.Errorf("Resolve(%q) = %q, %v, want an error", arg, got, err)
-		}
-	}
-}
-
 // The file that prefork init writes is good as it is, and with each of its keys
 // brought to life; and no key is missing.
 func TestTemplateNamesEveryKey(t *testing.T) {

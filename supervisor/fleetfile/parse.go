@@ -18,19 +18,16 @@ import (
 // Parse checks the text of a fleet file. The path is for errors and for
 // relative paths in the file; nothing is read. Errors are of type [Errors].
 func Parse(name, path string, data []byte) (*Fleet, error) {
-	l := &loader{
-		path: path, src: strings.TrimPrefix(string(data), "\ufeff"), schema: Schema(),
-		index: &index{}, addresses: map[string]int{}, listed: map[string]string{},
-	}
+	l := newLoader(path, data)
 	if !isName(name) {
-		l.errorf("", "the name of a fleet %s, not %s; rename the file", nameRule, quote(shorten(name)))
+		l.errs = append(l.errs, misnamed(path, name))
 	}
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		l.errorf("", "relative paths cannot be resolved: %v; name the file by an absolute path", err)
 	}
 	l.dir = dir
-	f := &Fleet{Name: name, Path: path, TimeoutStart: 5 * time.Minute}
+	f := &Fleet{Name: name, Path: path, Start: StartManual, TimeoutStart: 5 * time.Minute}
 	if root, ok := l.decode(); ok {
 		l.fleet(f, root)
 	}
@@ -38,6 +35,13 @@ func Parse(name, path string, data []byte) (*Fleet, error) {
 		return nil, l.errs.tidy()
 	}
 	return f, nil
+}
+
+func newLoader(path string, data []byte) *loader {
+	return &loader{
+		path: path, src: strings.TrimPrefix(string(data), "\ufeff"), schema: Schema(),
+		index: &index{}, addresses: map[string]int{}, listed: map[string]string{},
+	}
 }
 
 // decode returns the keys and values of the text, or reports why there are
@@ -70,6 +74,9 @@ func checkText(src string) (line int, rule string) {
 			rule = "a fleet file must be UTF-8; save it in that encoding"
 		case r == '\r' && !strings.HasPrefix(src[i:], "\r\n"):
 			rule = "a line must not end in a carriage return alone; save the file with Unix line ends"
+		case r == '\ufeff' && i == 0:
+			// The decoder would drop it, and be out of step with the index.
+			rule = "a fleet file can have one byte order mark at most; remove the second"
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f:
 			rule = fmt.Sprintf("a control character (0x%02x) must be escaped; write \\u%04X in a string, or remove it", r, r)
 		default:
@@ -116,6 +123,9 @@ func (l *loader) fleet(f *Fleet, root map[string]any) {
 		walk(l, "floor", v, &floorTable, f.Floor, newGiven(), false)
 	}
 	l.sockets(f, d.tables["socket"])
+	if f.Start == StartConnection && l.declared != nil && len(l.declared) == 0 {
+		l.errorf("start", "a connection needs a socket; add [socket.NAME] with listen, or write start = \"boot\"")
+	}
 	countsSound := l.workers(f, d.tables["defaults"], d.tables["worker"])
 	slots := 0
 	for i := range f.Workers {

@@ -29,6 +29,7 @@ const exampleFile = `
 description = "edge collectors"
 ready_when = 3
 timeout_start_sec = 0
+start = "connection"
 worker.last.exec = ["sleep", "1"] # first in the file
 
 [floor]
@@ -37,9 +38,11 @@ path = ["/opt/app", "lib"]
 
 [socket.http]
 listen = ["0.0.0.0:8080", "[::]:8080", "[::1]:9090"]
+reuse_port = true
 [socket.dns]
 listen = "8080"
 type = "datagram"
+free_bind = true
 
 [defaults]
 restart = "always"
@@ -48,6 +51,12 @@ environment = { A = "1", B = "1" }
 supplementary_groups = ["adm"]
 limit_nofile = 1024
 limit_cpu = "1500ms"
+memory_high = "1.5G"
+memory_max = 3221225472
+cpu_weight = 10
+ambient_capabilities = ["CAP_SYS_NICE", "CAP_CHOWN", "CAP_SYS_NICE"]
+watchdog_sec = "1min"
+notify_access = "all"
 
 [worker.web]
 entry = "app.web:Server.run"
@@ -68,46 +77,64 @@ restart_prevent_exit_status = ["TEMPFAIL 3 KILL", 0]
 start_limit_burst = 2
 timeout_stop_sec = "infinity"
 kill_signal = "RTMAX-1"
+type = "notify"
+watchdog_sec = "infinity"
+file_descriptor_store_max = 128
+on_demand = true
+oom_score_adjust = 0
+ambient_capabilities = []
+memory_high = "infinity"
+memory_max = "2G"
+tasks_max = "infinity"
+cpu_quota = "12.5%"
+io_weight = 10000
 [[worker.web.kwargs.list]]
 b = 1.5
 `
 
 func TestExampleIsReadAsItIsMeant(t *testing.T) {
 	f := mustParse(t, exampleFile)
-	nice, umask := 0, uint32(0o27)
+	nice, oomScore, umask := 0, 0, uint32(0o27)
 	policy := fleet.Policy{
 		Restart: fleet.RestartAlways, RestartSec: time.Minute, RestartMaxDelay: time.Minute,
 		RestartReset: -1, TimeoutStart: 90 * time.Second, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
+		Watchdog: time.Minute,
 	}
 	ofWeb := policy
 	ofWeb.Restart, ofWeb.TimeoutStop, ofWeb.KillSignal = fleet.RestartOnAbort, fleet.Forever, 63
 	ofWeb.RestartPrevent = fleet.ExitSet{Codes: []int{0, 3, 75}, Signals: []fleet.Signal{fleet.SIGKILL}}
+	ofWeb.Notify, ofWeb.Watchdog = true, 0
 	ofWeb.StartLimitBurst, ofWeb.StartLimitPeriod = 2, 10*time.Second
 	ip := netip.MustParseAddrPort
 	want := &fleetfile.Fleet{
 		Name: "test", Path: "/etc/prefork/test.toml", Description: "edge collectors",
-		ReadyWhen: fleet.ReadyWhen{N: 3}, TimeoutStart: fleet.Forever,
+		ReadyWhen: fleet.ReadyWhen{N: 3}, TimeoutStart: fleet.Forever, Start: fleetfile.StartConnection,
 		Floor: &fleetfile.Floor{
 			Python: "/etc/prefork/venv/bin/python3", Path: []string{"/opt/app", "/etc/prefork/lib"},
 			Threads: fleetfile.Refuse, FDs: fleetfile.Refuse, GCFreeze: true, Spares: 1,
 		},
 		Sockets: []fleetfile.Socket{
-			{Name: "http", Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666, Listen: []fleetfile.Address{
+			{Name: "http", Type: fleetfile.Stream, Backlog: 4096, ReusePort: true, Mode: 0o666, Listen: []fleetfile.Address{
 				{Text: "0.0.0.0:8080", IP: ip("0.0.0.0:8080")},
 				{Text: "[::]:8080", IP: ip("[::]:8080"), V6Only: true},
 				{Text: "[::1]:9090", IP: ip("[::1]:9090")},
 			}},
-			{Name: "dns", Type: fleetfile.Datagram, Backlog: 4096, Mode: 0o666, Listen: []fleetfile.Address{
+			{Name: "dns", Type: fleetfile.Datagram, Backlog: 4096, FreeBind: true, Mode: 0o666, Listen: []fleetfile.Address{
 				{Text: "8080", IP: ip("[::]:8080")},
 			}},
 		},
 		Workers: []fleetfile.Worker{{
-			Name: "last", Count: 1, Exec: []string{"sleep", "1"},
+			Name: "last", Count: 1, Exec: []string{"sleep", "1"}, NotifyAccess: fleetfile.NotifyAll,
+			AmbientCapabilities: []string{"CAP_SYS_NICE", "CAP_CHOWN"},
+			MemoryHigh:          3 << 29, MemoryMax: 3 << 30, CPUWeight: 10,
 			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
 			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
 			Policy: policy,
 		}, {
 			Name: "web", Count: 4, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
+			OnDemand: true, NotifyAccess: fleetfile.NotifyAll, FDStoreMax: 128,
+			MemoryHigh: math.MaxUint64, MemoryMax: 2 << 30, TasksMax: math.MaxUint64,
+			CPUWeight: 10, CPUQuota: 125 * time.Millisecond, IOWeight: 10000,
 			Args: []any{
 				"x", int64(1), 1.0, true,
 				[]any{},
@@ -117,7 +144,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			Kwargs:           map[string]any{"a": 1e30, "list": []any{map[string]any{"b": 1.5}}},
 			Environment:      map[string]string{"A": "1", "B": "2", "C": "3"},
 			EnvironmentFiles: []fleetfile.EnvironmentFile{{Path: "/etc/prefork/env"}, {Path: "/etc/default/web", Optional: true}},
-			Umask:            &umask, Nice: &nice, SupplementaryGroups: []string{"27"},
+			Umask:            &umask, Nice: &nice, OOMScoreAdjust: &oomScore, SupplementaryGroups: []string{"27"},
 			Limits: []fleetfile.Limit{
 				{Name: "cpu", Soft: 2, Hard: 2},
 				{Resource: 7, Name: "nofile", Soft: 2048, Hard: math.MaxUint64},
@@ -157,6 +184,7 @@ func TestSyntaxErrorsHaveLineAndKey(t *testing.T) {
 		"\nfoo\n":                                   "2: expected '.' or '=', but got '\\n' instead; mend the TOML of this line",
 		"\"\\\n\" = 1":                              "1: \"\\n\": invalid escape in string '\\\\n'; mend the TOML of this line",
 		"a = 1\n\x01":                               "2: a control character (0x01) must be escaped; write \\u0001 in a string, or remove it",
+		"\ufeff\ufeffa = 1":                         "1: a fleet file can have one byte order mark at most; remove the second",
 		"a = 1\nb = '\xff'":                         "2: a fleet file must be UTF-8; save it in that encoding",
 		"a = 1\rb = 2":                              "1: a line must not end in a carriage return alone; save the file with Unix line ends",
 	} {
@@ -184,7 +212,8 @@ func TestSuggestionsAreOfTheSameTable(t *testing.T) {
 		"count = 3":                     "unknown key in the top level; move it to [worker.NAME], where it belongs",
 		"[workers.a]\nexec = [\"a\"]":   "unknown key in the top level; did you mean worker?",
 		"[defaults]\npreload = [\"a\"]": "unknown key in [defaults]; move it to [floor], where it belongs",
-		"[floor]\ncolour = \"red\"":     "unknown key in [floor]; remove it (prefork init prints all keys that there are)",
+		"[worker.a]\nexec = [\"a\"]\nambient_capabilities = [\"net_raw\"]":            "there is no capability \"net_raw\"; did you mean CAP_NET_RAW?",
+		"[floor]\ncolour = \"red\"":                                                   "unknown key in [floor]; remove it (prefork init prints all keys that there are)",
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"a\"]\n[socket.ab]\nlisten = \"80\"": "there is no socket a; did you mean ab? Else add [socket.a]",
 	} {
 		_, err := parse(text)
@@ -208,9 +237,20 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := parse(text)
+		start := fleetfile.StartOfText(text)
 		if err == nil {
 			wantRoundTrip(t, got)
+			if start != got.Start {
+				t.Errorf("StartOf says %q, Parse %q", start, got.Start)
+			}
+			// What follows is broken. A value of several lines may be lost by that.
+			if start = fleetfile.StartOfText(text + "\n["); start != got.Start && start != fleetfile.StartManual {
+				t.Errorf("StartOf of the broken file says %q, Parse %q", start, got.Start)
+			}
 			return
+		}
+		if start != fleetfile.StartManual && start != fleetfile.StartBoot && start != fleetfile.StartConnection {
+			t.Errorf("StartOf says %q", start)
 		}
 		list, ok := err.(fleetfile.Errors)
 		if !ok || len(list) == 0 {

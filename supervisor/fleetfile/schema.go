@@ -25,6 +25,9 @@ const (
 	KindTable    Kind = "table"
 	KindNames    Kind = "list of socket names"
 	KindReady    Kind = "word or number"
+	KindSize     Kind = "size"
+	KindPercent  Kind = "percentage"
+	KindCount    Kind = "integer or infinity"
 )
 
 // Key describes one key of a table.

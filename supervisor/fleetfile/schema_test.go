@@ -25,6 +25,9 @@ var around = map[string]string{
 	"[worker.NAME].entry":                    "[floor]\n[worker.w]\n",
 	"[worker.NAME].args":                     "[floor]\n[worker.w]\nentry = \"a:b\"\n",
 	"[worker.NAME].kwargs":                   "[floor]\n[worker.w]\nentry = \"a:b\"\n",
+	"[socket.NAME].reuse_port":               "[socket.s]\nlisten = \"8080\"\n",
+	"[socket.NAME].free_bind":                "[socket.s]\nlisten = \"8080\"\n",
+	"[worker.NAME].on_demand":                "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\nsockets = [\"http\"]\n",
 	"[worker.NAME].sockets":                  "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\n",
 	"[worker.NAME].start_limit_interval_sec": "[worker.w]\nexec = [\"w\"]\nstart_limit_burst = 5\n",
 }
@@ -135,7 +138,7 @@ var accepts = map[fleetfile.Kind][]string{
 	fleetfile.KindChoice: {}, fleetfile.KindMode: {}, fleetfile.KindID: {}, fleetfile.KindIDs: {},
 	fleetfile.KindSignal: {}, fleetfile.KindExits: {}, fleetfile.KindLimit: {}, fleetfile.KindEnv: {},
 	fleetfile.KindList: {"list"}, fleetfile.KindTable: {"table"}, fleetfile.KindNames: {},
-	fleetfile.KindReady: {},
+	fleetfile.KindReady: {}, fleetfile.KindSize: {}, fleetfile.KindPercent: {}, fleetfile.KindCount: {},
 }
 
 func TestEveryKeyRefusesOtherTypes(t *testing.T) {
@@ -197,7 +200,7 @@ func TestDefaultsTakeTheKeysOfWorkers(t *testing.T) {
 			wantError(t, "[defaults]\n"+k.Name+" = "+k.Example, 2, "defaults."+k.Name)
 			continue
 		}
-		both := rest + "[worker.v]\nexec = [\"v\"]\nstart_limit_burst = 5\n"
+		both := rest + strings.Replace(rest[strings.Index(rest, "[worker.w]"):], "worker.w", "worker.v", 1)
 		if f, err := parse("[defaults]\n" + k.Name + " = " + k.Example + "\n" + both); err != nil {
 			t.Errorf("%s: %v", k.Name, err)
 		} else {

@@ -16,8 +16,6 @@ var (
 	errNotSpan  = errors.New("not a time span; write a number and a unit, as in 1min 30s")
 	errNegative = errors.New("a time span cannot be negative; write a number from 0 up")
 	errSpanLong = errors.New("a time span must be shorter than 292 years; write infinity for no end")
-	errNotSize  = errors.New("not a size; write a number and K, M, G, T, P or E, as in 200M")
-	errSizeLong = errors.New("a size must be below 16E; write infinity for no limit")
 )
 
 // unit is a suffix of a time span or a size and its factor.
@@ -190,75 +188,4 @@ func FormatTimeSpan(d time.Duration) string {
 		return "0"
 	}
 	return strings.Join(parts, " ")
-}
-
-// Units of sizes, largest first: in "1G 500M" they may only get smaller.
-var sizeUnits = []unit{
-	{"E", 1 << 60},
-	{"P", 1 << 50},
-	{"T", 1 << 40},
-	{"G", 1 << 30},
-	{"M", 1 << 20},
-	{"K", 1 << 10},
-	{"B", 1},
-	{"", 1},
-}
-
-// ParseSize reads a size in bytes as systemd does: "200M", "1.5G", "4096", with
-// a base of 1024.
-func ParseSize(s string) (uint64, error) {
-	var total uint64
-	units := sizeUnits
-	s = strings.TrimLeft(s, blanks)
-	for {
-		whole, rest := cutDigits(s)
-		n, err := strconv.ParseUint(whole, 10, 64)
-		switch {
-		case whole == "":
-			return 0, errNotSize
-		case err != nil:
-			return 0, errSizeLong
-		}
-		fraction := ""
-		if after, ok := strings.CutPrefix(rest, "."); ok {
-			fraction, rest = cutDigits(after)
-		}
-		rest = strings.TrimLeft(rest, blanks)
-		for len(units) > 0 && !strings.HasPrefix(rest, units[0].name) {
-			units = units[1:]
-		}
-		if len(units) == 0 {
-			return 0, errNotSize
-		}
-		part, ok := scaled(n, fraction, uint64(units[0].factor))
-		if total += part; !ok || total < part {
-			return 0, errSizeLong
-		}
-		s = strings.TrimLeft(rest[len(units[0].name):], blanks)
-		units = units[1:]
-		if s == "" {
-			return total, nil
-		}
-	}
-}
-
-// scaled returns n.fraction times factor and whether that is below 16E.
-func scaled(n uint64, fraction string, factor uint64) (uint64, bool) {
-	f, err := strconv.ParseFloat("0."+fraction+"0", 64)
-	part := uint64(f * float64(factor))
-	if err != nil || n > (math.MaxUint64-part)/factor {
-		return 0, false
-	}
-	total := n*factor + part
-	return total, total != math.MaxUint64 // that is infinity
-}
-
-// formatSize writes a number of bytes with the largest unit that divides it.
-func formatSize(n uint64) string {
-	for _, u := range sizeUnits {
-		if f := uint64(u.factor); n >= f && n%f == 0 && f > 1 {
-			return strconv.FormatUint(n/f, 10) + u.name
-		}
-	}
-	return strconv.FormatUint(n, 10)
 }

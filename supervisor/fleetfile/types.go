@@ -15,12 +15,23 @@ type Fleet struct {
 	Name         string // from the file's name
 	Path         string // the file, as it was named
 	Description  string
+	Start        Start // for the generator; a fleet that was started needs it no more
 	ReadyWhen    fleet.ReadyWhen
 	TimeoutStart time.Duration // fleet.Forever: none
 	Floor        *Floor        // nil if the file has no [floor]
 	Sockets      []Socket      // in the order of the file
 	Workers      []Worker      // in the order of the file
 }
+
+// Start is what starts a fleet under systemd.
+type Start string
+
+// The values of start.
+const (
+	StartManual     Start = "manual"     // systemctl start, or a unit that wants it
+	StartBoot       Start = "boot"       // the boot of the machine
+	StartConnection Start = "connection" // the first connection to one of its sockets
+)
 
 // Floor is the [floor] table.
 type Floor struct {
@@ -58,13 +69,15 @@ const (
 
 // Socket is one [socket.NAME] table.
 type Socket struct {
-	Name    string
-	Listen  []Address
-	Type    SocketType
-	Backlog int
-	Mode    uint32 // of a Unix socket's file
-	User    string // owner of a Unix socket's file; "" leaves it
-	Group   string
+	Name      string
+	Listen    []Address
+	Type      SocketType
+	Backlog   int
+	ReusePort bool   // SO_REUSEPORT, on IP addresses only
+	FreeBind  bool   // IP_FREEBIND, on IP addresses only
+	Mode      uint32 // of a Unix socket's file
+	User      string // owner of a Unix socket's file; "" leaves it
+	Group     string
 }
 
 // Address is one entry of listen=.
@@ -75,7 +88,7 @@ type Address struct {
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
 
-// Limit is one limit_* key. Infinity is ^uint64(0).
+// Limit is one limit_* key. A limit may be [Infinity].
 type Limit struct {
 	Resource int // RLIMIT_* number
 	Name     string
@@ -89,6 +102,16 @@ type EnvironmentFile struct {
 	Optional bool // written with a leading "-": a missing file is not an error
 }
 
+// NotifyAccess says whose notifications count as those of a slot.
+type NotifyAccess string
+
+// The values of notify_access.
+const (
+	NotifyMain NotifyAccess = "main" // of its main process
+	NotifyAll  NotifyAccess = "all"  // of every process in its cgroup
+	NotifyNone NotifyAccess = "none"
+)
+
 // Worker is one [worker.NAME] table with [defaults] merged in.
 type Worker struct {
 	Name  string
@@ -101,6 +124,9 @@ type Worker struct {
 	Exec   []string
 
 	Sockets             []string // names of Fleet.Sockets
+	OnDemand            bool     // started by a connection to one of Sockets, which are some
+	NotifyAccess        NotifyAccess
+	FDStoreMax          int // descriptors that a slot can store with FDSTORE=1
 	Environment         map[string]string
 	EnvironmentFiles    []EnvironmentFile
 	WorkingDirectory    string // "" keeps the master's
@@ -109,8 +135,19 @@ type Worker struct {
 	SupplementaryGroups []string
 	Umask               *uint32
 	Nice                *int
+	OOMScoreAdjust      *int
 	Limits              []Limit
 	NoNewPrivileges     bool
+	AmbientCapabilities []string // upper case, with CAP_; none if Entry is set
+
+	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and
+	// MemoryMax are bytes. The three that count may be Infinity.
+	MemoryHigh uint64
+	MemoryMax  uint64
+	TasksMax   uint64
+	CPUWeight  int
+	CPUQuota   time.Duration // processor time per second: 200ms is 20% of one processor
+	IOWeight   int
 
 	Policy fleet.Policy
 }

@@ -16,6 +16,8 @@ var (
 	badExits = []string{`256`, `-1`, `"SIGFOO"`, `[1, "EXIT"]`, `""`, `1.0`, `[[1]]`, `"1, 2"`}
 	badBytes = []string{`"-1"`, `"1X"`, `"16E"`, `"2:1"`, `"1:2:3"`, `""`, `":"`, `"infinity:1"`, `-1`}
 	badCount = []string{`"-1"`, `"1K"`, `"2:1"`, `""`, `1.5`, `-1`, `"18446744073709551615"`}
+	badSizes = []string{`"-1"`, `"1X"`, `"16E"`, `""`, `"1:2"`, `"50%"`, `0`, `"0"`, `"4095"`, `"0.5K"`, `"Infinity"`, `1.5`, `-1`}
+	badShare = []string{`0`, `10001`, `-1`, `"idle"`, `"100"`}
 	badCalls = []string{`""`, `"app.web"`, `"app:"`, `":serve"`, `"app/web:serve"`, `"a:b:c"`, `"a..b:c"`, `"1a:b"`, `"a:b()"`}
 )
 
@@ -25,6 +27,7 @@ var outOfRange = map[string][]string{
 	"description":       {`"a\nb"`, `"a\u0000"`},
 	"ready_when":        {`0`, `-1`, `"none"`, `"1"`, `1.0`},
 	"timeout_start_sec": badSpans,
+	"start":             {`"yes"`, `"Boot"`, `""`, `"enabled"`},
 	"floor":             {`{ a = 1 }`},
 	"socket":            {`{ "a b" = { listen = "1" } }`, `{ a = 1 }`, `{ a = {} }`, `{ "-a" = { listen = "1" } }`},
 	"defaults":          {`{ a = 1 }`},
@@ -82,8 +85,22 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].limit_nice":           {`41`, `"+20"`, `"-21"`, `"--1"`, `"+"`, `""`, `"1K"`},
 	"[worker.NAME].limit_rtprio":         badCount,
 	"[worker.NAME].limit_rttime":         badSpans,
-	"[worker.NAME].kill_signal":          {`0`, `65`, `32`, `"SIGFOO"`, `"SIGRTMIN+31"`, `"SIGRTMAX-31"`, `"sigterm"`, `""`, `1.0`, `"+9"`},
-	"[worker.NAME].restart":              {`"sometimes"`, `"Always"`, `""`},
+	"[worker.NAME].type":                 {`"exec"`, `"notify-reload"`, `"Notify"`, `""`},
+	"[worker.NAME].notify_access":        {`"exec"`, `"Main"`, `""`},
+	"[worker.NAME].watchdog_sec":         badSpans,
+	"[worker.NAME].oom_score_adjust":     {`-1001`, `1001`},
+	"[worker.NAME].ambient_capabilities": {`["CAP_FOO"]`, `["CAP_NET_RAW", "NET_RAW"]`, `["cap_net_raw"]`, `["~CAP_NET_RAW"]`, `[""]`, `[13]`, `"CAP_NET_RAW"`},
+	"[worker.NAME].memory_high":          badSizes,
+	"[worker.NAME].memory_max":           badSizes,
+	"[worker.NAME].tasks_max":            {`0`, `4194305`, `-1`, `"10%"`, `""`, `"-1"`, `"1K"`, `1.0`},
+	"[worker.NAME].cpu_weight":           badShare,
+	"[worker.NAME].io_weight":            badShare,
+	"[worker.NAME].cpu_quota":            {`"0%"`, `"0.00%"`, `20`, `"20"`, `"-20%"`, `".5%"`, `"1.%"`, `"1.234%"`, `"1 %"`, `"%"`, `""`, `"infinity"`, `"21474836.48%"`},
+
+	"[worker.NAME].file_descriptor_store_max": {`-1`, `129`},
+
+	"[worker.NAME].kill_signal": {`0`, `65`, `32`, `"SIGFOO"`, `"SIGRTMIN+31"`, `"SIGRTMAX-31"`, `"sigterm"`, `""`, `1.0`, `"+9"`},
+	"[worker.NAME].restart":     {`"sometimes"`, `"Always"`, `""`},
 
 	"[worker.NAME].restart_sec":                 append([]string{`"infinity"`}, badSpans...),
 	"[worker.NAME].restart_max_delay_sec":       append([]string{`"infinity"`}, badSpans...),
@@ -130,6 +147,10 @@ func TestEveryKeyRefusesWhatIsOutOfRange(t *testing.T) {
 // at the line marked by "#!", about that line's key.
 var conflicts = map[string][]string{
 	"ready_when": {"ready_when = 3 #!\n[worker.a]\nexec = [\"a\"]\ncount = 2", "ready_when = 1 #!"},
+	"start": {
+		"start = \"connection\" #!\n[worker.a]\nexec = [\"a\"]",
+		"start = \"connection\" #!\n[socket]",
+	},
 	"[socket.NAME].listen": {
 		"[socket.a] #!\ntype = \"stream\"",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[socket.b]\nlisten = \"1.2.3.4:80\" #!",
@@ -139,9 +160,13 @@ var conflicts = map[string][]string{
 	},
 	"[socket.NAME].type":    {"[socket.a]\ntype = \"seqpacket\"\nlisten = [\"/a\",\n\"80\"] #!"},
 	"[socket.NAME].backlog": {"[socket.a]\ntype = \"datagram\"\nlisten = \"80\"\nbacklog = 3 #!"},
-	"[socket.NAME].mode":    {"[socket.a]\nlisten = \"80\"\nmode = \"0660\" #!", "[socket.a]\nlisten = \"@a\"\nmode = \"0660\" #!"},
-	"[socket.NAME].user":    {"[socket.a]\nlisten = \"80\"\nuser = \"a\" #!"},
-	"[socket.NAME].group":   {"[socket.a]\nlisten = \"80\"\ngroup = \"a\" #!"},
+	"[socket.NAME].reuse_port": {
+		"[socket.a]\nlisten = [\"/a\", \"@a\"]\nreuse_port = true #!",
+	},
+	"[socket.NAME].free_bind": {"[socket.a]\nlisten = \"@a\"\nfree_bind = true #!"},
+	"[socket.NAME].mode":      {"[socket.a]\nlisten = \"80\"\nmode = \"0660\" #!", "[socket.a]\nlisten = \"@a\"\nmode = \"0660\" #!"},
+	"[socket.NAME].user":      {"[socket.a]\nlisten = \"80\"\nuser = \"a\" #!"},
+	"[socket.NAME].group":     {"[socket.a]\nlisten = \"80\"\ngroup = \"a\" #!"},
 	"[worker.NAME].entry": {
 		"[worker.a]\nentry = \"a:b\" #!",
 		"[worker.a] #!\ncount = 1",
@@ -156,6 +181,31 @@ var conflicts = map[string][]string{
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"http\"] #!",
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(251) + "]",
 		"[defaults]\nsockets = [\"http\"] #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
+	},
+	"[worker.NAME].on_demand": {
+		"[worker.a]\nexec = [\"a\"]\non_demand = true #!",
+		"[socket.b]\nlisten = \"80\"\n[defaults]\nsockets = [\"b\"]\non_demand = true #!\n[worker.a]\nexec = [\"a\"]\nsockets = []\n[worker.b]\nexec = [\"b\"]",
+	},
+	"[worker.NAME].notify_access": {
+		"[worker.a]\nexec = [\"a\"]\ntype = \"notify\"\nnotify_access = \"none\" #!",
+		"[worker.a]\nexec = [\"a\"]\nwatchdog_sec = 1\nnotify_access = \"none\" #!",
+		"[worker.a]\nexec = [\"a\"]\nfile_descriptor_store_max = 1\nnotify_access = \"none\" #!",
+		"[defaults]\nnotify_access = \"none\"\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"b\"]\ntype = \"notify\" #!",
+		"[defaults]\ntype = \"notify\"\n[worker.a]\nexec = [\"a\"]\nnotify_access = \"none\" #!",
+	},
+	"[worker.NAME].file_descriptor_store_max": {
+		"[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"]\nfile_descriptor_store_max = 51 #!\n[socket.many]\nlisten = [" + manyAddresses(200) + "]",
+		"[defaults]\nfile_descriptor_store_max = 51\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(200) + "]",
+	},
+	"[worker.NAME].ambient_capabilities": {
+		"[floor]\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = [\"CAP_NET_RAW\"] #!",
+		"[floor]\n[defaults]\nambient_capabilities = [\"CAP_NET_RAW\"]\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
+	},
+	"[worker.NAME].memory_high": {
+		"[worker.a]\nexec = [\"a\"]\nmemory_max = \"1M\"\nmemory_high = \"1025K\" #!",
+		"[worker.a]\nexec = [\"a\"]\nmemory_high = \"1M\" #!\n[defaults]\nmemory_max = \"4K\"",
+		"[defaults]\nmemory_high = \"1M\"\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nexec = [\"a\"]\nmemory_max = \"4K\" #!",
+		"[defaults]\nmemory_high = \"1M\" #!\nmemory_max = \"4K\"\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"b\"]",
 	},
 	"[worker.NAME].user": {
 		"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\nuser = \"b\" #!",
@@ -206,14 +256,9 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "type", "watchdog_sec", "on_demand", "memory_max", "memory_high", "cpu_weight", "cpu_quota",
-		"tasks_max", "io_weight", "oom_score_adjust", "recycle_private", "recycle_after", "max_unavailable",
-		"notify_access", "ambient_capabilities", "reuse_port", "free_bind", "start", "survive", "metrics",
+		"tasks", "recycle_private", "recycle_after", "max_unavailable", "survive", "metrics",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
-			if header == "[socket.NAME]" && key == "type" {
-				continue
-			}
 			text, line, table := fileWith(header, "", key+" = 1")
 			wantError(t, text, line, table+key)
 		}

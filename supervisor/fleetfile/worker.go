@@ -26,7 +26,7 @@ type draft struct {
 }
 
 func newDraft() *draft {
-	return &draft{given: newGiven(), Worker: Worker{Count: 1, Policy: fleet.Policy{
+	return &draft{given: newGiven(), Worker: Worker{Count: 1, NotifyAccess: NotifyMain, Policy: fleet.Policy{
 		Restart:         fleet.RestartOnFailure,
 		RestartSec:      time.Second,
 		RestartMaxDelay: 30 * time.Second,
@@ -49,13 +49,58 @@ func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkProgram(l, path, floor != nil)
 	d.checkIdentity(l, floor)
 	d.checkRestart(l)
+	d.checkMemory(l)
+	d.checkNotify(l)
+	d.checkDescriptors(l)
+}
+
+// checkDescriptors: addresses and stored descriptors travel in one message.
+func (d *draft) checkDescriptors(l *loader) {
 	total := 0
 	for _, name := range d.Sockets {
 		total += l.addresses[name]
 	}
-	if total > maxAddresses {
+	store := d.from["file_descriptor_store_max"]
+	switch {
+	case total > maxAddresses:
 		l.errorf(d.from["sockets"], "can hand down at most %d addresses, these have %d; use fewer", maxAddresses, total)
+	case total+d.FDStoreMax > maxAddresses && !d.bad["file_descriptor_store_max"]:
+		l.errorf(ofWorker(store, d.from["sockets"]),
+			"file_descriptor_store_max (%d) and the addresses of sockets (%d) must be at most %d together; lower it to %d, or use fewer sockets",
+			d.FDStoreMax, total, maxAddresses, maxAddresses-total)
 	}
+	if d.OnDemand && len(d.Sockets) == 0 && !d.bad["sockets"] && !d.bad["on_demand"] {
+		l.errorf(d.from["on_demand"], "needs sockets to wait for; add sockets to each worker that has it, or remove it")
+	}
+}
+
+func (d *draft) checkNotify(l *loader) {
+	if d.NotifyAccess != NotifyNone || d.bad["notify_access"] {
+		return
+	}
+	for _, k := range []struct {
+		name  string
+		needs bool
+	}{
+		{"type", d.Policy.Notify},
+		{"watchdog_sec", d.Policy.Watchdog > 0},
+		{"file_descriptor_store_max", d.FDStoreMax > 0},
+	} {
+		if k.needs && !d.bad[k.name] {
+			l.errorf(ofWorker(d.from["notify_access"], d.from[k.name]),
+				"notify_access = \"none\" forbids what %s needs; write notify_access = \"main\", or remove %s", k.name, k.name)
+		}
+	}
+}
+
+// ofWorker returns the first of two keys that contradict each other, but the
+// second if only that one stands in the worker itself: what is right for other
+// workers is not to blame.
+func ofWorker(first, second string) string {
+	if strings.HasPrefix(first, "defaults.") && second != "" && !strings.HasPrefix(second, "defaults.") {
+		return second
+	}
+	return first
 }
 
 func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
@@ -67,6 +112,9 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 		l.errorf(path, `must have entry or exec; write entry = "app.web:serve" or exec = ["/usr/bin/app"], for example`)
 	case entry != "" && !hasFloor:
 		l.errorf(entry, "needs a [floor] to be forked from; add [floor], or use exec")
+	case entry != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
+		l.errorf(ofWorker(d.from["ambient_capabilities"], entry),
+			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")
 	case exec != "":
 		for _, key := range []string{"args", "kwargs"} {
 			if d.from[key] != "" {
@@ -261,18 +309,47 @@ func showUmask(d *draft) string {
 	return showMode(*d.Umask)
 }
 
-func setNice(c *cell, d *draft) {
-	if n, ok := c.integer(-20, 19); ok {
-		nice := int(n)
-		d.Nice = &nice
+// optional is a whole number that may be left to the master.
+func optional(dst func(*draft) **int, lo, hi int64) value[draft] {
+	return value[draft]{
+		set: func(c *cell, d *draft) {
+			if n, ok := c.integer(lo, hi); ok {
+				i := int(n)
+				*dst(d) = &i
+			}
+		},
+		show: func(d *draft) string {
+			if *dst(d) == nil {
+				return ""
+			}
+			return strconv.Itoa(**dst(d))
+		},
 	}
 }
 
-func showNice(d *draft) string {
-	if d.Nice == nil {
-		return ""
+func setType(c *cell, d *draft) {
+	if s, ok := c.text(func(s string) bool { return s == "simple" || s == "notify" }); ok {
+		d.Policy.Notify = s == "notify"
 	}
-	return strconv.Itoa(*d.Nice)
+}
+
+func showType(d *draft) string {
+	if d.Policy.Notify {
+		return `"notify"`
+	}
+	return `"simple"`
+}
+
+// watchdog is a span of which infinity means none, as 0 does.
+func watchdog() value[draft] {
+	v := span(func(d *draft) *time.Duration { return &d.Policy.Watchdog }, true)
+	set := v.set
+	v.set = func(c *cell, d *draft) {
+		if set(c, d); d.Policy.Watchdog == fleet.Forever {
+			d.Policy.Watchdog = 0
+		}
+	}
+	return v
 }
 
 // burst and interval are printed together or not at all: an interval alone would
