@@ -48,6 +48,15 @@ type (
 		Signal Signal
 	}
 
+	// Watch asks for one Demand, when a connection waits at the sockets of a
+	// worker. Unwatch takes that back.
+	Watch   struct{ Worker int }
+	Unwatch struct{ Worker int }
+
+	// Look asks whether a connection waits at the sockets of a worker now.
+	// Answered by Demand or NoDemand.
+	Look struct{ Worker int }
+
 	// Ready tells the service manager that the fleet is ready.
 	Ready struct{}
 
@@ -66,10 +75,12 @@ type (
 	// Report is a line for the log: what happened, why, and what comes next.
 	Report struct {
 		Level      Level
+		Kind       Kind   // "" if it is of no kind that is told apart
 		Slot       string // "" if it is not about a slot
 		PID        int    // 0 if there is none
 		Generation int
 		Text       string
+		End        End // of the slot's last process
 	}
 
 	// Quit ends the master: nothing of the fleet is left. It is the last action.
@@ -86,6 +97,9 @@ func (Abandon) action()   {}
 func (StartShim) action() {}
 func (Go) action()        {}
 func (Kill) action()      {}
+func (Watch) action()     {}
+func (Unwatch) action()   {}
+func (Look) action()      {}
 func (Ready) action()     {}
 func (Stopping) action()  {}
 func (Status) action()    {}
@@ -93,6 +107,43 @@ func (Extend) action()    {}
 func (Ping) action()      {}
 func (Report) action()    {}
 func (Quit) action()      {}
+
+// End is how the last process of a slot ended and what follows from it. Result
+// is "" before the end.
+type End struct {
+	Result   Result
+	Exit     Exit // if Result is not that of a process that never was
+	Usage    Usage
+	Failures int           // in a row
+	Delay    time.Duration // before the next start, if there is one
+}
+
+// Kind tells reports apart that an operator may want to find, count or be
+// alarmed by. The catalog of the journal explains each.
+type Kind string
+
+// The kinds of reports.
+const (
+	KindFleetReady    Kind = "fleet-ready"
+	KindFleetDegraded Kind = "fleet-degraded" // ready by its timeout only
+	KindFleetStops    Kind = "fleet-stops"
+	KindFleetFails    Kind = "fleet-fails"
+	KindFloorLoaded   Kind = "floor-loaded"
+	KindFloorLost     Kind = "floor-lost"
+	KindSpareFailed   Kind = "spare-failed"
+	KindOverslept     Kind = "overslept"
+	KindSlotReady     Kind = "slot-ready"
+	KindSlotListens   Kind = "slot-listens"
+	KindSlotExited    Kind = "slot-exited"   // finished, will not restart
+	KindSlotRestarts  Kind = "slot-restarts" // ended, will start again
+	KindSlotOOMKilled Kind = "slot-oom-killed"
+	KindSlotFailed    Kind = "slot-failed" // gave up
+	KindSlotStops     Kind = "slot-stops"
+	KindSlotTimeout   Kind = "slot-timeout" // did not start in time, or not end
+	KindSlotWatchdog  Kind = "slot-watchdog"
+	KindSlotLeft      Kind = "slot-left"  // left processes behind
+	KindSlotStuck     Kind = "slot-stuck" // does not end from SIGKILL
+)
 
 // Level is the priority of a report, as in syslog(3).
 type Level int

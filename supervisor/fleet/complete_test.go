@@ -28,11 +28,18 @@ func eventsAbout(p Proc) []Event {
 		Exited{Proc: p, Exit: Exit{Code: 1}},
 		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, Left: 1},
 		Swept{p},
+		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, OOM: true, Usage: Usage{1 << 20, sec}},
+		Notified{Proc: p, Ready: true, HasStatus: true, Status: "well"},
+		Notified{Proc: p, Reloading: true},
+		Notified{Proc: p, Stopping: true, Errno: "ENOENT"},
+		Notified{Proc: p, Watchdog: true, Interval: sec},
+		Notified{Proc: p, Trigger: true},
+		Notified{Proc: p, Extend: 1000 * sec},
 	}
 }
 
 func eventsAboutNone() []Event {
-	return []Event{Tick{}, StopRequested{"SIGTERM"}}
+	return []Event{Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}}
 }
 
 func parse(t *testing.T, file string) *ast.File {
@@ -119,7 +126,9 @@ func situations() []situation {
 	var all []situation
 	all = append(all, execSituations()...)
 	all = append(all, entrySituations()...)
-	for _, s := range append(execSituations(), entrySituations()...) {
+	all = append(all, notifySituations()...)
+	all = append(all, demandSituations()...)
+	for _, s := range slices.Clone(all) {
 		all = append(all, situation{s.name + ", fleet stops", func(t testing.TB) *player {
 			p := s.make(t)
 			p.send(StopRequested{"SIGTERM"})
@@ -195,6 +204,50 @@ func entrySituations() []situation {
 		{"ready, floor is killed", drive(cfg, up, broken)},
 		{"ready, floor is killed in vain", drive(cfg, up, broken, due)},
 		{"ready, floor left something", drive(cfg, up, left)},
+	}
+}
+
+func notifySituations() []situation {
+	cfg := fleetOf(execWorker("w", 1), execWorker("other", 1))
+	cfg.Workers[0].Policy.Notify, cfg.Workers[0].Policy.Watchdog = true, 5*sec
+	running := send(func(p *player) Event { return Running{p.slot("w.0").proc} })
+	say := func(n Notified) func(p *player) {
+		return send(func(p *player) Event {
+			n.Proc = p.slot("w.0").proc
+			return n
+		})
+	}
+	ready := say(Notified{Ready: true})
+	return []situation{
+		{"starting, runs", drive(cfg, introduce, running)},
+		{"starting, was ready before it ran", drive(cfg, introduce, ready)},
+		{"ready with a watchdog", drive(cfg, introduce, running, ready)},
+		{"ready, reloads", drive(cfg, introduce, running, ready, say(Notified{Reloading: true}))},
+		{"stopping by itself", drive(cfg, introduce, running, ready, say(Notified{Stopping: true}))},
+		{"stopping after a missed keep-alive", drive(cfg, introduce, running, ready, due)},
+		{"killing after a missed keep-alive", drive(cfg, introduce, running, ready, due, due)},
+		{"waiting after a protocol failure", drive(cfg, introduce, running, finish)},
+	}
+}
+
+func demandSituations() []situation {
+	w := execWorker("w", 2)
+	w.OnDemand = true
+	e := entryWorker("w", 2)
+	e.OnDemand = true
+	demand := send(func(*player) Event { return Demand{0} })
+	exec, entry := fleetOf(w, execWorker("other", 1)), fleetOf(e, execWorker("other", 1))
+	return []situation{
+		{"listening", drive(exec)},
+		{"listening for the floor", drive(entry, loaded)},
+		{"listening, floor is lost", drive(entry, loaded, lose)},
+		{"starting on demand", drive(exec, demand)},
+		{"starting from the floor on demand", drive(entry, loaded, demand)},
+		{"waiting for the floor on demand", drive(entry, loaded, lose, demand)},
+		{"ready on demand", drive(exec, demand, runW)},
+		{"ready, a connection may wait", drive(exec, demand, runW, due, demand)},
+		{"listening after a clean exit", drive(exec, demand, runW, finish, due)},
+		{"waiting to listen after a crash", drive(exec, demand, runW, crash)},
 	}
 }
 

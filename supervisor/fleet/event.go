@@ -2,13 +2,15 @@
 
 package fleet
 
+import "time"
+
 // Proc identifies a process from the request that makes it until it has been
 // reaped. It is never used twice; 0 is no process.
 type Proc uint64
 
-// Event is something that happened. Every event but [Tick] and [StopRequested]
-// is about one process; an event about a process that the fleet does not hold
-// changes nothing.
+// Event is something that happened. Every event but [Tick], [StopRequested],
+// [Demand] and [NoDemand] is about one process; an event about a process that the
+// fleet does not hold changes nothing.
 type Event interface{ event() }
 
 // The events.
@@ -58,17 +60,48 @@ type (
 		Text string
 	}
 
+	// Notified is what a process says of itself, in the words of sd_notify(3).
+	// One event may stand for several datagrams.
+	Notified struct {
+		Proc      Proc
+		Ready     bool
+		Reloading bool
+		Stopping  bool
+		Watchdog  bool
+		Trigger   bool          // WATCHDOG=trigger
+		Interval  time.Duration // WATCHDOG_USEC=; 0: not said
+		Extend    time.Duration // EXTEND_TIMEOUT_USEC=; 0: not said
+		HasStatus bool
+		Status    string // one line
+		Errno     string // ERRNO= or BUSERROR=, for the operator
+	}
+
 	// Exited says how the process ended. Left counts what it left behind and
 	// has been killed; if it is not 0, Swept follows when all of it is gone.
 	Exited struct {
-		Proc Proc
-		Exit Exit
-		Left int
+		Proc  Proc
+		Exit  Exit
+		OOM   bool // the kernel killed for memory in its cgroup
+		Usage Usage
+		Left  int
 	}
 
 	// Swept says that nothing is left of what a process left behind.
 	Swept struct{ Proc Proc }
+
+	// Demand says that a connection waits at the sockets of a worker, of which
+	// it is the index in the Config. It answers Watch, once, or Look.
+	Demand struct{ Worker int }
+
+	// NoDemand answers Look: no connection waits.
+	NoDemand struct{ Worker int }
 )
+
+// Usage is what a process and its descendants have used. 0 is not known.
+type Usage struct {
+	MemoryPeak uint64 // bytes
+	CPU        time.Duration
+}
 
 func (Tick) event()          {}
 func (StopRequested) event() {}
@@ -79,5 +112,8 @@ func (Introduced) event()    {}
 func (SpawnFailed) event()   {}
 func (Running) event()       {}
 func (Refused) event()       {}
+func (Notified) event()      {}
 func (Exited) event()        {}
 func (Swept) event()         {}
+func (Demand) event()        {}
+func (NoDemand) event()      {}

@@ -21,10 +21,11 @@ type Config struct {
 
 // Worker is one worker of a Config.
 type Worker struct {
-	Name   string
-	Count  int
-	Entry  bool // forked from the floor; else started through the shim
-	Policy Policy
+	Name     string
+	Count    int
+	Entry    bool // forked from the floor; else started through the shim
+	OnDemand bool // no process until a connection waits at its sockets
+	Policy   Policy
 }
 
 // The limits that are not a matter of the fleet file.
@@ -84,10 +85,14 @@ type Fleet struct {
 	nextPing      Instant
 	nextExtend    Instant
 
-	floor  floor
-	pool   pool
-	random uint64
-	last   Proc
+	decided  Instant // the now of the last Decide
+	promised Instant // its Deadline
+
+	floor   floor
+	pool    pool
+	demands []demand // by worker
+	random  uint64
+	last    Proc
 
 	acts   []Action
 	status string
@@ -100,14 +105,16 @@ func New(cfg Config) *Fleet {
 		owners:        map[Proc]SlotID{},
 		random:        cfg.Seed,
 		startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never,
+		promised: Never,
 	}
 	for w, worker := range cfg.Workers {
+		f.demands = append(f.demands, demand{lookAt: Never})
 		f.floor.needed = f.floor.needed || worker.Entry && worker.Count > 0
 		for i := range worker.Count {
 			f.slots = append(f.slots, slot{
 				id: SlotID(len(f.slots)), worker: w, index: i,
 				name: fmt.Sprintf("%s.%d", worker.Name, i),
-				due:  Never, deadline: Never,
+				due:  Never, deadline: Never, beatDue: Never,
 			})
 		}
 	}
@@ -135,9 +142,11 @@ func (f *Fleet) Decide(now Instant, ev Event) []Action {
 		f.begin(now)
 	}
 	if f.phase != ended {
+		f.forgive(now)
 		f.handle(now, ev)
 		f.advance(now)
 		f.refreshStatus(now)
+		f.promise(now)
 	}
 	return f.acts
 }
@@ -151,7 +160,10 @@ func (f *Fleet) Deadline() Instant {
 	d := min(f.startDeadline, f.stopAt, f.nextPing, f.nextExtend,
 		f.floor.due, f.floor.deadline, f.pool.due, f.pool.deadline)
 	for i := range f.slots {
-		d = min(d, f.slots[i].due, f.slots[i].deadline)
+		d = min(d, f.slots[i].due, f.slots[i].deadline, f.slots[i].beatDue)
+	}
+	for i := range f.demands {
+		d = min(d, f.demands[i].lookAt)
 	}
 	return d
 }
@@ -198,10 +210,16 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.running(now, ev)
 	case Refused:
 		f.refused(ev)
+	case Notified:
+		f.notified(now, ev)
 	case Exited:
 		f.exited(now, ev)
 	case Swept:
 		f.swept(now, ev)
+	case Demand:
+		f.demanded(now, ev)
+	case NoDemand:
+		f.notDemanded(ev)
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))
 	}
@@ -222,6 +240,7 @@ func (f *Fleet) advance(now Instant) {
 		f.advanceSlot(now, &f.slots[i])
 	}
 	f.advancePool(now)
+	f.advanceDemands(now)
 	f.judge(now)
 	f.extend(now)
 }
@@ -235,7 +254,7 @@ func (f *Fleet) judge(now Instant) {
 		f.stop(now, boolInt(n.failed > 0), n.ending())
 	case f.phase == starting && f.readyNow(n):
 		f.serve(now)
-		f.report(Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, len(f.slots)))
+		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, len(f.slots)))
 	case f.phase == starting && now >= f.startDeadline:
 		f.startTimeout(now, n)
 	}
@@ -280,7 +299,7 @@ func (f *Fleet) startTimeout(now Instant, n tally) {
 	limit := Span(f.cfg.TimeoutStart)
 	if n.ready > 0 {
 		f.serve(now)
-		f.report(Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
+		f.reportKind(KindFleetDegraded, Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
 			n.ready, len(f.slots), limit))
 		return
 	}
@@ -318,8 +337,10 @@ func (f *Fleet) extend(now Instant) {
 
 func (f *Fleet) do(a Action) { f.acts = append(f.acts, a) }
 
-func (f *Fleet) report(level Level, text string) {
-	f.do(Report{Level: level, Text: text})
+func (f *Fleet) report(level Level, text string) { f.reportKind("", level, text) }
+
+func (f *Fleet) reportKind(kind Kind, level Level, text string) {
+	f.do(Report{Level: level, Kind: kind, Text: text})
 }
 
 func (f *Fleet) newProc() Proc {

@@ -67,6 +67,7 @@ func TestDegradedStart(t *testing.T) {
 	p.run("w.0")
 	p.send(Introduced{p.slot("w.1").proc, 5})
 	p.slot("w.1").deadline = Never
+	p.f.promise(p.now)
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the start ends after %s", got)
 	}

@@ -88,7 +88,7 @@ func (f *Fleet) floorLoaded(now Instant, ev FloorLoaded) {
 		return
 	}
 	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, Never
-	f.reportFloor(Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
+	f.reportFloor(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
 }
 
 // floorBroken keeps the cause; the end of the process follows and decides.
@@ -119,10 +119,10 @@ func (f *Fleet) unkillableFloor(now Instant) {
 		f.blame(why)
 		l.proc, l.state, l.sweeping = 0, floorNone, false
 	case l.sweeping:
-		f.reportFloor(Err, why+"; not waited for")
+		f.reportFloor("", Err, why+"; not waited for")
 		f.floorExited(now, l.cause)
 	default:
-		f.reportFloor(Err, why+"; successors wait for it")
+		f.reportFloor(KindFloorLost, Err, why+"; successors wait for it")
 	}
 }
 
@@ -172,7 +172,7 @@ func (f *Fleet) floorLost(now Instant) {
 	l.failures++
 	delay := backoff(floorBackoff, floorBackoffMax, l.failures)
 	l.state, l.due = floorWaiting, now.Add(delay)
-	f.reportFloor(Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
+	f.reportFloor(KindFloorLost, Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
 		what, l.cause, Span(delay)))
 }
 
@@ -196,8 +196,8 @@ func (f *Fleet) stopFloor(now Instant) {
 	}
 }
 
-func (f *Fleet) reportFloor(level Level, text string) {
-	f.do(Report{Level: level, Generation: f.floor.generation, Text: text})
+func (f *Fleet) reportFloor(kind Kind, level Level, text string) {
+	f.do(Report{Level: level, Kind: kind, Generation: f.floor.generation, Text: text})
 }
 
 func howItEnded(e Exit) string {

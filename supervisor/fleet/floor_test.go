@@ -100,7 +100,7 @@ func TestLaterFloorThatCannotBeLoaded(t *testing.T) {
 	p.send(FloorBroken{floor, "again"})
 	none[Kill](p)
 	p.send(Exited{Proc: floor, Exit: status1})
-	p.want(Report{Level: Err, Generation: 2, Text: "floor cannot be loaded: out of memory; " +
+	p.want(Report{Level: Err, Kind: KindFloorLost, Generation: 2, Text: "floor cannot be loaded: out of memory; " +
 		"loading again in 2s, workers serve on, successors wait"})
 	p.wantState("w.0", StateReady)
 	if got := p.untilDue(); got != 2*sec {
@@ -201,7 +201,7 @@ func TestSilentFloorIsReplaced(t *testing.T) {
 	p.wantState("w.0", StateStarting)
 	p.wantState("w.1", StateReady)
 	p.loseFloor()
-	p.want(Report{Level: Err, Generation: 1, Text: "floor is lost: did not fork within 10s; " +
+	p.want(Report{Level: Err, Kind: KindFloorLost, Generation: 1, Text: "floor is lost: did not fork within 10s; " +
 		"loading again in 1s, workers serve on, successors wait"})
 	p.untilDue()
 	p.up()
@@ -328,7 +328,7 @@ func TestSparesThatDie(t *testing.T) {
 	for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
 		none[Fork](p)
-		p.want(Report{Level: Warning, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
+		p.want(Report{Level: Warning, Kind: KindSpareFailed, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
 		if got := p.untilDue(); got != d*sec {
 			t.Fatalf("the next spare in %s, want %d s", got, d)
 		}
@@ -397,7 +397,7 @@ func TestFloorThatDoesNotEnd(t *testing.T) {
 	if got := p.untilDue(); got != killGrace {
 		t.Fatalf("reported after %s", got)
 	}
-	p.want(Report{Level: Err, Generation: 1, Text: "floor: mad; does not end 10s after SIGKILL; successors wait for it"})
+	p.want(Report{Level: Err, Kind: KindFloorLost, Generation: 1, Text: "floor: mad; does not end 10s after SIGKILL; successors wait for it"})
 	p.wait(time.Hour)
 	p.wantNothing()
 	p.loseFloor()

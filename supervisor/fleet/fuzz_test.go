@@ -43,7 +43,9 @@ func (w *world) step() {
 		w.passToDeadline()
 	case b < 80:
 		w.strange()
-	case b < 82:
+	case b < 88:
+		w.connection()
+	case b < 90:
 		w.tell(StopRequested{"SIGTERM"})
 	case len(w.order) > 0:
 		w.happens(w.procs[w.order[int(w.byte())%len(w.order)]])
@@ -60,6 +62,37 @@ func (w *world) pass(d time.Duration) {
 	}
 	w.now = max(w.now, end)
 	w.tell(Tick{})
+}
+
+// connection lets one come to some worker that is watched.
+func (w *world) connection() {
+	w.t.Helper()
+	for worker := range w.cfg.Workers {
+		if w.watched[worker] && w.byte()%2 == 0 {
+			delete(w.watched, worker)
+			w.tell(Demand{worker})
+			return
+		}
+	}
+}
+
+// notification is something that a process says of itself.
+func (w *world) notification(b *being) Notified {
+	return pick(w,
+		Notified{Ready: true},
+		Notified{Ready: true, HasStatus: true, Status: "well"},
+		Notified{Watchdog: true},
+		Notified{Watchdog: true},
+		Notified{Reloading: true},
+		Notified{Stopping: true, Errno: "EIO"},
+		Notified{Trigger: true},
+		Notified{Extend: 20 * sec, Interval: sec},
+	).about(b.id)
+}
+
+func (n Notified) about(p Proc) Notified {
+	n.Proc = p
+	return n
 }
 
 func (w *world) passToDeadline() {
@@ -175,13 +208,18 @@ func (w *world) workerHappens(b *being) {
 			w.tell(SpawnFailed{b.id, "send orders: broken pipe"})
 		case c < 3:
 			w.ends(b)
+		case c < 4:
+			w.tell(w.notification(b))
 		default:
 			b.state = runs
 			w.tell(Running{b.id})
 		}
 	case runs:
-		if c < 3 {
+		switch {
+		case c < 3:
 			w.ends(b)
+		case c < 6:
+			w.tell(w.notification(b))
 		}
 	case loading, left:
 	}
@@ -193,7 +231,7 @@ func (w *world) ends(b *being) {
 	if b.immortal && b.dying {
 		return
 	}
-	ev := Exited{Proc: b.id, Exit: pick(w, status0, status1, Exit{Code: 2}, killed, termed, Exit{Signal: 6, Core: true})}
+	ev := Exited{Proc: b.id, OOM: w.byte()%8 == 7, Exit: pick(w, status0, status1, Exit{Code: 2}, killed, termed, Exit{Signal: 6, Core: true})}
 	user := b.kind == floorBeing || b.state >= told // code of the user's has run
 	if user && w.byte()%4 == 0 {
 		ev.Left, b.state, b.leftAt = 1+int(w.byte())%3, left, w.now

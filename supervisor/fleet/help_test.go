@@ -255,7 +255,7 @@ func check(f *Fleet, now Instant) error {
 func checkSlot(f *Fleet, s *slot) error {
 	_, owned := f.owners[s.proc]
 	queued := slices.Contains(f.pool.queue, s.id)
-	live := slices.Contains([]State{StateStarting, StateReady, StateStopping, StateKilling}, s.state)
+	live := s.state.live()
 	switch {
 	case (s.proc != 0) != owned:
 		return fmt.Errorf("process %d, owned %t", s.proc, owned)
@@ -265,8 +265,14 @@ func checkSlot(f *Fleet, s *slot) error {
 		return fmt.Errorf("queued with process %d", s.proc)
 	case s.due != Never && s.state != StateWaiting:
 		return fmt.Errorf("due")
-	case s.deadline != Never && (!live || s.state == StateReady || queued):
+	case s.deadline != Never && (!live || s.state == StateReady && !s.reloading || queued):
 		return fmt.Errorf("has a deadline")
+	case s.beatDue != Never && s.state != StateReady, s.reloading && s.state != StateReady:
+		return fmt.Errorf("a keep-alive or the end of a reload is due")
+	case s.woken && s.state != StateWaiting:
+		return fmt.Errorf("woken")
+	case s.state == StateListening && !f.onDemand(s):
+		return fmt.Errorf("listens, though it is not started on demand")
 	case s.blocked && (s.state != StateWaiting || f.canFork()):
 		return fmt.Errorf("blocked")
 	case s.state == StateReady && (!s.wasReady || !s.told || s.sweeping):
@@ -308,6 +314,7 @@ func clone(f *Fleet) *Fleet {
 	}
 	c.pool.spares = slices.Clone(f.pool.spares)
 	c.pool.queue = slices.Clone(f.pool.queue)
+	c.demands = slices.Clone(f.demands)
 	c.owners = map[Proc]SlotID{}
 	for k, v := range f.owners {
 		c.owners[k] = v

@@ -32,6 +32,7 @@ type Signal int
 const (
 	SIGHUP  Signal = 1
 	SIGINT  Signal = 2
+	SIGABRT Signal = 6
 	SIGKILL Signal = 9
 	SIGPIPE Signal = 13
 	SIGTERM Signal = 15
@@ -57,8 +58,10 @@ type Policy struct {
 	Success          ExitSet
 	StartLimitBurst  int           // 0: no limit
 	StartLimitPeriod time.Duration // 0: no limit
+	Notify           bool          // ready when it says READY=1, not already when it runs
 	TimeoutStart     time.Duration
 	TimeoutStop      time.Duration
+	Watchdog         time.Duration // a keep-alive is due this often once it is ready; 0 or Forever: none
 	KillSignal       Signal
 }
 

@@ -93,7 +93,7 @@ func (f *Fleet) abandonRequest() {
 
 func (f *Fleet) anyOnItsWay() bool {
 	for i := range f.slots {
-		if f.slots[i].state == StateStarting && f.slots[i].told {
+		if f.slots[i].state == StateStarting && f.slots[i].told && !f.slots[i].runs {
 			return true
 		}
 	}
@@ -170,7 +170,7 @@ func (f *Fleet) spareFailed(now Instant, why string) {
 		p.failures++
 		p.due = now.Add(backoff(floorBackoff, floorBackoffMax, p.failures))
 	}
-	f.report(Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
+	f.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
 }
 
 // exited takes the end of any process of the fleet.

@@ -13,16 +13,17 @@ type State int
 
 // The states of a slot.
 const (
-	StateWaiting  State = iota // for its due time, or for the floor
-	StateStarting              // for a process, or for it to run
-	StateReady                 // it runs
-	StateStopping              // asked to end
-	StateKilling               // SIGKILL was sent, to it or to what it left behind
-	StateExited                // finished, will not restart
-	StateFailed                // gave up
+	StateWaiting   State = iota // for its due time, or for the floor
+	StateStarting               // for a process, or for it to run
+	StateReady                  // it runs
+	StateStopping               // asked to end
+	StateKilling                // SIGKILL was sent, to it or to what it left behind
+	StateExited                 // finished, will not restart
+	StateFailed                 // gave up
+	StateListening              // without a process, until a connection waits
 )
 
-var stateNames = [...]string{"waiting", "starting", "ready", "stopping", "killing", "exited", "failed"}
+var stateNames = [...]string{"waiting", "starting", "ready", "stopping", "killing", "exited", "failed", "listening"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -30,7 +31,8 @@ func (s State) String() string { return stateNames[s] }
 //
 // proc is set exactly while the slot has a process or left-overs of one, or (for
 // an exec worker) a request for one. due is set only while waiting; deadline
-// only while starting, stopping or killing.
+// only while starting, reloading, stopping or killing; beatDue only while
+// ready.
 type slot struct {
 	id            SlotID
 	worker, index int
@@ -43,14 +45,23 @@ type slot struct {
 	pid        int
 	generation int
 	told       bool // it was told to go
+	runs       bool // it has left its gate
+	saidReady  bool // before that was heard
+	reloading  bool // it serves meanwhile
 	sweeping   bool // its process has ended; what it left behind has not
 	result     Result
 	exit       Exit
 	refusal    string // why it could not become the slot, in its own words
+	usage      Usage
+	status     string // STATUS= of its process
+	errno      string
+	watchdog   time.Duration // of its process
 
 	due      Instant
 	deadline Instant
-	blocked  bool // due, but there is no floor to fork from
+	beatDue  Instant // the next keep-alive
+	woken    bool    // a connection waits for it to start
+	blocked  bool    // due, but there is no floor to fork from
 
 	startedAt Instant
 	readyAt   Instant
@@ -58,6 +69,7 @@ type slot struct {
 	readyFor  time.Duration // once its process has ended
 	failures  int           // in a row
 	lastDelay time.Duration // before the last restart, jitter apart
+	waits     time.Duration // before the next start
 	starts    []Instant     // the last ones, for the start limit
 }
 
@@ -72,7 +84,77 @@ func (f *Fleet) setState(s *slot, to State, level Level, why string) {
 	if from != to {
 		text = fmt.Sprintf("%s -> %s: %s", from, to, why)
 	}
-	f.do(Report{Level: level, Slot: s.name, PID: s.pid, Generation: s.generation, Text: text})
+	f.do(Report{
+		Level: level, Kind: s.kindOf(from), Slot: s.name, PID: s.pid, Generation: s.generation, Text: text,
+		End: s.endOf(from),
+	})
+}
+
+// live tells whether a slot in this state has a process, or waits for one.
+func (s State) live() bool {
+	return s == StateStarting || s == StateReady || s == StateStopping || s == StateKilling
+}
+
+// endOf is the end of the process that a change of the state is about.
+func (s *slot) endOf(from State) End {
+	switch {
+	case s.state.live():
+		return End{Result: s.result}
+	case s.state == StateFailed || from.live():
+		end := End{Result: s.result, Exit: s.exit, Usage: s.usage, Failures: s.failures}
+		if s.state == StateWaiting {
+			end.Delay = s.waits
+		}
+		return end
+	default:
+		return End{}
+	}
+}
+
+// kindOf tells what a change of the state means to an operator.
+func (s *slot) kindOf(from State) Kind {
+	switch s.state {
+	case StateReady:
+		if from != StateReady {
+			return KindSlotReady
+		}
+	case StateListening:
+		return KindSlotListens
+	case StateStopping:
+		switch s.result {
+		case Watchdog:
+			return KindSlotWatchdog
+		case Timeout:
+			return KindSlotTimeout
+		default:
+			return KindSlotStops
+		}
+	case StateKilling:
+		switch {
+		case from == StateKilling:
+			return KindSlotStuck
+		case s.sweeping:
+			return KindSlotLeft
+		case s.result == Timeout || s.result == Watchdog:
+			return KindSlotTimeout
+		default:
+			return KindSlotStops
+		}
+	case StateWaiting, StateExited, StateFailed:
+		switch {
+		case s.state != StateFailed && !from.live():
+		case s.result == OOMKill:
+			return KindSlotOOMKilled
+		case s.state == StateFailed:
+			return KindSlotFailed
+		case s.state == StateExited:
+			return KindSlotExited
+		default:
+			return KindSlotRestarts
+		}
+	case StateStarting:
+	}
+	return ""
 }
 
 func (f *Fleet) owned(p Proc) *slot {
@@ -92,30 +174,52 @@ func (f *Fleet) advanceSlot(now Instant, s *slot) {
 		}
 	case StateStarting:
 		if now >= s.deadline {
-			s.result = Timeout
-			f.stopSlot(now, s, fmt.Sprintf("did not start within %s (timeout_start_sec)",
-				Span(f.policy(s).TimeoutStart)))
+			f.startSlotTimeout(now, s)
+		}
+	case StateReady:
+		switch {
+		case now >= s.beatDue:
+			f.abort(now, s, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", Span(s.watchdog)))
+		case now >= s.deadline:
+			f.reloadTimeout(s)
 		}
 	case StateStopping:
 		if now >= s.deadline {
-			s.result = Timeout
+			if s.result == "" {
+				s.result = Timeout
+			}
 			f.kill(now, s, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(f.policy(s).TimeoutStop)))
 		}
 	case StateKilling:
 		if now >= s.deadline {
 			f.unkillable(now, s)
 		}
-	case StateReady, StateExited, StateFailed:
+	case StateListening, StateExited, StateFailed:
 	}
+}
+
+func (f *Fleet) startSlotTimeout(now Instant, s *slot) {
+	s.result = Timeout
+	what := "start"
+	if s.runs {
+		what = "send READY=1"
+	}
+	f.stopSlot(now, s, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
+		Span(f.policy(s).TimeoutStart), s.words()))
 }
 
 // start gives a slot that is due a process, or makes it wait for one.
 func (f *Fleet) start(now Instant, s *slot) {
-	if f.entry(s) && !f.canFork() {
+	listen := f.onDemand(s) && !s.woken
+	if f.entry(s) && !f.canFork() && !(listen && f.floor.loaded) {
 		s.due, s.blocked = Never, true
 		return
 	}
-	s.due, s.blocked = Never, false
+	s.due, s.blocked, s.woken = Never, false, false
+	if listen {
+		f.listen(s)
+		return
+	}
 	if !f.startAllowed(now, s) {
 		f.giveUp(s, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
 			f.policy(s).StartLimitBurst, Span(f.policy(s).StartLimitPeriod)))
@@ -123,6 +227,7 @@ func (f *Fleet) start(now Instant, s *slot) {
 	}
 	s.startedAt, s.wasReady, s.readyFor = now, false, 0
 	s.result, s.exit, s.refusal = "", noExit, ""
+	s.usage, s.status, s.errno = Usage{}, "", ""
 	f.setState(s, StateStarting, Debug, "due")
 	if !f.entry(s) {
 		p := f.newProc()
@@ -160,7 +265,7 @@ func (f *Fleet) own(s *slot, p Proc) {
 // release lets go of the slot's process: it has been reaped, or never was.
 func (f *Fleet) release(s *slot) {
 	delete(f.owners, s.proc)
-	s.proc, s.pid, s.generation, s.told, s.sweeping = 0, 0, 0, false, false
+	s.proc, s.pid, s.generation, s.told, s.runs, s.saidReady, s.sweeping = 0, 0, 0, false, false, false, false
 }
 
 // tell names the process that waits at its gate and says go. This is its start:
@@ -171,25 +276,44 @@ func (f *Fleet) tell(now Instant, s *slot, p Proc, pid, generation int) {
 	if n := len(s.starts); n > 0 {
 		s.starts[n-1] = now
 	}
+	s.watchdog = f.policy(s).Watchdog
 	s.deadline = now.timeout(f.policy(s).TimeoutStart)
 	f.do(Go{Proc: p, Slot: s.id})
 }
 
 func (f *Fleet) running(now Instant, ev Running) {
 	s := f.owned(ev.Proc)
-	if s == nil || s.state != StateStarting || !s.told {
+	if s == nil || s.state != StateStarting || !s.told || s.runs {
 		return // it was stopped meanwhile, or is not ours
 	}
-	s.deadline, s.readyAt, s.wasReady, s.refusal = Never, now, true, ""
+	s.runs, s.refusal = true, ""
+	if f.policy(s).Notify && !s.saidReady {
+		f.setState(s, StateStarting, Debug, "running, READY=1 is awaited")
+		return
+	}
+	f.becomeReady(now, s)
+}
+
+func (f *Fleet) becomeReady(now Instant, s *slot) {
+	s.deadline, s.readyAt, s.wasReady = Never, now, true
 	why := "running"
 	if s.failures > 0 {
 		why = fmt.Sprintf("running, after %s", times(s.failures, "failure"))
 	}
 	f.setState(s, StateReady, Info, why)
+	f.beat(now, s)
+	if f.onDemand(s) {
+		f.demands[s.worker].lookAt = now.Add(settleTime)
+	}
+}
+
+// leaveReady ends what holds only while the slot is ready.
+func (f *Fleet) leaveReady(s *slot) {
+	s.beatDue, s.reloading = Never, false
 }
 
 func (f *Fleet) refused(ev Refused) {
-	if s := f.owned(ev.Proc); s != nil && s.told && !s.wasReady {
+	if s := f.owned(ev.Proc); s != nil && s.told && !s.runs {
 		s.refusal = ev.Text // shown with the exit that follows
 	}
 }
@@ -202,18 +326,16 @@ func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
 	case !s.told || f.policy(s).KillSignal == SIGKILL:
 		f.kill(now, s, why) // at its gate there is no user code that could clean up
 	default:
-		p := f.policy(s)
-		s.deadline = now.timeout(p.TimeoutStop)
-		next := ""
-		if s.deadline != Never {
-			next = ", SIGKILL follows in " + Span(p.TimeoutStop)
-		}
-		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, p.KillSignal, next))
-		f.do(Kill{Proc: s.proc, Signal: p.KillSignal})
+		sig := f.policy(s).KillSignal
+		f.leaveReady(s)
+		s.deadline = now.timeout(f.policy(s).TimeoutStop)
+		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, sig, f.sigkillFollows(s)))
+		f.do(Kill{Proc: s.proc, Signal: sig})
 	}
 }
 
 func (f *Fleet) kill(now Instant, s *slot, why string) {
+	f.leaveReady(s)
 	s.deadline = now.Add(killGrace)
 	f.setState(s, StateKilling, Warning, why+"; sent SIGKILL")
 	f.do(Kill{Proc: s.proc, Signal: SIGKILL})
@@ -244,10 +366,14 @@ func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
 	if s.sweeping {
 		return // a process ends once
 	}
-	s.exit = ev.Exit
+	s.exit, s.usage = ev.Exit, ev.Usage
 	if s.wasReady {
 		s.readyFor = now.Sub(s.readyAt)
 	}
+	if s.result == "" {
+		s.result = f.early(s, ev)
+	}
+	f.leaveReady(s)
 	if ev.Left > 0 {
 		s.sweeping = true
 		s.deadline = now.Add(killGrace)
@@ -256,6 +382,19 @@ func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
 		return
 	}
 	f.settle(now, s)
+}
+
+// early is the result where the exit alone does not tell it: the kernel ended
+// the process for its memory, or it ended cleanly before it was ready.
+func (f *Fleet) early(s *slot, ev Exited) Result {
+	switch {
+	case ev.OOM && ev.Exit.Signal == SIGKILL:
+		return OOMKill
+	case s.state == StateStarting && f.policy(s).Notify && f.policy(s).clean(ev.Exit):
+		return Protocol
+	default:
+		return ""
+	}
 }
 
 func (f *Fleet) swept(now Instant, ev Swept) {
@@ -277,7 +416,12 @@ func (f *Fleet) describe(s *slot) string {
 			text += " (core dumped)"
 		}
 	}
-	if s.result == "" && p.clean(s.exit) && s.exit != (Exit{}) {
+	switch {
+	case s.result == OOMKill:
+		text += " (out of memory)"
+	case s.result == Protocol:
+		text += " before it sent READY=1"
+	case s.result == "" && p.clean(s.exit) && s.exit != (Exit{}):
 		text += " (a clean exit)"
 	}
 	return text
@@ -295,6 +439,9 @@ func (f *Fleet) settle(now Instant, s *slot) {
 	if s.result == Timeout {
 		what += ", timed out"
 	}
+	if s.result != "" || !f.policy(s).clean(s.exit) {
+		what += s.words()
+	}
 	f.conclude(now, s, what)
 }
 
@@ -308,6 +455,8 @@ func (f *Fleet) conclude(now Instant, s *slot, what string) {
 	switch {
 	case f.phase == stopping:
 		f.setState(s, StateExited, Info, what)
+	case s.result == Success && f.onDemand(s) && !f.policy(s).RestartPrevent.has(s.exit):
+		f.again(now, s, Info, f.listenDelay(now, s), what)
 	case again && s.result == Success:
 		f.again(now, s, Info, f.cleanDelay(now, s), what)
 	case again:
@@ -341,10 +490,15 @@ func (f *Fleet) backOff(now Instant, s *slot, what string) {
 
 // again makes the slot wait for its next start.
 func (f *Fleet) again(now Instant, s *slot, level Level, delay time.Duration, what string) {
-	s.due = now.Add(delay)
-	next := "starts again now"
+	s.due, s.waits = now.Add(delay), delay
+	next := "starts again"
+	if f.onDemand(s) {
+		next = "listens again"
+	}
 	if delay > 0 {
-		next = fmt.Sprintf("starts again in %s", Span(delay))
+		next += " in " + Span(delay)
+	} else {
+		next += " now"
 	}
 	if s.failures > 0 {
 		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
@@ -360,7 +514,7 @@ func (f *Fleet) giveUp(s *slot, r Result, why string) {
 
 // ended settles a slot that had no process when the fleet stopped.
 func (f *Fleet) ended(s *slot) {
-	s.due, s.deadline, s.blocked = Never, Never, false
+	s.due, s.deadline, s.blocked, s.woken = Never, Never, false, false
 	f.setState(s, StateExited, Debug, "stopped")
 }
 

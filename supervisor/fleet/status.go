@@ -10,8 +10,9 @@ import (
 
 // tally counts slots by what matters to the fleet as a whole.
 type tally struct {
-	ready, exited, failed, troubled int
-	worst                           *slot // in trouble; nil if none is
+	ready, listening, exited, failed, troubled int // ready counts listening too
+
+	worst *slot // in trouble; nil if none is
 }
 
 func (n tally) finished() int { return n.exited + n.failed }
@@ -31,6 +32,9 @@ func (f *Fleet) count() tally {
 		switch s.state {
 		case StateReady:
 			n.ready++
+		case StateListening:
+			n.ready++
+			n.listening++
 		case StateExited:
 			n.exited++
 		case StateFailed:
@@ -70,6 +74,9 @@ func (f *Fleet) describeFleet(now Instant) string {
 	}
 	n := f.count()
 	parts := []string{fmt.Sprintf("%d/%d ready", n.ready, len(f.slots))}
+	if n.listening > 0 {
+		parts[0] += fmt.Sprintf(" (%d listening)", n.listening)
+	}
 	if n.exited > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", n.exited))
 	}

@@ -33,9 +33,9 @@ func (f *Fleet) killAll(now Instant, why string) {
 // stop ends the fleet: no more starts, every slot is asked to end at once, and
 // Quit follows when nothing is left.
 func (f *Fleet) stop(now Instant, code int, why string) {
-	level := Err
+	kind, level := KindFleetFails, Err
 	if code == 0 {
-		level = Notice
+		kind, level = KindFleetStops, Notice
 		f.sayReady()
 	}
 	f.phase, f.code, f.why = stopping, code, why
@@ -44,17 +44,18 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 		f.nextExtend = now
 	}
 	f.do(Stopping{})
-	f.report(level, "fleet stops: "+why)
+	f.reportKind(kind, level, "fleet stops: "+why)
 	for i := range f.slots {
 		f.stopOne(now, &f.slots[i], why)
 	}
+	f.advanceDemands(now)
 	f.stopPool(now)
 	f.stopFloor(now)
 }
 
 func (f *Fleet) stopOne(now Instant, s *slot, why string) {
 	switch s.state {
-	case StateWaiting, StateStarting, StateReady:
+	case StateWaiting, StateListening, StateStarting, StateReady:
 		f.stopSlot(now, s, why)
 	case StateKilling:
 		if s.deadline == Never { // it was reported as one that cannot be killed

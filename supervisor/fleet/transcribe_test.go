@@ -34,6 +34,12 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("tell #%d: go, you are slot %d", a.Proc, a.Slot)
 	case Kill:
 		return fmt.Sprintf("%s to #%d", a.Signal, a.Proc)
+	case Watch:
+		return fmt.Sprintf("watch the sockets of worker %d", a.Worker)
+	case Unwatch:
+		return fmt.Sprintf("do not watch the sockets of worker %d", a.Worker)
+	case Look:
+		return fmt.Sprintf("does a connection wait for worker %d?", a.Worker)
 	case Ready:
 		return "READY=1"
 	case Stopping:
@@ -63,6 +69,9 @@ func tellReport(r Report) string {
 	}
 	if r.Generation != 0 {
 		about += fmt.Sprintf(" gen %d", r.Generation)
+	}
+	if r.Kind != "" {
+		about += " [" + string(r.Kind) + "]"
 	}
 	return fmt.Sprintf("%s%s: %s", levels[r.Level], about, r.Text)
 }

@@ -21,8 +21,10 @@ type world struct {
 	bytes []byte
 
 	procs   map[Proc]*being
-	order   []Proc // of procs, for a choice that repeats
-	request Proc   // outstanding at the floor
+	order   []Proc       // of procs, for a choice that repeats
+	request Proc         // outstanding at the floor
+	watched map[int]bool // by worker
+	looked  []int        // workers whose Look is to be answered
 
 	starts   map[SlotID][]Instant
 	ready    int
@@ -75,7 +77,7 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}}
+	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, watched: map[int]bool{}}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
@@ -93,7 +95,8 @@ func (w *world) config() Config {
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
 		cfg.Workers = append(cfg.Workers, Worker{
-			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Policy: w.policy(),
+			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0,
+			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
 		})
 	}
 	return cfg
@@ -110,6 +113,8 @@ func (w *world) policy() Policy {
 		KillSignal:      pick(w, SIGTERM, SIGINT, SIGKILL),
 		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
 	}
+	p.Notify = w.byte()%3 == 0
+	p.Watchdog = pick(w, 0, 0, 3*sec, Forever)
 	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, Forever)
 	if w.byte()%4 == 1 {
 		p.RestartPrevent.Codes = []int{int(w.byte()) % 4}
@@ -140,6 +145,11 @@ func (w *world) tell(ev Event) {
 			w.fail("Quit is not the last action")
 		}
 	}
+	for len(w.looked) > 0 {
+		worker := w.looked[0]
+		w.looked = w.looked[1:]
+		w.tell(pick[Event](w, Demand{worker}, NoDemand{worker}))
+	}
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -151,7 +161,7 @@ func (w *world) act(a Action) {
 	w.t.Helper()
 	if w.stopped {
 		switch a.(type) {
-		case LoadFloor, Fork, StartShim, Go, Stopping:
+		case LoadFloor, Fork, StartShim, Go, Stopping, Watch, Look:
 			w.fail("%s after the stop", tellAction(a))
 		}
 	}
@@ -175,6 +185,21 @@ func (w *world) act(a Action) {
 		if w.ready++; w.ready > 1 {
 			w.fail("READY=1 for the second time")
 		}
+	case Watch:
+		if w.watched[a.Worker] || !w.cfg.Workers[a.Worker].OnDemand {
+			w.fail("%s, which is", tellAction(a))
+		}
+		w.watched[a.Worker] = true
+	case Unwatch:
+		if !w.watched[a.Worker] {
+			w.fail("%s, which is not", tellAction(a))
+		}
+		delete(w.watched, a.Worker)
+	case Look:
+		if w.watched[a.Worker] {
+			w.fail("%s, which is watched", tellAction(a))
+		}
+		w.looked = append(w.looked, a.Worker)
 	case Stopping:
 		w.stopped = true
 	case Quit:
