@@ -185,6 +185,26 @@ func TestShimGivesRightsUpInTime(t *testing.T) {
 	wantRefusal(t, &Orders{User: "nobody", Argv: []string{closed + "/true"}}, ExitExec)
 }
 
+// It takes rights to be killed later than the master: those of before serve for
+// it. Root has none of that kind in a user namespace.
+func TestShimAdjustsTheScoreBeforeItGivesRightsUp(t *testing.T) {
+	needRoot(t)
+	o := &Orders{
+		User: "nobody", OOMScoreAdjust: new(-999),
+		Argv: []string{"/bin/sh", "-c", "read -r n </proc/self/oom_score_adj; echo $n"},
+	}
+	if exec.Command("/bin/sh", "-c", "echo -999 >/proc/self/oom_score_adj").Run() != nil {
+		cause := wantRefusal(t, o, ExitOOMAdjust)
+		if want := "oom_score_adjust -999: write: permission denied"; cause != want {
+			t.Errorf("got %q, want %q", cause, want)
+		}
+		return
+	}
+	if got, want := become(t, o), "-999\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestLoginShell(t *testing.T) {
 	if got := loginShell("root"); !strings.HasPrefix(got, "/") {
 		t.Errorf("root: got %q", got)

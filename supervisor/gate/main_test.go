@@ -48,7 +48,8 @@ type shim struct {
 
 // startShim starts a shim as the master does: a child in a session of its own
 // with an empty environment. Here it also has descriptors that it must not keep.
-func startShim(t *testing.T) *shim {
+// Options change the command.
+func startShim(t *testing.T, options ...func(*exec.Cmd)) *shim {
 	t.Helper()
 	ours, theirs, err := linux.Seqpacket()
 	if err != nil {
@@ -72,6 +73,9 @@ func startShim(t *testing.T) *shim {
 		Stdout:      &s.output,
 		Stderr:      &s.output,
 		SysProcAttr: &unix.SysProcAttr{Setsid: true},
+	}
+	for _, option := range options {
+		option(s.cmd)
 	}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

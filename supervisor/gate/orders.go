@@ -5,8 +5,10 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Exit statuses of a process that could not become what it was told, before
@@ -18,8 +20,11 @@ const (
 	ExitFDs             = 202
 	ExitExec            = 203
 	ExitLimits          = 205
+	ExitOOMAdjust       = 206
 	ExitGroup           = 216
 	ExitUser            = 217
+	ExitCapabilities    = 218
+	ExitCgroup          = 219
 	ExitSetsid          = 220
 	ExitNoNewPrivileges = 227
 )
@@ -52,9 +57,19 @@ type Orders struct {
 	Base        []string // base=NAME=VALUE, for the shim: what the environment starts from
 	Env         []string // env=NAME=VALUE, set over Base, or over what the floor has
 	Listen      []string // listen=NAME, one for each socket, at fd 3 and up
+	Stored      []string // stored=NAME, one for each descriptor that is given back, after the sockets
 	Output      bool     // output=1: the first descriptor becomes fd 1 and 2
 
+	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
+	// WATCHDOG_PID that is the process's own.
+	Watchdog       time.Duration
+	OOMScoreAdjust *int // oom_score_adjust=, -1000 to 1000 (proc_pid_oom_score_adj(5))
+
 	Argv []string // argv=, for the shim
+	// Ambient is ambient=NUMBER, once for each, for the shim: the capabilities
+	// that the program has as an ordinary user (capabilities(7)). It has no
+	// other ambient ones, whatever the master has.
+	Ambient []int
 
 	Entry     string // entry=module:callable
 	AfterFork string // after_fork=module:callable
@@ -98,8 +113,18 @@ func (o *Orders) Encode() []byte {
 	b.list("base", o.Base)
 	b.list("env", o.Env)
 	b.list("listen", o.Listen)
+	b.list("stored", o.Stored)
 	b.flag("output", o.Output)
+	if o.Watchdog > 0 {
+		b.text("watchdog", microseconds(o.Watchdog))
+	}
+	if o.OOMScoreAdjust != nil {
+		b.text("oom_score_adjust", strconv.Itoa(*o.OOMScoreAdjust))
+	}
 	b.list("argv", o.Argv)
+	for _, number := range o.Ambient {
+		b.text("ambient", strconv.Itoa(number))
+	}
 	b.text("entry", o.Entry)
 	b.text("after_fork", o.AfterFork)
 	b.text("args", o.Args)
@@ -145,6 +170,16 @@ func formatLimit(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
+// microseconds rounds up: what is more than nothing must not become zero, which
+// stands for no watchdog.
+func microseconds(d time.Duration) string {
+	n := d / time.Microsecond
+	if d%time.Microsecond > 0 {
+		n++
+	}
+	return strconv.FormatInt(int64(n), 10)
+}
+
 // Decode is the inverse of Encode.
 func Decode(fields []byte) (*Orders, error) {
 	o := &Orders{}
@@ -184,6 +219,16 @@ func (o *Orders) set(key, value string) (err error) {
 		var nice int
 		nice, err = strconv.Atoi(value)
 		o.Nice = new(nice)
+	case "watchdog":
+		o.Watchdog, err = parseMicroseconds(value)
+	case "oom_score_adjust":
+		var adjust int
+		adjust, err = strconv.Atoi(value)
+		o.OOMScoreAdjust = new(adjust)
+	case "ambient":
+		var number uint64
+		number, err = strconv.ParseUint(value, 10, 6) // the kernel's sets have 64 bits
+		o.Ambient = append(o.Ambient, int(number))
 	case "limit":
 		var l Limit
 		l, err = parseLimit(value)
@@ -240,10 +285,23 @@ func (o *Orders) listField(key string) *[]string {
 		return &o.Env
 	case "listen":
 		return &o.Listen
+	case "stored":
+		return &o.Stored
 	case "argv":
 		return &o.Argv
 	}
 	return nil
+}
+
+func parseMicroseconds(text string) (time.Duration, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, err
+	}
+	if n > math.MaxInt64/uint64(time.Microsecond) {
+		return 0, errors.New("out of range")
+	}
+	return time.Duration(n) * time.Microsecond, nil
 }
 
 func parseLimit(text string) (Limit, error) {

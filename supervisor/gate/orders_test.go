@@ -3,12 +3,14 @@
 package gate
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"testing/quick"
+	"time"
 )
 
 // field returns orders with one field set to something that is not its zero
@@ -23,6 +25,10 @@ func field(t *testing.T, i int) *Orders {
 		v.SetString(" a=b\n\tc ")
 	case []string:
 		v.Set(reflect.ValueOf([]string{"A=1", "", "=", "b c"}))
+	case time.Duration:
+		v.Set(reflect.ValueOf(1500 * time.Microsecond))
+	case []int:
+		v.Set(reflect.ValueOf([]int{63, 0, 13}))
 	case int:
 		v.SetInt(-1 - random.Int64N(1000))
 	case bool:
@@ -58,9 +64,21 @@ func TestEveryFieldOfOrdersTravels(t *testing.T) {
 		t.Errorf("none: got %+v and %v", got, err)
 	}
 	// Zero is a value here, and not "leave it as it is".
-	zero := &Orders{Umask: new(uint32(0)), Nice: new(0)}
+	zero := &Orders{Umask: new(uint32(0)), Nice: new(0), OOMScoreAdjust: new(0)}
 	if got, err := Decode(zero.Encode()); err != nil || !reflect.DeepEqual(got, zero) {
 		t.Errorf("zeroes: got %+v and %v, want %+v", got, err, zero)
+	}
+}
+
+// A watchdog of nothing would be none.
+func TestWatchdogIsRoundedUpToMicroseconds(t *testing.T) {
+	for interval, want := range map[time.Duration]time.Duration{
+		1: time.Microsecond, time.Microsecond: time.Microsecond, time.Second + 1: time.Second + time.Microsecond,
+		math.MaxInt64 / 1000 * 1000: math.MaxInt64 / 1000 * 1000, 0: 0, -time.Second: 0,
+	} {
+		if got, err := Decode((&Orders{Watchdog: interval}).Encode()); err != nil || got.Watchdog != want {
+			t.Errorf("%d ns: got %v and %v, want %v", interval, got, err, want)
+		}
 	}
 }
 
@@ -92,6 +110,8 @@ func TestListsTravelWhole(t *testing.T) {
 func TestDecodeRefusesNonsense(t *testing.T) {
 	for _, text := range []string{
 		"", "worker", "worker=web\x00", "colour=red", "=", "index=x", "index=", "nice=1.5", "umask=8", "umask=-1",
+		"watchdog=", "watchdog=-1", "watchdog=1s", "watchdog=9223372036854776", "watchdog=18446744073709551616",
+		"oom_score_adjust=", "oom_score_adjust=x", "ambient=", "ambient=-1", "ambient=64", "ambient=CAP_CHOWN",
 		"generation=", "master=self", "limit=7:1", "limit=7:1:2:3", "limit=x:1:2", "limit=7:-1:2", "limit=7:1:",
 	} {
 		if o, err := Decode([]byte(text)); err == nil {
@@ -104,6 +124,8 @@ func TestDecodeRefusesNonsense(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("fleet=f\x00worker=web\x00index=1\x00limit=7:1:infinity\x00umask=022\x00nice=-5\x00env=A=\x00env="))
 	f.Add([]byte("argv=\x00argv=a\x00output=1\x00output=2\x00master=-1"))
+	f.Add([]byte("listen=http\x00stored=a\x00stored=\x00watchdog=1\x00oom_score_adjust=-1000\x00ambient=0\x00ambient=63"))
+	f.Add([]byte("watchdog=9223372036854775\x00watchdog=0\x00oom_score_adjust=+7"))
 	f.Fuzz(func(t *testing.T, fields []byte) {
 		o, err := Decode(fields)
 		if err != nil {

@@ -24,9 +24,14 @@ import (
 // ShimName is the argv[0] that makes the program the shim; the gate is its fd 3.
 const ShimName = "prefork-shim"
 
+// InGroup is the argv[1] of a shim that is to enter a control group, whose
+// cgroup.procs, open for writing, is its fd 4.
+const InGroup = "cgroup"
+
 const (
-	shimGate = 3
-	firstFD  = 3 // SD_LISTEN_FDS_START
+	shimGate  = 3
+	shimGroup = 4
+	firstFD   = 3 // SD_LISTEN_FDS_START
 )
 
 // refusal is why the shim cannot become its program: what, and the exit status
@@ -51,7 +56,12 @@ func RunShim() {
 	runtime.LockOSThread()
 	gate := shimGate
 	unix.CloseOnExec(gate)
-	o, fds, err := receiveOrders(gate)
+	var o *Orders
+	var fds []int
+	err := enterGroup(os.Args)
+	if err == nil {
+		o, fds, err = receiveOrders(gate)
+	}
 	if errors.Is(err, io.EOF) {
 		os.Exit(0) // the master has ended, or has no use for this process
 	}
@@ -72,6 +82,22 @@ func RunShim() {
 	os.Exit(status)
 }
 
+// enterGroup moves this process into the control group whose cgroup.procs it has,
+// if it has one. That takes the kernel up to some 10 ms, in which the master can
+// do something else. Clone3 with CLONE_INTO_CGROUP would take none, but a unit
+// with RestrictNamespaces= has no clone3.
+func enterGroup(args []string) error {
+	if len(args) < 2 || args[1] != InGroup {
+		return nil
+	}
+	_, err := unix.Write(shimGroup, []byte("0"))
+	_ = unix.Close(shimGroup) // written or not
+	if err != nil {
+		return refuse(ExitCgroup, "cgroup: %v", err)
+	}
+	return nil
+}
+
 // become turns this process into the program. It returns only if it cannot.
 //
 // The descriptors come first: package os may open files for the look-ups, and
@@ -87,6 +113,9 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return err
 	}
+	if named := len(o.Listen) + len(o.Stored); named > 0 && named != len(fds) {
+		return refuse(ExitFDs, "%d descriptors came for %d names", len(fds), named)
+	}
 	if err := placeFDs(gate, fds); err != nil {
 		return refuse(ExitFDs, "%v", err)
 	}
@@ -94,7 +123,7 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return err
 	}
-	env := o.environment(account, len(fds))
+	env := o.environment(account)
 	path, err := lookPath(o.Argv[0], env)
 	if err != nil {
 		return refuse(ExitExec, "%s: %v", o.Argv[0], err)
@@ -103,7 +132,10 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return refuse(ExitExec, "exec %s: %v", path, err)
 	}
-	for _, step := range []func() error{o.setLimits, o.setNice, account.assume, o.setDir, o.setNoNewPrivs, o.setDeathSignal} {
+	for _, step := range []func() error{
+		o.setOOMScore, o.setLimits, o.setNice, o.keepCapabilities, account.assume,
+		o.setDir, o.setAmbient, o.setNoNewPrivs, o.setDeathSignal,
+	} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -128,17 +160,21 @@ func (o *Orders) takeOutput(fds []int) ([]int, error) {
 	return fds[1:], nil
 }
 
-// environment is Base, what the account and the sockets say, and Env, the later
-// winning.
-func (o *Orders) environment(a *account, sockets int) []string {
+// environment is Base, what the account, the sockets and the watchdog say, and
+// Env, the later winning.
+func (o *Orders) environment(a *account) []string {
 	env := a.environment(slices.Clone(o.Base))
-	if len(o.Listen) > 0 {
+	pid := strconv.Itoa(os.Getpid())
+	if names := slices.Concat(o.Listen, o.Stored); len(names) > 0 {
 		env = append(
 			env,
-			"LISTEN_PID="+strconv.Itoa(os.Getpid()),
-			"LISTEN_FDS="+strconv.Itoa(sockets),
-			"LISTEN_FDNAMES="+strings.Join(o.Listen, ":"),
+			"LISTEN_PID="+pid,
+			"LISTEN_FDS="+strconv.Itoa(len(names)),
+			"LISTEN_FDNAMES="+strings.Join(names, ":"),
 		)
+	}
+	if o.Watchdog > 0 {
+		env = append(env, "WATCHDOG_PID="+pid, "WATCHDOG_USEC="+microseconds(o.Watchdog))
 	}
 	return lastWins(append(env, o.Env...))
 }
@@ -181,6 +217,27 @@ func lookPath(program string, env []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("not found in PATH (%s)", path)
+}
+
+// setOOMScore comes before the limits, which may leave no descriptor to open.
+func (o *Orders) setOOMScore() error {
+	if o.OOMScoreAdjust == nil {
+		return nil
+	}
+	if err := writeFile("/proc/self/oom_score_adj", strconv.Itoa(*o.OOMScoreAdjust)); err != nil {
+		return refuse(ExitOOMAdjust, "oom_score_adjust %d: %v", *o.OOMScoreAdjust, err)
+	}
+	return nil
+}
+
+func writeFile(path, text string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer func() { _ = unix.Close(fd) }() // proc(5) answers at write
+	_, err = unix.Write(fd, []byte(text))
+	return os.NewSyscallError("write", err)
 }
 
 func (o *Orders) setLimits() error {

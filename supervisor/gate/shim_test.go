@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -116,27 +117,124 @@ func TestShimWritesToTheOutputThatItIsGiven(t *testing.T) {
 	}
 }
 
+// A stream of the journal is a socket whose other end reads.
+func TestShimWritesToASocket(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if err := unix.Shutdown(pair[1], unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	o := &Orders{Output: true, Argv: []string{"/bin/sh", "-c", "echo out; echo err >&2"}}
+	if direct := become(t, o, pair[1]); direct != "" {
+		t.Errorf("beside the output: %q", direct)
+	}
+	buf := make([]byte, 4096)
+	n, err := unix.Read(pair[0], buf)
+	if want := "out\nerr\n"; err != nil || string(buf[:n]) != want {
+		t.Errorf("got %q and %v, want %q", buf[:max(n, 0)], err, want)
+	}
+}
+
 func TestShimSetsTheEnvironment(t *testing.T) {
 	s := startShim(t)
 	o := &Orders{
 		Base:   []string{"A=base", "B=base", "C=base", "LISTEN_FDS=9", "LISTEN_PIDFDID=1", "EMPTY="},
 		Env:    []string{"B=env", "LISTEN_FDNAMES=mine", "C=", "D=x=y", "D=last"},
 		Listen: []string{"http", "admin"},
+		Stored: []string{"cache"},
 		Argv:   []string{"/usr/bin/env"},
 	}
-	s.tell(o, 2, 2)
+	s.tell(o, 2, 2, 2)
 	output, status := s.wait()
 	got := strings.Split(strings.TrimSpace(output), "\n")
 	slices.Sort(got)
 	want := []string{
 		"A=base", "B=env", "C=", "D=last", "EMPTY=",
-		"LISTEN_FDNAMES=mine", "LISTEN_FDS=2", fmt.Sprintf("LISTEN_PID=%d", s.cmd.Process.Pid), "LISTEN_PIDFDID=1",
+		"LISTEN_FDNAMES=mine", "LISTEN_FDS=3", fmt.Sprintf("LISTEN_PID=%d", s.cmd.Process.Pid), "LISTEN_PIDFDID=1",
 	}
 	if !slices.Equal(got, want) || status != 0 {
 		t.Errorf("exit status %d:\n got %q\nwant %q", status, got, want)
 	}
 	if output := become(t, &Orders{Argv: []string{"/usr/bin/env"}}); output != "" {
 		t.Errorf("an environment without any variable: got %q", output)
+	}
+}
+
+// What was stored comes after the sockets, as systemd does it.
+func TestShimNamesWhatWasStoredAfterTheSockets(t *testing.T) {
+	r, w := pipe(t)
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	script := `echo $LISTEN_FDS $LISTEN_FDNAMES; [ $LISTEN_PID = $$ ] && for fd in 3 4 5; do readlink /proc/$$/fd/$fd; done; true`
+	for _, c := range []struct {
+		listen, stored []string
+		fds            []int
+		want           string
+	}{
+		{
+			[]string{"http"},
+			[]string{"b", "a"},
+			[]int{socket, int(r.Fd()), int(w.Fd())},
+			"3 http:b:a\n" + link(t, socket) + "\n" + link(t, int(r.Fd())) + "\n" + link(t, int(w.Fd())) + "\n",
+		},
+		{nil, []string{"a"}, []int{int(w.Fd())}, "1 a\n" + link(t, int(w.Fd())) + "\n"},
+		{nil, nil, nil, "\n"},
+	} {
+		o := &Orders{
+			Listen: c.listen, Stored: c.stored,
+			Base: []string{"PATH=/usr/bin:/bin"}, Argv: []string{"/bin/sh", "-c", script},
+		}
+		if c.want == "\n" {
+			o.Argv[2] = "echo $LISTEN_FDS $LISTEN_FDNAMES $LISTEN_PID"
+		}
+		if got := become(t, o, c.fds...); got != c.want {
+			t.Errorf("listen %q, stored %q: got %q, want %q", c.listen, c.stored, got, c.want)
+		}
+	}
+}
+
+// WATCHDOG_PID must be right, or sd_watchdog_enabled(3) says that there is none.
+func TestShimTellsOfTheWatchdog(t *testing.T) {
+	script := []string{"/bin/sh", "-c", "echo $WATCHDOG_USEC $((WATCHDOG_PID == $$)) $NOTIFY_SOCKET $JOURNAL_STREAM $FDSTORE"}
+	env := []string{"NOTIFY_SOCKET=@prefork", "JOURNAL_STREAM=8:9", "FDSTORE=7"}
+	if got, want := become(t, &Orders{Watchdog: 1500 * time.Millisecond, Env: env, Argv: script}), "1500000 1 @prefork 8:9 7\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := become(t, &Orders{Argv: []string{"/bin/sh", "-c", "echo $WATCHDOG_USEC $WATCHDOG_PID"}}), "\n"; got != want {
+		t.Errorf("without a watchdog: got %q, want %q", got, want)
+	}
+}
+
+// The limit leaves no descriptor to open: the score comes before it.
+func TestShimAdjustsTheScoreForOutOfMemory(t *testing.T) {
+	before, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := strconv.Atoi(strings.TrimSpace(string(before)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := []string{"/bin/sh", "-c", "read -r n </proc/self/oom_score_adj; echo $n"}
+	for _, c := range []struct {
+		orders Orders
+		want   int
+	}{
+		{Orders{OOMScoreAdjust: new(min(own+333, 1000))}, min(own+333, 1000)},
+		{Orders{OOMScoreAdjust: new(1000), Limits: []Limit{{unix.RLIMIT_NOFILE, 11, 11}}}, 1000},
+		{Orders{}, own},
+	} {
+		c.orders.Argv = read
+		if got, want := become(t, &c.orders), fmt.Sprintln(c.want); got != want {
+			t.Errorf("%v: got %q, want %q", c.orders.OOMScoreAdjust, got, want)
+		}
 	}
 }
 
@@ -289,6 +387,10 @@ func TestShimSaysWhyItRefuses(t *testing.T) {
 		"no such limit":       {Orders{Argv: script, Limits: []Limit{{99, 1, 1}}}, ExitLimits, nil, "resource limit 99: setrlimit: invalid argument"},
 		"soft over hard":      {Orders{Argv: script, Limits: []Limit{{7, 9, 8}}}, ExitLimits, nil, "resource limit 7: setrlimit: invalid argument"},
 		"no output":           {Orders{Argv: script, Output: true}, ExitFDs, nil, "output without a descriptor"},
+		"too few descriptors": {Orders{Argv: script, Listen: []string{"a"}, Stored: []string{"b"}}, ExitFDs, []int{2}, "1 descriptors came for 2 names"},
+		"too many":            {Orders{Argv: script, Stored: []string{"b"}}, ExitFDs, []int{2, 2}, "2 descriptors came for 1 names"},
+		"no such score":       {Orders{Argv: script, OOMScoreAdjust: new(1001)}, ExitOOMAdjust, nil, "oom_score_adjust 1001: write: invalid argument"},
+		"no such capability":  {Orders{Argv: script, Ambient: []int{63}}, ExitCapabilities, nil, "ambient capability 63: the master does not have it"},
 		"an orphan":           {Orders{Argv: script, DeathSignal: true, Master: 1}, ExitExec, nil, "the master has ended"},
 		// The gate was moved away from 3 by then.
 		"with many sockets": {Orders{Argv: []string{"/none"}}, ExitExec, slices.Repeat([]int{2}, 40), "exec /none: no such file or directory"},

@@ -20,17 +20,25 @@
 //	   |   loaded                                 |
 //	   | <--------------------------------------- |  or: broken NUL text, and exit 1
 //	   |                                          |
-//	   |   fork NUL id         + 1 descriptor     |  the worker's end of its gate
-//	   | ---------------------------------------> |  forks twice; the middle process
-//	   |                                          |  ends and the worker, now a child
-//	   |                                          |  of the master, says hello at
-//	   |                                          |  its gate (package gate)
+//	   |   fork NUL id    + 1 or 2 descriptors    |  the worker's end of its gate, and
+//	   | ---------------------------------------> |  the cgroup.procs of its cgroup.
+//	   |                                          |  It forks twice; the middle process
+//	   |                                          |  enters the cgroup, forks and ends,
+//	   |                                          |  and the worker, now a child of the
+//	   |                                          |  master, says hello at its gate
+//	   |                                          |  (package gate)
 //	   |   refused NUL id NUL errno NUL text      |
 //	   | <--------------------------------------- |  only if there will be no worker
 //
 // One fork request is outstanding at a time. The worker acknowledges it, never
 // the zygote, so a lost reply cannot leave a process that nobody knows. The
 // zygote exits when its end of the socket reads end of file.
+//
+// A worker is born in its cgroup and never moved (cgroups(7)): what it writes is
+// charged there, and moving a process takes milliseconds. The right to write to
+// cgroup.procs is that of who opened it, so the floor may be another user's.
+// Until the zygote has reaped the middle process, which it does before the
+// worker says hello, the cgroup has two.
 //
 // Fields of floor: fleet, generation, title, path (repeated), preload
 // (repeated), setup, threads (refuse or allow), fds (refuse or allow),

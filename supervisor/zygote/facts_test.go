@@ -52,6 +52,25 @@ func parseFacts(t *testing.T, r result) facts {
 	return f
 }
 
+// handed is what probe.handed prints.
+type handed struct {
+	Sockets, Stored map[string][]int
+	WatchdogSec     *float64 `json:"watchdog_sec"`
+	OfChild         *float64 `json:"of_child"`
+	OOMScoreAdj     int      `json:"oom_score_adj"`
+	Env             map[string]string
+	PID             int
+}
+
+func parseHanded(t *testing.T, r result) handed {
+	t.Helper()
+	var h handed
+	if err := json.Unmarshal([]byte(r.output), &h); err != nil {
+		t.Fatalf("handed: %v: status %#x, gate %q, output %q", err, r.status, r.failed, r.output)
+	}
+	return h
+}
+
 // private returns a process's own memory in kB, as smaps_rollup has it.
 func private(t *testing.T, pid int) int {
 	t.Helper()

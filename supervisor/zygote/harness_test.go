@@ -284,7 +284,13 @@ type playedWorker struct {
 // fork asks for a worker and waits for its hello.
 func (z *playedZygote) fork() *playedWorker {
 	z.t.Helper()
-	gate := z.request()
+	return z.forkIn(-1)
+}
+
+// forkIn is fork with a cgroup.procs, or what plays it.
+func (z *playedZygote) forkIn(procs int) *playedWorker {
+	z.t.Helper()
+	gate := z.requestIn(procs)
 	w := &playedWorker{z: z, gate: gate}
 	z.t.Cleanup(func() { _ = unix.Close(gate) }) // closed already by tests that end it
 	b, oob := make([]byte, 4096), make([]byte, 256)
@@ -313,6 +319,12 @@ func (z *playedZygote) fork() *playedWorker {
 // request sends a fork request and returns our end of the gate.
 func (z *playedZygote) request() int {
 	z.t.Helper()
+	return z.requestIn(-1)
+}
+
+// requestIn is request with a cgroup.procs, or what plays it.
+func (z *playedZygote) requestIn(procs int) int {
+	z.t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		z.t.Fatal(os.NewSyscallError("socketpair", err))
@@ -322,7 +334,9 @@ func (z *playedZygote) request() int {
 		z.t.Fatal(os.NewSyscallError("setsockopt", err))
 	}
 	z.next++
-	z.send(EncodeFork(z.next), pair[1])
+	if err := Fork(z.command, z.next, pair[1], procs); err != nil {
+		z.t.Fatal(err)
+	}
 	_ = unix.Close(pair[1]) // it is in the message now
 	return pair[0]
 }

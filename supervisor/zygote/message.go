@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // MaxMessage is the size in bytes of a receive buffer that holds every message
@@ -55,8 +56,22 @@ func (f Floor) Encode() []byte {
 	return m.bytes
 }
 
-// EncodeFork returns the request for one worker. The worker's end of its gate
-// goes with it as the only descriptor.
+// Fork asks the zygote at the other end of command for one worker. gate is the
+// worker's end of its gate. procs is the cgroup.procs, open for writing, of the
+// cgroup that the worker is to be born in, or negative: that of the zygote. If
+// it cannot be entered, the text of the refusal begins with "cgroup: ". Both
+// descriptors stay the caller's. It does not block: EAGAIN means that the zygote
+// does not read.
+func Fork(command int, id uint64, gate, procs int) error {
+	fds := []int{gate}
+	if procs >= 0 {
+		fds = append(fds, procs)
+	}
+	return linux.Send(command, EncodeFork(id), fds...)
+}
+
+// EncodeFork returns the request for one worker; [Fork] sends it with its
+// descriptors.
 func EncodeFork(id uint64) []byte {
 	return strconv.AppendUint([]byte("fork\x00"), id, 10)
 }

@@ -33,6 +33,23 @@ func TestLimitsAndPlaceAreAsOrdered(t *testing.T) {
 	})
 }
 
+// The limit leaves no descriptor to open: the score comes before it.
+func TestScoreForOutOfMemoryIsAsOrdered(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		before := parseHanded(t, z.fork().run("entry=probe:handed")).OOMScoreAdj
+		for orders, want := range map[string]int{
+			"oom_score_adjust=1000":                   1000,
+			"oom_score_adjust=1000 limit=7:11:11":     1000,
+			fmt.Sprint("oom_score_adjust=", before+1): before + 1,
+		} {
+			if got := parseHanded(t, z.fork().run("entry=probe:handed "+orders)).OOMScoreAdj; got != want {
+				t.Errorf("%s: got %d, want %d", orders, got, want)
+			}
+		}
+	})
+}
+
 // A worker whose master ended before the death signal was armed must not live.
 func TestDeathSignalFindsMasterGone(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
@@ -61,7 +78,10 @@ func TestImpossibleOrders(t *testing.T) {
 			{"dir=/no/such", 200, "working directory '/no/such': No such file or directory"},
 			{"limit=7:2:1", 205, "RLIMIT_NOFILE: "},
 			{"limit=7:x:1", 1, "ValueError: "},
-			{"listen=http", 202, "the orders came with 0 sockets"},
+			{"listen=http", 202, "0 descriptors came for 1 names"},
+			{"listen=http stored=a", 202, "0 descriptors came for 2 names"},
+			{"oom_score_adjust=1001", 206, "oom_score_adjust 1001: Invalid argument"},
+			{"oom_score_adjust=x", 206, "oom_score_adjust x: Invalid argument"},
 		} {
 			r := z.fork().run("entry=probe:returns " + test.orders)
 			if r.status.ExitStatus() != test.status || !strings.HasPrefix(r.failed, fmt.Sprintf("failed\x00%d\x00%s", test.status, test.text)) {

@@ -1,10 +1,34 @@
 # SPDX-License-Identifier: 0BSD
-"""What a worker can ask about itself.
+"""What a worker can ask about itself, and what it can tell its supervisor.
 
 The module needs no installation: it is part of every floor. All attributes are
-None, and there are no sockets, until the process has become a worker; so read
-them in the entry or in after_fork, not when a module is imported.
+None, there are no sockets, and nobody is told anything, until the process has
+become a worker; so use them in the entry or in after_fork, not when a module is
+imported.
+
+    import prefork
+
+    def serve():
+        listener = prefork.sockets()["http"][0]
+        prefork.ready()
+        while True:
+            prefork.watchdog()
+            ...
+
+What tells the supervisor something, from ready() to unstore(), returns whether
+the message was sent. It never blocks, and it raises nothing if nobody listens,
+if the supervisor is too busy or if there is none: then it returns False, and the
+program can go on. Any thread may call it.
+
+The attribute watchdog_sec is how often, in seconds, the supervisor must hear
+watchdog(): a float, or None without a watchdog. Half of it is a good interval.
 """
+
+import os
+import sys
+import time
+
+import _socket
 
 fleet = None  # name of the fleet
 worker = None  # name of the worker, "web"
@@ -13,7 +37,10 @@ index = None  # index of the slot, 0
 generation = None  # number of the floor that this process was forked from
 
 _listen = ()  # (name, descriptor), in the order of the descriptors
+_stored = ()  # the same for what was stored; it comes after the sockets
 _sockets = None  # what sockets() has made
+
+_LONGEST = 4095  # bytes of a message: a longer one would be dropped by who reads it
 
 
 def sockets():
@@ -43,3 +70,128 @@ def _make():
         return made
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def stored():
+    """Returns what this slot's processes before this one have stored: {name: [descriptor, ...]}.
+
+    The descriptors are open and belong to the caller; see store(). What is closed
+    here stays in the store, and the next process gets it again.
+    """
+    found = {}
+    for name, descriptor in _stored:
+        found.setdefault(name, []).append(descriptor)
+    return found
+
+
+def ready():
+    """Says that start-up is complete, or a reload.
+
+    A worker with type = "notify" counts as started from here on.
+    """
+    return notify("READY=1")
+
+
+def reloading():
+    """Says that this process reloads its configuration; ready() must follow."""
+    return notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def stopping():
+    """Says that this process is on its way out. It cannot be taken back."""
+    return notify("STOPPING=1")
+
+
+def status(text):
+    """Says in one line what this process does, for whoever asks for the status.
+
+    Line breaks and control characters become spaces, and what is too long is cut.
+    An empty text takes the last one back.
+    """
+    line = "".join(c if c.isprintable() else " " for c in text)
+    line = ("STATUS=" + line).encode()[:_LONGEST]
+    return _send(line.decode("utf-8", "ignore").encode())  # the cut may have split a character
+
+
+def watchdog():
+    """Says that this process is well. See watchdog_sec for how often to call it."""
+    return notify("WATCHDOG=1")
+
+
+def extend_timeout(seconds):
+    """Asks for so many seconds more, from now, to start or to stop.
+
+    Call it before the time is over, and again before what it gave is over.
+    """
+    return notify(f"EXTEND_TIMEOUT_USEC={int(max(0, min(seconds, 1e12)) * 1e6)}")
+
+
+def store(fd, name):
+    """Gives a descriptor to the supervisor, which gives it to the slot's next process.
+
+    fd is a number or an object with fileno(), and stays open here. The supervisor
+    keeps at most file_descriptor_store_max of them and lets go of one whose other
+    end was closed. name is for stored(); several descriptors may have the same.
+    ValueError: name is not one to 255 printable ASCII characters without ":".
+    """
+    number = fd if isinstance(fd, int) else fd.fileno()
+    return _send(b"FDSTORE=1\nFDNAME=" + _name(name), number)
+
+
+def unstore(name):
+    """Makes the supervisor close all descriptors that are stored by this name."""
+    return _send(b"FDSTOREREMOVE=1\nFDNAME=" + _name(name))
+
+
+def _name(name):
+    if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and ":" not in name):
+        raise ValueError(f"not a name for a descriptor: {name!r}")
+    return name.encode()
+
+
+def notify(text):
+    """Sends assignments as they are, one to a line; sd_notify(3) lists them.
+
+    The others are made of this. A text of more than 4095 bytes is not sent.
+    """
+    return _send(text.encode("utf-8", "replace"))
+
+
+def _send(message, descriptor=None):
+    # Everything is looked up and made anew: the environment of the floor is not
+    # the worker's, and a child of the worker must not share its socket.
+    address = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
+    if not address.startswith((b"/", b"@")) or not 0 < len(message) <= _LONGEST:
+        return False
+    if address.startswith(b"@"):
+        address = b"\0" + address[1:]
+    sock = None
+    try:
+        rights = []
+        if descriptor is not None:
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder, signed=True))]
+        # Non-blocking from the start, so that no default timeout counts.
+        kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        sock = _socket.socket(_socket.AF_UNIX, kind)
+        sock.sendmsg([message], rights, _socket.MSG_NOSIGNAL, address)
+        return True
+    except (OSError, OverflowError):
+        return False
+    finally:
+        if sock:
+            sock.close()
+
+
+def __getattr__(name):
+    if name == "watchdog_sec":  # computed when asked for: a child of the worker has none
+        return _watchdog_sec()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _watchdog_sec():
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        return int(os.environ["WATCHDOG_USEC"]) / 1e6 or None
+    except (KeyError, ValueError, OverflowError):
+        return None

@@ -136,7 +136,7 @@ def rehearse_orders(floor):
     its own before it is needed, and not on the way to its entry.
     """
     here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a")
+    here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a\0stored=a\0watchdog=1")
     orders = parse(receive(there, SMALL, MOST_FDS)[0])[1]
     obey(floor, orders, None)
     resolve("os:getpid")()
@@ -146,7 +146,7 @@ def rehearse_orders(floor):
     there.close()
     for name in ("fleet", "worker", "slot", "index", "generation"):
         setattr(floor.module, name, None)
-    floor.module._listen = ()
+    floor.module._listen = floor.module._stored = ()
 
 
 def fill_holes():

@@ -29,7 +29,11 @@ MOST_FDS = 253  # as many descriptors as one message can carry: SCM_MAX_FD
 
 # Exit statuses of a worker that could not become what was ordered: those of
 # systemd.exec(5).
-CHDIR, NICE, FDS, LIMITS, GROUP, USER, NO_NEW_PRIVS = 200, 201, 202, 205, 216, 217, 227
+CHDIR, NICE, FDS, LIMITS, OOM_ADJUST, GROUP, USER, NO_NEW_PRIVS = 200, 201, 202, 205, 206, 216, 217, 227
+
+# Variables that are about one process: what the floor has of them is not the
+# worker's.
+PER_PROCESS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -105,15 +109,19 @@ def set_title(floor, title, comm):
 
 def overwrite(path, offset, data):
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if offset:
-                os.lseek(fd, offset, os.SEEK_SET)
-            os.write(fd, data)  # comm takes no pwrite(2)
-        finally:
-            os.close(fd)
+        write(path, offset, data)
     except OSError:
         pass
+
+
+def write(path, offset, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if offset:
+            os.lseek(fd, offset, os.SEEK_SET)
+        os.write(fd, data)  # comm takes no pwrite(2)
+    finally:
+        os.close(fd)
 
 
 def worker(floor, ident, gate, middle, ends):
@@ -219,6 +227,9 @@ def obey(floor, orders, fds):
     account = find_user(orders)
     set_environment(orders, account)
     set_title(floor, os.fsencode(one(orders, "title")), os.fsencode(one(orders, "comm")))
+    adjust = one(orders, "oom_score_adjust")
+    if adjust:  # before the limits, which may leave no descriptor to open
+        attempt_step(OOM_ADJUST, f"oom_score_adjust {adjust}", write, "/proc/self/oom_score_adj", 0, adjust.encode())
     set_limits(orders)
     if one(orders, "nice"):
         nice = int(one(orders, "nice"))
@@ -236,14 +247,15 @@ def obey(floor, orders, fds):
 
 
 def place(floor, orders, fds):
-    """Puts the output at 1 and 2 and the sockets at 3 and up; closes the rest."""
+    """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
     if "output" in orders and fds:
         output = fds.pop(0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-    if len(fds) != len(orders.get("listen", ())):
-        raise Failure(FDS, f"the orders came with {len(fds)} sockets")
+    names = handed_down(orders)
+    if len(fds) != len(names):
+        raise Failure(FDS, f"{len(fds)} descriptors came for {len(names)} names")
     kept = 3 + floor.reserve
     end = 3 + len(fds)
     if end > kept:
@@ -253,6 +265,11 @@ def place(floor, orders, fds):
         os.close(fd)
     if end < kept:
         os.closerange(end, kept)
+
+
+def handed_down(orders):
+    """Returns the names of what is at 3 and up: the sockets, then what was stored."""
+    return [*orders.get("listen", ()), *orders.get("stored", ())]
 
 
 def make_room(floor, fds, first, end):
@@ -283,7 +300,7 @@ def make_room(floor, fds, first, end):
 
 
 def set_environment(orders, account):
-    names = orders.get("listen")
+    names = handed_down(orders)
     new = {}
     if account:
         new = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
@@ -295,7 +312,10 @@ def set_environment(orders, account):
         new["LISTEN_FDS"] = str(len(names))
         new["LISTEN_FDNAMES"] = ":".join(names)
         new["LISTEN_PID"] = str(os.getpid())
-    for name in ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID"):
+    if one(orders, "watchdog"):
+        new["WATCHDOG_USEC"] = one(orders, "watchdog")
+        new["WATCHDOG_PID"] = str(os.getpid())
+    for name in PER_PROCESS:
         if name not in new and name in os.environ:
             del os.environ[name]
     for name, value in new.items():
@@ -380,7 +400,9 @@ def name_module(module, orders):
     module.slot = one(orders, "slot")
     module.index = int(one(orders, "index") or 0)
     module.generation = int(one(orders, "generation") or 0)
-    module._listen = tuple((name, fd) for fd, name in enumerate(orders.get("listen", ()), 3))
+    handed = tuple((name, fd) for fd, name in enumerate(handed_down(orders), 3))
+    sockets = len(orders.get("listen", ()))
+    module._listen, module._stored = handed[:sockets], handed[sockets:]
 
 
 def run(floor, orders):

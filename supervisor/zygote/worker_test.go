@@ -165,6 +165,99 @@ func TestBlockingModeIsLeftAlone(t *testing.T) {
 	})
 }
 
+// What was stored comes after the sockets and is none of them.
+func TestStoredDescriptorsComeAfterTheSockets(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		store := memfd(t, "kept")
+		defer store.Close()
+		fd := int(store.Fd())
+		for _, test := range []struct {
+			listen, stored string
+			names          string
+			want           string
+		}{
+			{" listen=a listen=b", " stored=x stored=y", "a:b:x:y", "map[a:[3] b:[4]] map[x:[5] y:[6]]"},
+			{" listen=a", " stored=x stored=a stored=x", "a:x:a:x", "map[a:[3]] map[a:[5] x:[4 6]]"},
+			{"", " stored=x", "x", "map[] map[x:[3]]"},
+			{" listen=a", "", "a", "map[a:[3]] map[]"},
+			{"", "", "", "map[] map[]"},
+		} {
+			fds := listeners(t, strings.Count(test.listen, "="))
+			for range strings.Count(test.stored, "=") {
+				fds = append(fds, fd)
+			}
+			// The order of the fields counts only within each name.
+			h := parseHanded(t, z.fork().run("entry=probe:handed"+test.stored+test.listen, fds...))
+			if got := fmt.Sprint(h.Sockets, " ", h.Stored); got != test.want {
+				t.Errorf("%s%s: got %s, want %s", test.listen, test.stored, got, test.want)
+			}
+			if h.Env["LISTEN_FDNAMES"] != test.names {
+				t.Errorf("%s%s: LISTEN_FDNAMES=%s, want %s", test.listen, test.stored, h.Env["LISTEN_FDNAMES"], test.names)
+			}
+			if n := len(fds); n > 0 && (h.Env["LISTEN_FDS"] != fmt.Sprint(n) || h.Env["LISTEN_PID"] != fmt.Sprint(h.PID)) {
+				t.Errorf("%s%s: environment %v", test.listen, test.stored, h.Env)
+			}
+		}
+	})
+}
+
+// A program that the worker becomes, or a child, must not be taken for who has
+// the watchdog; and what the floor was started with is not the worker's.
+func TestWatchdogIsToldToTheWorkerAlone(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil, environment("WATCHDOG_USEC=7", "WATCHDOG_PID=7"))
+		h := parseHanded(t, z.fork().run("entry=probe:handed watchdog=1500000"))
+		if h.WatchdogSec == nil || *h.WatchdogSec != 1.5 || h.OfChild != nil ||
+			h.Env["WATCHDOG_USEC"] != "1500000" || h.Env["WATCHDOG_PID"] != fmt.Sprint(h.PID) {
+			t.Errorf("got %+v", h)
+		}
+		h = parseHanded(t, z.fork().run("entry=probe:handed"))
+		if h.WatchdogSec != nil || h.Env["WATCHDOG_USEC"] != "" || h.Env["WATCHDOG_PID"] != "" {
+			t.Errorf("without a watchdog: got %+v", h)
+		}
+		for _, nonsense := range []string{"", "0", "-1", "1s", strings.Repeat("9", 400)} {
+			h := parseHanded(t, z.fork().run("entry=probe:handed env=WATCHDOG_USEC="+nonsense))
+			if h.WatchdogSec != nil {
+				t.Errorf("WATCHDOG_USEC=%.20s: got %v", nonsense, *h.WatchdogSec)
+			}
+		}
+	})
+}
+
+// A stream of the journal is a socket whose other end reads. Standard output is
+// buffered there as a fresh python3 does it, standard error is not.
+func TestOutputMayBeASocket(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		w := z.fork()
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pair[0])
+		limitWaiting(t, pair[0])
+		if err := unix.Shutdown(pair[1], unix.SHUT_RD); err != nil {
+			t.Fatal(err)
+		}
+		orders := "go\x00output=1\x00slot=web.0\x00env=JOURNAL_STREAM=8:9\x00entry=probe:writes"
+		if err := unix.Sendmsg(w.gate, []byte(orders), unix.UnixRights(pair[1]), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(pair[1]) // it is in the message now
+		if status := w.wait(); status != 0 {
+			t.Errorf("status %#x", status)
+		}
+		var got strings.Builder
+		for text := read(t, pair[0]); text != ""; text = read(t, pair[0]) {
+			got.WriteString(text)
+		}
+		if want := "err 8:9\nfalse\nout\nchild\n"; got.String() != want {
+			t.Errorf("got %q, want %q", got.String(), want)
+		}
+	})
+}
+
 // What a module of the floor did to signals does not reach the workers.
 func TestSignalsAreThoseOfFreshPython(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {

@@ -15,6 +15,7 @@ import stat
 
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 PATIENCE = 0.2  # seconds for a thread that has been joined to leave /proc
+CGROUP = 128  # added to the errno, the exit status of a middle process that could not enter its cgroup
 
 # Thread pools of C libraries, and the variables that keep them from starting.
 POOLS = (
@@ -274,8 +275,8 @@ def serve(floor):
 
 def fork(floor, ident, fds):
     """Forks a worker. Returns an errno and a text if there will be none."""
-    if len(fds) != 1:
-        return errno.EBADF, f"the request has {len(fds)} descriptors, not 1"
+    if len(fds) not in (1, 2):
+        return errno.EBADF, f"the request has {len(fds)} descriptors, not 1 or 2"
     if floor.refuse_threads:
         extra = extra_threads()
         if extra:
@@ -286,7 +287,7 @@ def fork(floor, ident, fds):
         ends = os.pipe()
         child = os.fork()
         if child == 0:
-            middle(floor, ident, fds[0], ends)
+            middle(floor, ident, ends, *fds)
         status = os.waitpid(child, 0)[1]
     except OSError as error:
         return error.errno, "fork: " + error.strerror
@@ -295,19 +296,26 @@ def fork(floor, ident, fds):
             os.close(end)  # the worker reads end of file, and goes on
     if os.WIFEXITED(status) and status:
         number = os.WEXITSTATUS(status)
-        return number, "fork: " + os.strerror(number)
+        what = "cgroup" if number >= CGROUP else "fork"
+        number %= CGROUP
+        return number, f"{what}: {os.strerror(number)}"
     # A middle process that was killed may have forked: the gate will tell.
     return None
 
 
-def middle(floor, ident, gate, ends):
+def middle(floor, ident, ends, gate, procs=None):
     """Is the process between zygote and worker: forks, and ends. Never returns.
 
-    Its exit gives the worker to the master, the nearest child subreaper.
+    Its exit gives the worker to the master, the nearest child subreaper. It goes
+    first into the worker's cgroup: a child is born in that of its parent.
     """
     status = errno.ECHILD
     try:
         own = os.getpid()
+        if procs is not None:
+            status = enter(procs)
+            if status:
+                return
         if os.fork() == 0:
             worker(floor, ident, gate, own, ends)
         status = 0
@@ -315,6 +323,20 @@ def middle(floor, ident, gate, ends):
         status = error.errno
     finally:
         os._exit(status)
+
+
+def enter(procs):
+    """Moves this process into a cgroup, and closes its cgroup.procs.
+
+    Returns 0, or the exit status that tells the zygote why not.
+    """
+    try:
+        os.write(procs, b"0")  # 0 is the writer (cgroups(7))
+    except OSError as error:
+        return CGROUP + (error.errno if error.errno < CGROUP else errno.EIO)
+    finally:
+        os.close(procs)
+    return 0
 
 
 main()

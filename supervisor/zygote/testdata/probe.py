@@ -211,3 +211,79 @@ def private():
 def waits():
     print("waiting", flush=True)
     time.sleep(60)
+
+
+def handed():
+    """What was handed down beside the orders of facts()."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.write(write, json.dumps(prefork.watchdog_sec).encode())
+        os._exit(0)
+    os.wait()
+    with open("/proc/self/oom_score_adj") as file:
+        score = int(file.read())
+    found = {
+        "sockets": {name: [s.fileno() for s in made] for name, made in prefork.sockets().items()},
+        "stored": prefork.stored(),
+        "watchdog_sec": prefork.watchdog_sec,
+        "of_child": json.loads(os.read(read, 100)),
+        "oom_score_adj": score,
+        "env": dict(os.environ),
+        "pid": os.getpid(),
+    }
+    print(json.dumps(found))
+
+
+def writes():
+    print(str(sys.stdout.isatty()).lower())
+    print("out")
+    print("err", os.environ["JOURNAL_STREAM"], file=sys.stderr)
+    sys.stdout.flush()
+    os.system("echo child")
+
+
+def notifies():
+    """Says everything that there is to say, and what came of it."""
+    mine = fds()
+    result = [
+        prefork.ready(),
+        prefork.status("one\nREADY=1\0\u2028\ud800ä"),
+        prefork.status("ä" * 5000),
+        prefork.status(""),
+        prefork.watchdog(),
+        prefork.reloading(),
+        prefork.extend_timeout(1.5),
+        prefork.extend_timeout(-1),
+        prefork.extend_timeout(float("inf")),
+        prefork.stopping(),
+        prefork.notify("X_APP=ä\nERRNO=5"),
+        prefork.store(0, "cache"),
+        prefork.store(log_file, "x" * 255),
+        prefork.unstore("cache"),
+    ]
+    print(json.dumps({"sent": result, "same": fds() == mine}))
+
+
+def notifies_nobody():
+    refused = [prefork.notify(""), prefork.notify("X" * 4096), prefork.store(999, "a"), prefork.store(1 << 40, "a")]
+    os.environ.pop("NOTIFY_SOCKET", None)
+    for address in (None, "", "/none/such", "@prefork-none", "@", "relative", "vsock:2:1", "/" + "x" * 200, __file__):
+        if address is not None:
+            os.environ["NOTIFY_SOCKET"] = address
+        refused += [prefork.ready(), prefork.store(0, "a"), prefork.unstore("a"), prefork.watchdog()]
+    for name in ("", "a:b", "a\n", "a\0", "ä", "x" * 256):
+        for call in (lambda: prefork.store(0, name), lambda: prefork.unstore(name)):
+            try:
+                refused.append(call())
+            except ValueError:
+                refused.append(False)
+    print(sorted(set(refused)), hasattr(prefork, "nonsense"))
+
+
+def floods():
+    """Notifies until there is no room, also with a default timeout."""
+    socket.setdefaulttimeout(1000)
+    count = 0
+    while prefork.watchdog():
+        count += 1
+    print(count, prefork.ready(), prefork.store(0, "a"))

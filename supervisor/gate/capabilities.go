@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package gate
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// The sets of capabilities belong to a thread, and execve(2) takes those of its
+// caller: what follows must run on the thread that executes.
+
+// keepCapabilities lets the permitted set outlive the change of user, so that
+// there is something to raise after it; execve(2) ends it
+// (PR_SET_KEEPCAPS(2const)).
+func (o *Orders) keepCapabilities() error {
+	if len(o.Ambient) == 0 {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return refuse(ExitCapabilities, "prctl PR_SET_KEEPCAPS: %v", err)
+	}
+	return nil
+}
+
+// setAmbient makes the ambient set exactly what is ordered. That of the master,
+// which its unit may have given it, is not the program's.
+func (o *Orders) setAmbient() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return refuse(ExitCapabilities, "prctl PR_CAP_AMBIENT_CLEAR_ALL: %v", err)
+	}
+	if len(o.Ambient) == 0 {
+		return nil
+	}
+	if err := o.makeInheritable(); err != nil {
+		return err
+	}
+	for _, number := range o.Ambient {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(number), 0, 0); err != nil {
+			return refuse(ExitCapabilities, "ambient capability %d: prctl PR_CAP_AMBIENT_RAISE: %v", number, err)
+		}
+	}
+	return nil
+}
+
+// makeInheritable adds to the inheritable set what is to be ambient: the kernel
+// raises nothing that is not both permitted and inheritable.
+func (o *Orders) makeInheritable() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData // the lower and the upper 32 capabilities
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return refuse(ExitCapabilities, "capget: %v", err)
+	}
+	for _, number := range o.Ambient {
+		set, bit := &sets[number/32], uint32(1)<<(number%32)
+		if set.Permitted&bit == 0 {
+			return refuse(ExitCapabilities, "ambient capability %d: the master does not have it", number)
+		}
+		set.Inheritable |= bit
+	}
+	if err := unix.Capset(&header, &sets[0]); err != nil {
+		return refuse(ExitCapabilities, "ambient capabilities %v: capset: %v", o.Ambient, err)
+	}
+	return nil
+}
