@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
-UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSTEMD ?= $(PREFIX)/lib/systemd
+DATADIR ?= $(PREFIX)/share/prefork
 DOCDIR  ?= $(PREFIX)/share/doc/prefork
 VERSION ?=
 TOOLS   := $(CURDIR)/.tools
@@ -51,9 +52,13 @@ bench:
 install:
 	test -x prefork || $(MAKE) build
 	install -D -m0755 prefork $(DESTDIR)$(BINDIR)/prefork
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/examples
-	sed 's,/usr/bin/prefork,$(BINDIR)/prefork,' units/prefork@.service >$(DESTDIR)$(UNITDIR)/prefork@.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/prefork@.service
+	install -d $(DESTDIR)$(SYSTEMD)/system $(DESTDIR)$(SYSTEMD)/system-generators $(DESTDIR)$(DOCDIR)/examples
+	sed 's,/usr/bin/prefork,$(BINDIR)/prefork,' units/prefork@.service >$(DESTDIR)$(SYSTEMD)/system/prefork@.service
+	chmod 0644 $(DESTDIR)$(SYSTEMD)/system/prefork@.service
+	ln -sfr $(DESTDIR)$(BINDIR)/prefork $(DESTDIR)$(SYSTEMD)/system-generators/prefork-generator
+	! test -e packaging/prefork.catalog || install -D -m0644 -t $(DESTDIR)$(SYSTEMD)/catalog packaging/prefork.catalog
+	install -D -m0644 packaging/prefork.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/prefork.conf
+	install -D -m0644 -t $(DESTDIR)$(DATADIR) units/drop-ins/*.conf
 	install -m0644 packaging/examples/demo/* $(DESTDIR)$(DOCDIR)/examples
 
 .PHONY: clean

@@ -202,6 +202,16 @@ func setOptions(fd, domain int, s *fleetfile.Socket, a fleetfile.Address) error 
 			return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 		}
 	}
+	if s.ReusePort {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
+		}
+	}
+	if s.FreeBind { // for IPv6 too (ip(7))
+		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1); err != nil {
+			return os.NewSyscallError("setsockopt IP_FREEBIND", err)
+		}
+	}
 	if domain == unix.AF_INET6 {
 		only := 0
 		if a.V6Only {

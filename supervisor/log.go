@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -19,10 +20,14 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 )
 
-// Log writes the master's lines: with a priority prefix for the journal
-// (sd-daemon(3)), with a coloured name in a terminal, plain elsewhere.
+// Log writes the master's lines: as entries of the journal, with a coloured name
+// in a terminal, plain elsewhere. Before the fleet has started, and where the
+// journal does not take an entry, standard error is the stream to the journal
+// that systemd made, with a priority prefix (sd-daemon(3)): what is said there
+// belongs to the unit even if the process is gone when it is read.
 type Log struct {
 	*slog.Logger
+	handler  *handler
 	terminal *terminal // nil unless standard error is a terminal
 }
 
@@ -36,7 +41,7 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 	if debug {
 		h.level = slog.LevelDebug
 	}
-	l := &Log{Logger: slog.New(h)}
+	l := &Log{Logger: slog.New(h), handler: h}
 	switch {
 	case sdnotify.JournalStream(env, 2):
 		h.priority = true
@@ -45,6 +50,26 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 		h.write = func(line []byte) { l.terminal.line("prefork", line) }
 	}
 	return l
+}
+
+// useJournal sends entries from now on, where standard error is the journal.
+func (l *Log) useJournal() {
+	if !l.handler.priority {
+		return
+	}
+	journal, err := sdnotify.OpenJournal(sdnotify.JournalDir(2))
+	if err != nil {
+		l.Warn(fmt.Sprintf("no entries in the journal, only lines: %v", err))
+		return
+	}
+	l.handler.journal.Store(&journalWriter{journal})
+}
+
+// endJournal goes back to the stream: who ends cannot be looked up any more.
+func (l *Log) endJournal() {
+	if w := l.handler.journal.Swap(nil); w != nil {
+		w.journal.Close()
+	}
 }
 
 // Close writes what is still to be written to a terminal, for a moment.
@@ -59,12 +84,13 @@ func (l *Log) Notice(text string, attrs ...slog.Attr) {
 	l.LogAttrs(context.Background(), levelNotice, text, attrs...)
 }
 
+var slogLevels = map[fleet.Level]slog.Level{
+	fleet.Err: slog.LevelError, fleet.Warning: slog.LevelWarn, fleet.Notice: levelNotice,
+	fleet.Info: slog.LevelInfo, fleet.Debug: slog.LevelDebug,
+}
+
 func (l *Log) at(level fleet.Level, text string, attrs ...slog.Attr) {
-	levels := map[fleet.Level]slog.Level{
-		fleet.Err: slog.LevelError, fleet.Warning: slog.LevelWarn, fleet.Notice: levelNotice,
-		fleet.Info: slog.LevelInfo, fleet.Debug: slog.LevelDebug,
-	}
-	l.LogAttrs(context.Background(), levels[level], text, attrs...)
+	l.LogAttrs(context.Background(), slogLevels[level], text, attrs...)
 }
 
 // handler writes a record as one line: the text, then key=value. There is no
@@ -73,6 +99,7 @@ type handler struct {
 	level    slog.Level
 	priority bool
 	write    func(line []byte)
+	journal  atomic.Pointer[journalWriter] // nil: write it is
 	attrs    []slog.Attr
 }
 
@@ -80,18 +107,27 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	if h.priority {
-		fmt.Fprintf(&b, "<%d>", priority(r.Level))
-	}
+	var fields entry
 	b.WriteString(flatten(r.Message))
 	for _, a := range h.attrs {
 		writeAttr(&b, a)
 	}
 	r.Attrs(func(a slog.Attr) bool {
+		if e, ok := isEntry(a); ok {
+			fields = e
+			return true
+		}
 		writeAttr(&b, a)
 		return true
 	})
-	h.write([]byte(cut(b.String(), maxRecord-1) + "\n"))
+	if w := h.journal.Load(); w != nil && w.send(r.Level, b.String(), fields) == nil {
+		return nil
+	}
+	prefix := ""
+	if h.priority {
+		prefix = fmt.Sprintf("<%d>", priority(r.Level))
+	}
+	h.write([]byte(cut(prefix+b.String(), maxRecord-1) + "\n"))
 	return nil
 }
 
@@ -146,9 +182,9 @@ func priority(level slog.Level) fleet.Level {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	with := *h
-	with.attrs = append(append([]slog.Attr{}, h.attrs...), attrs...)
-	return &with
+	with := &handler{level: h.level, priority: h.priority, write: h.write, attrs: append(slices.Clone(h.attrs), attrs...)}
+	with.journal.Store(h.journal.Load())
+	return with
 }
 
 func (h *handler) WithGroup(string) slog.Handler { return h }

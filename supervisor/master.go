@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,19 +16,18 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
-// slotNames is what the master asks the state machine about a slot.
-type slotNames interface {
-	Slot(id fleet.SlotID) (worker, index int, name string)
-}
-
 // master is the real system: the process table and everything that touches the
 // kernel. Only the loop calls its methods.
 type master struct {
 	file     *fleetfile.Fleet
 	log      *Log
 	notify   *notifier
-	slots    slotNames
+	slots    []*slot // by fleet.SlotID
+	runtime  *runtimeDir
 	sockets  *listeners
+	demands  *demands
+	groups   *groups
+	streams  *streams
 	procs    *processes
 	poller   *poller
 	signals  *signals
@@ -36,21 +36,37 @@ type master struct {
 	devNull  int
 	pid      int
 	managed  bool // systemd started this process, and ends what is left if it dies
+	oomScore int  // its oom_score_adj
 	request  *process
 	prepared map[int]*gate.Orders // by worker: what is the same for each start
 	base     []string             // the environment of programs
+
+	shim     *process // prepared; nil if there is none
+	wantShim bool
+	lastShim fleet.Proc
+
+	barriers []int // to be closed when what was said before them has been done
+	muted    []*slot
+	unmuteAt fleet.Instant
+
+	storedIn   map[uint64]*slot // descriptors that are polled, by number
+	lastStored uint64
 }
 
 func newMaster(opts Options, notify *notifier) (*master, error) {
-	if err := checkRights(opts.File); err != nil {
+	managed := opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid())
+	if err := checkRights(opts.File, managed); err != nil {
 		return nil, err
 	}
 	m := &master{
-		file: opts.File, log: opts.Log, notify: notify,
+		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
 		procs: newProcesses(), pid: os.Getpid(), devNull: -1,
-		managed:  opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid()),
+		managed: managed, oomScore: oomScoreAdjust(),
+		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
+		unmuteAt: fleet.Never,
+		storedIn: map[uint64]*slot{},
 	}
 	if err := m.open(opts); err != nil {
 		m.close()
@@ -60,7 +76,13 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 }
 
 func (m *master) open(opts Options) (err error) {
+	if m.runtime, err = openRuntimeDir(opts.File); err != nil {
+		return err
+	}
 	if m.sockets, err = openListeners(opts, m.managed); err != nil {
+		return err
+	}
+	if m.groups, err = openGroups(opts, m.managed); err != nil {
 		return err
 	}
 	if err := linux.SetChildSubreaper(); err != nil {
@@ -80,7 +102,8 @@ func (m *master) open(opts Options) (err error) {
 	}
 	m.signals = newSignals(m.wake)
 	m.outputs = newOutputTable(m.log, m.poller, m.wake)
-	return nil
+	m.demands = newDemands(m.poller)
+	return m.openNotify()
 }
 
 // close gives back what the master holds when the fleet has ended.
@@ -92,8 +115,19 @@ func (m *master) close() {
 	if m.outputs != nil {
 		m.outputs.close()
 	}
+	if m.groups != nil {
+		m.groups.close()
+	}
+	for _, s := range m.slots {
+		s.close()
+	}
+	m.closeBarriers()
+	m.streams.close()
 	if m.sockets != nil {
 		m.sockets.close()
+	}
+	if m.runtime != nil {
+		m.runtime.close()
 	}
 	closeFD(&m.devNull)
 	if m.wake != nil {
@@ -110,7 +144,8 @@ func (m *master) now() fleet.Instant { return monotonic() }
 // their ends: a worker that dies at once has then said who it is.
 func (m *master) wait(until fleet.Instant) []fleet.Event {
 	now := m.now()
-	tokens := m.poller.wait(min(until, m.notify.retryAt), now)
+	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt), now)
+	m.unmute(m.now())
 	var events []fleet.Event
 	for s := wakeups; s < sourceEnd; s++ {
 		for _, t := range tokens {
@@ -126,15 +161,62 @@ func (m *master) wait(until fleet.Instant) []fleet.Event {
 				events = append(events, said...)
 			case outputs:
 				m.outputs.readable(t.id())
+			case notices:
+				events = append(events, m.hear(m.slots[t.id()])...)
+			case storedFDs:
+				m.storedHungUp(t.id())
+			case connections:
+				events = append(events, m.demands.waits(int(t.id()))...)
+			case groupEvents:
+				events = append(events, m.groupChanged(fleet.Proc(t.id()))...)
 			case wakeups:
 				m.wake.clear()
 				m.outputs.resume()
+				m.notify.ping = m.signals.taken() || m.notify.ping
 				events = append(events, m.takeSignals()...)
 			case deaths, sourceEnd:
 			}
 		}
 	}
 	return append(events, m.reap(tokens)...)
+}
+
+// workerSockets are the descriptors that a worker gets.
+func (m *master) workerSockets(worker int) (fds []int) {
+	for _, l := range m.sockets.of(m.file.Workers[worker].Sockets) {
+		fds = append(fds, l.fd)
+	}
+	return fds
+}
+
+// look answers whether a connection waits for a worker.
+func (m *master) look(worker int) []fleet.Event {
+	if look(m.workerSockets(worker)) {
+		return []fleet.Event{fleet.Demand{Worker: worker}}
+	}
+	return []fleet.Event{fleet.NoDemand{Worker: worker}}
+}
+
+// watchSockets: a worker whose sockets cannot be watched is started at once.
+func (m *master) watchSockets(worker int) []fleet.Event {
+	if err := m.demands.watch(worker, m.workerSockets(worker)); err != nil {
+		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", m.file.Workers[worker].Name, err))
+		m.demands.unwatch(worker)
+		return []fleet.Event{fleet.Demand{Worker: worker}}
+	}
+	return nil
+}
+
+// forget ends a process that has been reaped, or that never was.
+func (m *master) forget(p *process) {
+	m.procs.forget(p)
+	if p == m.shim {
+		m.shim, m.wantShim = nil, false
+	}
+	if p.group != nil {
+		m.groups.retire(p.group)
+		p.group = nil
+	}
 }
 
 func (m *master) takeSignals() (events []fleet.Event) {
@@ -181,16 +263,25 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.tell(act)
 	case fleet.Kill:
 		m.kill(act)
+	case fleet.Watch:
+		return m.watchSockets(act.Worker)
+	case fleet.Unwatch:
+		m.demands.unwatch(act.Worker)
+	case fleet.Look:
+		return m.look(act.Worker)
 	case fleet.Ready:
 		m.notify.ready = true
 	case fleet.Stopping:
 		m.notify.stopping = true
+		m.dropShim()
 	case fleet.Status:
 		m.notify.setStatus(act.Text)
 	case fleet.Extend:
 		m.notify.extend = act.By
 	case fleet.Ping:
-		m.notify.ping = true
+		if err := m.signals.beat(); err != nil {
+			m.log.Error(fmt.Sprintf("watchdog: %v", err))
+		}
 	case fleet.Report:
 		m.report(act)
 	case fleet.Quit:
@@ -200,9 +291,26 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	return nil
 }
 
-func (m *master) flush() { m.notify.flush(m.now()) }
+// flush ends a turn: who waits for what it said to be done is told, and what may
+// wait is done.
+func (m *master) flush() {
+	m.closeBarriers()
+	m.notify.flush(m.now())
+	m.groups.flush()
+	m.prepareShim()
+}
+
+func (m *master) closeBarriers() {
+	for _, fd := range m.barriers {
+		_ = unix.Close(fd) // this is the answer (sd_notify_barrier(3))
+	}
+	m.barriers = m.barriers[:0]
+}
 
 func (m *master) report(r fleet.Report) {
+	if !m.log.Enabled(context.Background(), slogLevels[r.Level]) {
+		return
+	}
 	text := r.Text
 	if r.Slot != "" {
 		text = r.Slot + ": " + text
@@ -214,7 +322,13 @@ func (m *master) report(r fleet.Report) {
 	if r.Generation != 0 {
 		attrs = append(attrs, slog.Int("gen", r.Generation))
 	}
-	m.log.at(r.Level, text, attrs...)
+	if end := r.End; end.Usage != (fleet.Usage{}) {
+		attrs = append(attrs, slog.String("cpu", fleet.Span(end.Usage.CPU)))
+		if end.Usage.MemoryPeak > 0 {
+			attrs = append(attrs, slog.String("memory_peak", fmt.Sprintf("%.1fM", float64(end.Usage.MemoryPeak)/(1<<20))))
+		}
+	}
+	m.log.at(r.Level, text, append(attrs, m.entryOf(r).attr())...)
 }
 
 func (m *master) kill(act fleet.Kill) {
@@ -225,6 +339,11 @@ func (m *master) kill(act fleet.Kill) {
 	if err := p.signal(unix.Signal(act.Signal)); err != nil {
 		m.log.Error(fmt.Sprintf("%s: %s: %v", p.name, act.Signal, err), slog.Int("pid", p.pid))
 	}
+	if act.Signal == fleet.SIGKILL && p.group != nil {
+		if err := p.group.Kill(); err != nil {
+			m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err), slog.Int("pid", p.pid))
+		}
+	}
 }
 
 // abandon forgets a request. The worker, should it come, finds its gate closed
@@ -234,6 +353,6 @@ func (m *master) abandon(id fleet.Proc) {
 		if m.request == p {
 			m.request = nil
 		}
-		m.procs.forget(p)
+		m.forget(p)
 	}
 }

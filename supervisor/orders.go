@@ -22,7 +22,8 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		Fleet: m.file.Name, Slot: "floor", Generation: generation,
 		User:        floor.User,
 		DeathSignal: !m.managed, Master: m.pid,
-		Base: m.base,
+		OOMScoreAdjust: m.resetOOMScore(),
+		Base:           m.base,
 		// Workers inherit the variable: what is the same need not be set in each.
 		Env:  append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
 		Argv: []string{floor.Python, "-c", zygote.Boot},
@@ -48,41 +49,61 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 			continue
 		}
 		msg.Entries = append(msg.Entries, w.Entry)
-		msg.Reserve = max(msg.Reserve, len(m.sockets.of(w.Sockets)))
+		msg.Reserve = max(msg.Reserve, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
 }
 
-// slotOrders make a process at its gate one slot. The descriptors stay the
-// master's.
-func (m *master) slotOrders(p *process, slot fleet.SlotID) (*gate.Orders, []int, error) {
-	worker, index, name := m.slots.Slot(slot)
-	w := &m.file.Workers[worker]
-	o := *m.workerOrders(worker)
-	o.Slot, o.Index, o.Comm, o.Generation = name, index, name, p.generation
-	p.name, p.invocation = name, newInvocation()
-	p.title = fmt.Sprintf("prefork: %s [%s] gen %d", name, m.file.Name, p.generation)
+// slotOrders make a process at its gate one slot. The descriptors, of which that
+// of the output is not one, stay the master's.
+func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Orders, []int, error) {
+	w := s.config
+	o := *m.workerOrders(s.worker)
+	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.generation
+	p.title = fmt.Sprintf("prefork: %s [%s] gen %d", s.name, m.file.Name, p.generation)
 	o.Title = p.title
 	env, ignored, err := readEnvironmentFiles(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, line := range ignored {
-		m.log.Warn(name + ": environment_file: " + line)
+		m.log.Warn(s.name + ": environment_file: " + line)
 	}
 	o.Env = append(append(env, list(w.Environment)...),
 		"PREFORK_FLEET="+m.file.Name,
 		"PREFORK_WORKER="+w.Name,
-		"PREFORK_SLOT="+name,
+		"PREFORK_SLOT="+s.name,
 		"PREFORK_INVOCATION_ID="+p.invocation,
 	)
+	if s.notify != nil {
+		o.Env = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path())
+	}
+	if w.FDStoreMax > 0 {
+		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
+	}
+	if output.id != "" {
+		o.Env = append(o.Env, "JOURNAL_STREAM="+output.id)
+	}
 	var fds []int
 	for _, l := range m.sockets.of(w.Sockets) {
 		o.Listen = append(o.Listen, l.name)
 		fds = append(fds, l.fd)
 	}
+	for _, f := range s.store.fds {
+		o.Stored = append(o.Stored, f.name)
+		fds = append(fds, f.fd)
+	}
 	return &o, fds, nil
+}
+
+// resetOOMScore lets a process be killed for memory before the master is: the
+// unit protects that one, and every child inherits it.
+func (m *master) resetOOMScore() *int {
+	if m.oomScore < 0 {
+		return new(0)
+	}
+	return nil
 }
 
 // workerOrders is the part of the orders that is the same for each start of a
@@ -103,9 +124,16 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 	}
 	if w.Entry == "" {
 		o.Base, o.Argv = m.base, w.Exec
+		o.Ambient, o.OOMScoreAdjust = ambient(w), m.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork
 		o.Args, o.Kwargs = pythonArgs(w.Args), pythonKwargs(w.Kwargs)
+	}
+	if w.OOMScoreAdjust != nil {
+		o.OOMScoreAdjust = w.OOMScoreAdjust
+	}
+	if w.Policy.Watchdog > 0 && w.Policy.Watchdog != fleet.Forever {
+		o.Watchdog = w.Policy.Watchdog
 	}
 	m.prepared[worker] = o
 	return o

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,25 +20,29 @@ import (
 type source uint8
 
 const (
-	wakeups   source = iota // a signal came, or the terminal takes lines again
-	deaths                  // the pidfd of a process
-	gates                   // the gate of a process
-	commands                // the socket of a floor
-	outputs                 // the output of a worker
-	sourceEnd               // how many there are
+	wakeups     source = iota // a signal came, or the terminal takes lines again
+	deaths                    // the pidfd of a process
+	gates                     // the gate of a process
+	commands                  // the socket of a floor
+	outputs                   // the output of a worker
+	notices                   // the notify socket of a slot
+	storedFDs                 // a descriptor that a slot has stored
+	connections               // a socket of a worker that is started on demand
+	groupEvents               // the control group of a process that has ended
+	sourceEnd                 // how many there are
 )
 
-// token is what epoll returns with an event: a source, and the process or the
-// output that it is about.
+// token is what epoll returns with an event: a source, and the process, the
+// slot, the output or the descriptor that it is about.
 type token uint64
 
 func newToken(s source, id uint64) token { return token(uint64(s)<<56 | id) }
 func (t token) source() source           { return source(t >> 56) }
 func (t token) id() uint64               { return uint64(t) & (1<<56 - 1) }
 
-// poller waits for descriptors, all level-triggered and for reading. A
-// descriptor leaves it when it is closed, as nobody else in the master holds a
-// copy of one.
+// poller waits for descriptors, all level-triggered. A descriptor leaves it when
+// it is closed, unless others hold the same open file: it must then be removed
+// before.
 type poller struct {
 	epfd   int
 	events [64]unix.EpollEvent
@@ -51,9 +56,20 @@ func newPoller() (*poller, error) {
 	return &poller{epfd: fd}, nil
 }
 
-func (p *poller) add(fd int, t token) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(uint64(t)), Pad: int32(uint64(t) >> 32)}
+// add waits for fd to become readable.
+func (p *poller) add(fd int, t token) error { return p.addFor(fd, t, unix.EPOLLIN) }
+
+// addFor waits for these events, and for EPOLLHUP and EPOLLERR in any case
+// (epoll_ctl(2)).
+func (p *poller) addFor(fd int, t token, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(uint64(t)), Pad: int32(uint64(t) >> 32)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// rename changes what fd, which is in there for reading, is reported as.
+func (p *poller) rename(fd int, t token) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(uint64(t)), Pad: int32(uint64(t) >> 32)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
 func (p *poller) remove(fd int) error {
@@ -92,9 +108,22 @@ func timeout(until, now fleet.Instant) int {
 type signals struct {
 	in      chan os.Signal
 	pending chan os.Signal // bounded; SIGCHLD is not in it
+	beaten  atomic.Bool    // heartbeat has come
 	wake    *wakeup
 	done    chan struct{} // closed when nothing is passed on any more
 }
+
+// heartbeat is the signal that the master sends itself before it tells the
+// service manager that it is well. It comes back the way that every other signal
+// takes, the end of a child too: kernel, runtime, goroutine, eventfd, epoll.
+const heartbeat = unix.Signal(40)
+
+// beat sends the heartbeat. taken tells, once, that it has come back.
+func (s *signals) beat() error {
+	return os.NewSyscallError("kill", unix.Kill(os.Getpid(), heartbeat))
+}
+
+func (s *signals) taken() bool { return s.beaten.CompareAndSwap(true, false) }
 
 // newSignals catches what the master must not die of. SIGPIPE is caught rather
 // than ignored: ignoring would be inherited by workers. The default of SIGABRT
@@ -104,6 +133,7 @@ func newSignals(wake *wakeup) *signals {
 	s := &signals{in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake, done: make(chan struct{})}
 	signal.Notify(
 		s.in,
+		heartbeat,
 		unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
 	)
 	go s.pass()
@@ -113,7 +143,11 @@ func newSignals(wake *wakeup) *signals {
 func (s *signals) pass() {
 	defer close(s.done)
 	for sig := range s.in {
-		if sig != unix.SIGCHLD && sig != unix.SIGPIPE {
+		switch sig {
+		case heartbeat:
+			s.beaten.Store(true)
+		case unix.SIGCHLD, unix.SIGPIPE:
+		default:
 			select {
 			case s.pending <- sig:
 			default: // sixteen are waiting; one more changes nothing

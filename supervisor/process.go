@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
@@ -28,8 +29,11 @@ type process struct {
 	title      string // of its slot; forked descendants keep it
 	invocation string // PREFORK_INVOCATION_ID; executed descendants keep it
 
+	slot  *slot         // that it is; nil before it has its orders
+	group *cgroup.Group // its own; nil where there are none
+
 	reaped bool
-	left   map[int]bool // pids of what it left behind, killed and not yet reaped
+	left   map[int]bool // without a group: pids of what it left behind, killed and not yet reaped
 }
 
 func closeFD(fd *int) {

@@ -84,15 +84,17 @@ func (m *master) reapProcess(p *process, left []int) []fleet.Event {
 		delete(m.procs.byPID, p.pid)
 	}
 	closeFD(&p.pidfd)
-	exit := fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core}
 	events := m.lastWords(p)
-	if len(left) == 0 {
-		m.procs.forget(p)
-		return append(events, fleet.Exited{Proc: p.id, Exit: exit})
+	ended := m.ended(p, fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core})
+	switch {
+	case len(left) > 0:
+		p.left = map[int]bool{}
+		m.killLeft(p, left)
+		ended.Left = len(left)
+	case ended.Left == 0:
+		m.forget(p)
 	}
-	p.left = map[int]bool{}
-	m.killLeft(p, left)
-	return append(events, fleet.Exited{Proc: p.id, Exit: exit, Left: len(left)})
+	return append(events, ended)
 }
 
 // mostLastWords bounds what is read: a copy that the process made of itself may
@@ -118,7 +120,7 @@ func (m *master) lastWords(p *process) (events []fleet.Event) {
 	if m.request == p {
 		m.request = nil
 	}
-	return events
+	return append(events, m.hearLast(p)...)
 }
 
 // reapOrphan reaps a child that nobody asked for: a descendant of a worker whose
@@ -136,7 +138,7 @@ func (m *master) reapOrphan(pid int) (events []fleet.Event) {
 		// Its own children are ours now.
 		m.killLeft(p, m.sweep([]*process{p})[p])
 		if len(p.left) == 0 {
-			m.procs.forget(p)
+			m.forget(p)
 			events = append(events, fleet.Swept{Proc: p.id})
 		}
 	}
@@ -157,12 +159,13 @@ func (m *master) killLeft(p *process, pids []int) {
 	}
 }
 
-// sweep finds what processes that have ended left behind. Whatever is left of a
+// sweep finds what processes that have ended left behind, where they have no
+// control groups. Whatever is left of a
 // slot is by now, or descends from, a child of this process that it did not
 // start; each is attributed to the slot whose session, invocation or title it
 // has. One that has changed all three is not found before the fleet ends.
 func (m *master) sweep(ended []*process) map[*process][]int {
-	if !slices.ContainsFunc(ended, func(p *process) bool { return p.invocation != "" }) {
+	if !slices.ContainsFunc(ended, func(p *process) bool { return p.invocation != "" && p.group == nil }) {
 		return nil // only floors and spares: no user code ran
 	}
 	orphans, err := linux.Children(m.pid, func(pid int) bool {

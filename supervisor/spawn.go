@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
@@ -29,11 +30,15 @@ func (m *master) startShim(p *process) (err error) {
 	p.gate = ours
 	defer closeFD(&theirs)
 	p.pidfd = -1
+	args := []string{gate.ShimName}
 	attr := &syscall.ProcAttr{
 		Files: []uintptr{uintptr(m.devNull), 1, 2, uintptr(theirs)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &p.pidfd},
 	}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{gate.ShimName}, attr)
+	if p.group != nil {
+		args, attr.Files = append(args, gate.InGroup), append(attr.Files, uintptr(p.group.Procs()))
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", args, attr)
 	if err != nil {
 		return fmt.Errorf("start the shim: %w", os.NewSyscallError("fork/exec", err))
 	}
@@ -55,18 +60,28 @@ func (m *master) spawnFailed(p *process, err error) []fleet.Event {
 		_ = p.signal(unix.SIGKILL) // it is of no use; its end follows
 		return nil
 	}
-	m.procs.forget(p)
+	m.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: err.Error()}}
 }
 
 // startSlot starts the shim for a slot that has a program.
 func (m *master) startSlot(act fleet.StartShim) []fleet.Event {
-	p := m.procs.add(act.Proc)
-	_, _, p.name = m.slots.Slot(act.Slot)
-	if err := m.startShim(p); err != nil {
-		return m.spawnFailed(p, err)
+	p := m.takeShim(act.Proc)
+	if p == nil {
+		p = m.procs.add(act.Proc)
+		if err := m.newShim(p); err != nil {
+			return m.spawnFailed(p, err)
+		}
 	}
+	p.name = m.slots[act.Slot].name
 	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+}
+
+func (m *master) newShim(p *process) (err error) {
+	if p.group, err = m.groups.take(); err != nil {
+		return err
+	}
+	return m.startShim(p)
 }
 
 // loadFloor starts a zygote. The shim becomes the interpreter.
@@ -92,6 +107,9 @@ func (m *master) startZygote(p *process, generation int) error {
 		return err
 	}
 	defer closeFD(&source)
+	if p.group, err = m.groups.takeFloor(generation); err != nil {
+		return err
+	}
 	if err := m.startShim(p); err != nil {
 		return err
 	}
@@ -100,15 +118,14 @@ func (m *master) startZygote(p *process, generation int) error {
 	}
 	fds := []int{theirs, source}
 	orders := m.floorOrders(generation)
-	output, err := m.outputs.open(p.name)
+	output, err := m.output(p.name)
 	if err != nil {
 		return err
 	}
-	defer closeFD(&output)
-	if output >= 0 {
-		orders.Output, fds = true, slices.Insert(fds, 0, output)
+	if output.id != "" {
+		orders.Env = append(orders.Env, "JOURNAL_STREAM="+output.id)
 	}
-	if err := gate.Go(p.gate, orders, fds...); err != nil {
+	if err := m.sendGo(p, orders, output, fds); err != nil {
 		return err
 	}
 	return linux.Send(p.command, m.floorMessage(generation).Encode())
@@ -134,7 +151,14 @@ func (m *master) sendFork(p, floor *process) error {
 	if floor == nil || floor.command < 0 {
 		return errors.New("the floor has ended")
 	}
-	if err := linux.Send(floor.command, zygote.EncodeFork(uint64(p.id)), theirs); err != nil {
+	procs := -1
+	if p.group, err = m.groups.take(); err != nil {
+		return err
+	}
+	if p.group != nil {
+		procs = p.group.Procs()
+	}
+	if err := zygote.Fork(floor.command, uint64(p.id), theirs, procs); err != nil {
 		return fmt.Errorf("ask the floor: %w", err)
 	}
 	p.generation = floor.generation
@@ -147,31 +171,78 @@ func (m *master) tell(act fleet.Go) []fleet.Event {
 	if p == nil {
 		return nil // it ended in this turn; its end is an event
 	}
-	if err := m.sendOrders(p, act.Slot); err != nil {
+	if err := m.sendOrders(p, m.slots[act.Slot]); err != nil {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: err.Error()}}
 	}
 	p.told = true
 	return nil
 }
 
-func (m *master) sendOrders(p *process, slot fleet.SlotID) error {
-	orders, fds, err := m.slotOrders(p, slot)
+func (m *master) sendOrders(p *process, s *slot) error {
+	p.name, p.invocation, p.slot = s.name, newInvocation(), s
+	s.process, s.invocation = p, p.invocation
+	if err := limit(p, s); err != nil {
+		return err
+	}
+	output, err := m.output(s.name)
 	if err != nil {
 		return err
 	}
-	output, err := m.outputs.open(p.name)
+	orders, fds, err := m.slotOrders(p, s, output.journalStream)
 	if err != nil {
+		output.close()
 		return err
 	}
-	defer closeFD(&output)
-	if output >= 0 {
-		orders.Output, fds = true, append([]int{output}, fds...)
-	}
-	err = gate.Go(p.gate, orders, fds...)
+	err = m.sendGo(p, orders, output, fds)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // it has ended; that is the event
 	}
 	return err
+}
+
+// limit sets what the slot's processes may use, before they run.
+func limit(p *process, s *slot) error {
+	if p.group == nil {
+		return nil
+	}
+	if limits := limitsOf(s.config); limits != (cgroup.Limits{}) {
+		if err := p.group.Limit(limits); err != nil {
+			return err
+		}
+	}
+	return p.group.Mark(s.name)
+}
+
+// sendGo tells a process at its gate what it is, and where its output goes.
+func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
+	defer to.close()
+	if to.fd >= 0 {
+		o.Output, fds = true, slices.Insert(fds, 0, to.fd)
+	}
+	return gate.Go(p.gate, o, fds...)
+}
+
+// processOutput is where a process writes to: fd is -1 if that is where the
+// master does.
+type processOutput struct {
+	journalStream
+	once bool // fd is for this process only
+}
+
+func (o processOutput) close() {
+	if o.once {
+		closeFD(&o.fd)
+	}
+}
+
+// output finds where the process of that name writes to: a stream to the
+// journal, a pipe to the terminal, or what the master has.
+func (m *master) output(name string) (processOutput, error) {
+	if m.log.terminal == nil {
+		return processOutput{journalStream: m.streams.of(name)}, nil
+	}
+	fd, err := m.outputs.open(name)
+	return processOutput{journalStream{fd: fd}, true}, err
 }
 
 // gateReadable reads one message of a process at its gate; more is false if
@@ -213,7 +284,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 	m.request = nil
 	pidfd, err := adopt(hello.PID)
 	if err != nil {
-		m.procs.forget(p)
+		m.forget(p)
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: fmt.Sprintf("adopt pid %d: %v", hello.PID, err)}}
 	}
 	m.procs.identify(p, hello.PID, pidfd)
@@ -233,7 +304,7 @@ func (m *master) leftGate(p *process) []fleet.Event {
 		if m.request == p {
 			m.request = nil
 		}
-		m.procs.forget(p)
+		m.forget(p)
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "the worker ended before it had introduced itself"}}
 	}
 	if !p.told || p.floor {
@@ -291,6 +362,6 @@ func (m *master) refused(msg zygote.Message) []fleet.Event {
 		return nil
 	}
 	m.request = nil
-	m.procs.forget(p)
+	m.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "fork: " + msg.Text}}
 }

@@ -72,8 +72,9 @@ func run(opts Options, notify *notifier) (code int, err error) {
 		return exitFor(err), err
 	}
 	defer m.close()
+	opts.Log.useJournal()
+	defer opts.Log.endJournal()
 	f := fleet.New(m.config(opts))
-	m.slots = f
 	opts.Log.Info("fleet starts", slog.String("fleet", opts.File.Name), slog.Int("pid", os.Getpid()))
 	return loop(f, m), nil
 }
@@ -133,35 +134,8 @@ func (m *master) config(opts Options) fleet.Config {
 	}
 	for _, w := range file.Workers {
 		cfg.Workers = append(cfg.Workers, fleet.Worker{
-			Name: w.Name, Count: w.Count, Entry: w.Entry != "", Policy: w.Policy,
+			Name: w.Name, Count: w.Count, Entry: w.Entry != "", OnDemand: w.OnDemand, Policy: w.Policy,
 		})
 	}
 	return cfg
-}
-
-// checkRights refuses what only root can do before anything is started.
-func checkRights(file *fleetfile.Fleet) error {
-	if os.Geteuid() == 0 {
-		return nil
-	}
-	if file.Floor != nil && file.Floor.User != "" {
-		return &forbidden{fmt.Sprintf("%s: floor.user: only a master that runs as root can change users: "+
-			"remove the key, or run the unit without User=", file.Path)}
-	}
-	for _, w := range file.Workers {
-		key := ""
-		switch {
-		case w.User != "":
-			key = "user"
-		case w.Group != "":
-			key = "group"
-		case len(w.SupplementaryGroups) > 0:
-			key = "supplementary_groups"
-		default:
-			continue
-		}
-		return &forbidden{fmt.Sprintf("%s: worker.%s.%s: only a master that runs as root can change users and groups: "+
-			"remove the key, or run the unit without User=", file.Path, w.Name, key)}
-	}
-	return nil
 }

@@ -109,8 +109,8 @@ func TestMasterIsKilled(t *testing.T) {
 	r.waitReady()
 	r.eventually("the spare", func() bool { return len(r.children("prefork: spare")) == 1 })
 	all := r.children("")
-	if len(all) != 7 {
-		t.Fatalf("%d children, want 4 web, 1 exec, 1 spare, 1 floor: %v", len(all), all)
+	if len(all) != 8 {
+		t.Fatalf("%d children, want 4 web, 1 exec, 1 spare, 1 prepared shim, 1 floor: %v", len(all), all)
 	}
 	r.signal(unix.SIGKILL)
 	r.wait()

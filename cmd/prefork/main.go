@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/units"
 )
 
 // The exit statuses. exitConfig is that of sysexits.h for a bad fleet file.
@@ -28,6 +30,9 @@ func init() { runtime.LockOSThread() }
 func main() {
 	if os.Args[0] == gate.ShimName {
 		gate.RunShim()
+	}
+	if filepath.Base(os.Args[0]) == units.GeneratorName {
+		os.Exit(units.RunGenerator(os.Args[1:]))
 	}
 	os.Exit(execute(os.Args[1:]))
 }
@@ -65,6 +70,9 @@ func execute(args []string) int {
 // load reads the fleet file that FLEET names.
 func load(arg string) (*fleetfile.Fleet, error) {
 	path, err := fleetfile.Resolve(arg)
+	if faults := fleetfile.Errors(nil); errors.As(err, &faults) {
+		return nil, &status{exitConfig, err.Error()}
+	}
 	if err != nil {
 		return nil, &status{exitUsage, err.Error()}
 	}

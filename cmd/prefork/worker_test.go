@@ -120,7 +120,11 @@ func checkEnvironment(t *testing.T, r *rig, n note) {
 		"LISTEN_FDS": "3", "LISTEN_FDNAMES": "two:one:one", "LISTEN_PID": strconv.Itoa(n.PID),
 		"PREFORK_FLEET": "fleet", "PREFORK_WORKER": strings.TrimSuffix(n.Slot, ".0"), "PREFORK_SLOT": n.Slot,
 		"PREFORK_INVOCATION_ID": n.Environ["PREFORK_INVOCATION_ID"],
+		"NOTIFY_SOCKET":         n.Environ["NOTIFY_SOCKET"],
 	})
+	if socket := n.Environ["NOTIFY_SOCKET"]; !strings.HasSuffix(socket, "/notify/"+n.Slot) {
+		t.Errorf("NOTIFY_SOCKET is %s, want one of its own", socket)
+	}
 	if n.Slot == "entry.0" {
 		want["FLOOR"] = "floor"
 	}

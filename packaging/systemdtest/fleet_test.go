@@ -18,14 +18,6 @@ import (
 const (
 	service    = "prefork@fleet.service"
 	httpSocket = "prefork-fleet:http.socket"
-
-	// What the generator will write for a [socket.http] in fleet.toml.
-	httpSocketUnit = `
-[Socket]
-ListenStream=127.0.0.1:8080
-FileDescriptorName=http
-Service=prefork@fleet.service
-`
 	floorTable = `
 [floor]
 path = ["/opt/app"]
@@ -43,8 +35,7 @@ listen = ["127.0.0.1:8080"]
 // machine is a machine with prefork and the programs of testdata in /opt/app.
 type machine struct{ *systemdtest.Machine }
 
-// onEachSuite runs a test on a machine of each suite. The socket unit is there
-// but not started.
+// onEachSuite runs a test on a machine of each suite.
 func onEachSuite(t *testing.T, test func(t *testing.T, m machine)) {
 	t.Helper()
 	t.Parallel()
@@ -59,16 +50,17 @@ func onEachSuite(t *testing.T, test func(t *testing.T, m machine)) {
 				}
 				m.WriteFile(t, "/opt/app/"+name, string(content))
 			}
-			m.WriteFile(t, "/etc/systemd/system/"+httpSocket, httpSocketUnit)
 			test(t, m)
 		})
 	}
 }
 
-// fleet writes /etc/prefork/fleet.toml from its parts.
+// fleet writes /etc/prefork/fleet.toml from its parts, and has its sockets
+// generated.
 func (m machine) fleet(t *testing.T, parts ...string) {
 	t.Helper()
 	m.WriteFile(t, "/etc/prefork/fleet.toml", strings.Join(parts, "\n"))
+	m.Run(t, "systemctl", "daemon-reload")
 }
 
 // dropIn adds settings to the service.
@@ -155,7 +147,7 @@ func (m machine) zygotes(t *testing.T) []int {
 func (m machine) times(t *testing.T) []time.Duration {
 	t.Helper()
 	var times []time.Duration
-	for field := range strings.FieldsSeq(m.ReadFile(t, "/run/crash.times")) {
+	for field := range strings.FieldsSeq(m.ReadFile(t, "/var/lib/prefork/fleet/crash.times")) {
 		d, err := time.ParseDuration(field + "s")
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +184,6 @@ entry = "app:serve"
 count = 8
 sockets = ["http"]
 `)
-		m.Run(t, "systemctl", "start", httpSocket)
 		m.Run(t, "systemctl", "start", service)
 		if u := m.service(t); u.ActiveState != "active" || u.StatusText != "8/8 ready" || u.NRestarts != 0 {
 			t.Fatalf("after start: %+v", u)

@@ -84,6 +84,9 @@ func Boot(t testing.TB, suite string, setup ...func(t testing.TB, root string)) 
 	}
 	m.start(t, append([]string{m.dir, lower, name}, cgroups...))
 	m.awaitBoot(t)
+	// What the maintainer scripts of a package do.
+	m.Run(t, "systemd-sysusers")
+	m.Run(t, "journalctl", "--update-catalog")
 	m.record(t)
 	return m
 }

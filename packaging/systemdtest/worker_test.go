@@ -19,7 +19,7 @@ func TestServersTakeTheirSockets(t *testing.T) {
 	onEachSuite(t, func(t *testing.T, m machine) {
 		m.WriteFile(t, "/etc/nginx/worker.conf", `
 daemon off;
-pid /run/nginx-worker.pid;
+pid /var/lib/prefork/fleet/nginx.pid;
 error_log stderr;
 events {}
 http {
@@ -99,13 +99,13 @@ sockets = ["http", "other"]
 environment = { MINE = "yes" }
 
 [worker.program]
-exec = ["/usr/bin/python3", "/opt/app/dump.py", "/run/dump.exec"]
+exec = ["/usr/bin/python3", "/opt/app/dump.py", "/var/lib/prefork/fleet/dump.exec"]
 sockets = ["http", "other"]
 environment = { MINE = "yes" }
 `)
 		m.dropIn(t, "[Service]\nFileDescriptorStoreMax=4\nEnvironment=INHERITED=yes\n")
 		m.Run(t, "systemctl", "start", httpSocket, service)
-		for path, worker := range map[string]string{"/run/dump.entry": "forked", "/run/dump.exec": "program"} {
+		for path, worker := range map[string]string{"/var/lib/prefork/fleet/dump.entry": "forked", "/var/lib/prefork/fleet/dump.exec": "program"} {
 			g := m.given(t, path)
 			assertDescriptors(t, worker, g)
 			assertEnvironment(t, worker, g)
@@ -179,7 +179,7 @@ timeout_stop_sec = "2s"
 exec = ["/bin/sh", "-c", "sleep 12345 & exec sleep 12345"]
 `)
 		m.Run(t, "systemctl", "start", service)
-		m.WaitFor(t, "stubborn worker", func() bool { return m.exists(t, "/run/stubborn.ready") })
+		m.WaitFor(t, "stubborn worker", func() bool { return m.exists(t, "/var/lib/prefork/fleet/stubborn.ready") })
 		m.WaitFor(t, "two sleeps", func() bool {
 			out, _ := m.Try("pgrep", "--full", "--count", "^sleep 12345$")
 			return strings.TrimSpace(out) == "2"
@@ -189,7 +189,7 @@ exec = ["/bin/sh", "-c", "sleep 12345 & exec sleep 12345"]
 		if took := time.Since(begin); took < 2*time.Second || took > 12*time.Second {
 			t.Errorf("%s: the stop took %v, want 2 s and a little", m.Suite, took)
 		}
-		if !m.exists(t, "/run/stubborn.asked") {
+		if !m.exists(t, "/var/lib/prefork/fleet/stubborn.asked") {
 			t.Errorf("%s: stubborn.0 was not asked to stop", m.Suite)
 		}
 		if out, code := m.Try("pgrep", "--full", "--list-full", "^sleep 12345$|^prefork|/opt/app"); code != 1 {

@@ -47,15 +47,15 @@ def serve():
 
 def crash():
     """Note the time and fail."""
-    with open("/run/crash.times", "a") as times:
+    with open("/var/lib/prefork/fleet/crash.times", "a") as times:
         print(time.monotonic(), file=times)
     sys.exit(1)
 
 
 def stubborn():
     """Ignore the request to stop, and prove it."""
-    signal.signal(signal.SIGTERM, lambda *_: open("/run/stubborn.asked", "w").close())
-    open("/run/stubborn.ready", "w").close()
+    signal.signal(signal.SIGTERM, lambda *_: open("/var/lib/prefork/fleet/stubborn.asked", "w").close())
+    open("/var/lib/prefork/fleet/stubborn.ready", "w").close()
     while True:
         time.sleep(1000)
 
@@ -64,7 +64,7 @@ def dump():
     """Write down what this process was given."""
     import dump as program
 
-    program.dump("/run/dump.entry")
+    program.dump("/var/lib/prefork/fleet/dump.entry")
     threading.Event().wait()
 
 

@@ -48,6 +48,15 @@ func PidfdSendSignal(pidfd int, sig unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(pidfd, sig, nil, 0))
 }
 
+// SameFile tells whether two descriptors of this process share one open file
+// (kcmp(2)). Where the kernel does not tell, they do not.
+func SameFile(a, b int) bool {
+	const kcmpFile = 0
+	pid := uintptr(unix.Getpid())
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, pid, pid, kcmpFile, uintptr(a), uintptr(b), 0)
+	return errno == 0 && order == 0
+}
+
 // Wait is what waitid(2) tells of a child that has ended.
 type Wait struct {
 	PID    int // 0: no child has ended

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// runtimeDir is the fleet's directory of sockets: systemd's RuntimeDirectory=,
+// else one that is named after the file, so that two files of one name do not
+// collide. The lock on it keeps a second master of the same file away.
+type runtimeDir struct {
+	path   string
+	notify string // of the slots' notify sockets
+	lock   int    // an open descriptor of path, locked
+	made   bool   // by this process, which removes it
+}
+
+func openRuntimeDir(file *fleetfile.Fleet) (*runtimeDir, error) {
+	d := &runtimeDir{lock: -1}
+	if err := d.open(file); err != nil {
+		d.close()
+		return nil, fmt.Errorf("runtime directory: %w", err)
+	}
+	return d, nil
+}
+
+func (d *runtimeDir) open(file *fleetfile.Fleet) (err error) {
+	path, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	if path == "" {
+		if path, err = makeRuntimeDir(file); err != nil {
+			return err
+		}
+		d.made = true
+	}
+	if err := d.take(path, file); err != nil {
+		d.made = false // it is another's
+		return err
+	}
+	d.path, d.notify = path, filepath.Join(path, "notify")
+	if err := os.Mkdir(d.notify, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Chmod(d.notify, 0o755) // workers of other users must reach their sockets
+}
+
+// take locks the directory, for as long as this process lives.
+func (d *runtimeDir) take(path string, file *fleetfile.Fleet) (err error) {
+	if d.lock, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	err = unix.Flock(d.lock, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s runs already: another master has %s", file.Path, path)
+	}
+	return os.NewSyscallError("flock", err)
+}
+
+// makeRuntimeDir makes the directory of a fleet that systemd did not start.
+func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
+	abs, err := filepath.Abs(file.Path)
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%s-%x", file.Name, sha256.Sum256([]byte(abs)))[:len(file.Name)+9]
+	base := "/run/prefork"
+	if os.Geteuid() != 0 {
+		base = ""
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+			base = filepath.Join(dir, "prefork")
+		}
+	}
+	if base != "" {
+		path := filepath.Join(base, name)
+		if err := os.MkdirAll(path, 0o755); err == nil {
+			return path, nil
+		}
+	}
+	return os.MkdirTemp("", "prefork-"+file.Name+"-")
+}
+
+// close removes what was made here. The sockets have gone with their slots.
+func (d *runtimeDir) close() {
+	if d.notify != "" {
+		_ = os.Remove(d.notify) // what stands there is not ours
+	}
+	if d.made {
+		_ = os.Remove(d.path)
+	}
+	closeFD(&d.lock)
+}

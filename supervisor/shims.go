@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// A fleet with programs keeps one shim at its gate that no slot has asked for: a
+// program that is started again waits neither for this one to load nor for a
+// control group to be entered. It has run no user code and can become any slot.
+
+// preparedIDs are above those of the state machine, which hears of a prepared
+// shim only when a slot asks for one.
+const preparedIDs = fleet.Proc(1) << 55
+
+// hasPrograms tells whether some worker is a program.
+func hasPrograms(file *fleetfile.Fleet) bool {
+	return slices.ContainsFunc(file.Workers, func(w fleetfile.Worker) bool { return len(w.Exec) > 0 && w.Count > 0 })
+}
+
+// prepareShim starts the next one, between turns. One that ended unused is not
+// replaced before a slot could start: whatever ended it would end the next.
+func (m *master) prepareShim() {
+	if !m.wantShim || m.shim != nil {
+		return
+	}
+	m.lastShim++
+	p := m.procs.add(preparedIDs + m.lastShim)
+	p.name = "spare shim"
+	if err := m.newShim(p); err != nil {
+		m.spawnFailed(p, err) // who needs one will start its own
+		m.wantShim = false
+		return
+	}
+	m.shim = p
+}
+
+// takeShim gives the prepared shim, if there is one, its place in the table.
+func (m *master) takeShim(id fleet.Proc) *process {
+	p := m.shim
+	m.shim, m.wantShim = nil, hasPrograms(m.file)
+	if p == nil {
+		return nil
+	}
+	if m.poller.rename(p.gate, newToken(gates, uint64(id))) != nil || m.poller.rename(p.pidfd, newToken(deaths, uint64(id))) != nil {
+		_ = p.signal(unix.SIGKILL) // it is of no use; its end follows
+		return nil
+	}
+	delete(m.procs.byID, p.id)
+	p.id = id
+	m.procs.byID[id] = p
+	return p
+}
+
+// dropShim ends the prepared shim of a fleet that stops.
+func (m *master) dropShim() {
+	m.wantShim = false
+	if m.shim != nil {
+		closeFD(&m.shim.gate)
+		m.shim = nil
+	}
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// store holds the descriptors that the processes of one slot have given to be
+// kept for their successors (FDSTORE=1, sd_notify(3)). It owns them.
+type store struct {
+	most int
+	fds  []stored
+	full bool // and that was said
+}
+
+type stored struct {
+	name string
+	fd   int
+	id   uint64 // with which it is polled; 0: it is not
+}
+
+func (st *store) close() {
+	for i := range st.fds {
+		closeFD(&st.fds[i].fd)
+	}
+	st.fds = nil
+}
+
+// store keeps what came with a datagram. As in systemd, what is stored already
+// is not stored twice, and the sender is not told that there was no room.
+func (m *master) store(s *slot, d *sdnotify.Datagram) {
+	for i, fd := range d.FDs {
+		switch {
+		case slices.ContainsFunc(s.store.fds, func(old stored) bool { return linux.SameFile(old.fd, fd) }):
+			continue
+		case len(s.store.fds) >= s.store.most:
+			if !s.store.full {
+				s.store.full = true
+				m.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise file_descriptor_store_max (%d)",
+					s.name, s.store.most))
+			}
+			continue
+		}
+		s.store.fds = append(s.store.fds, stored{name: d.Message.FDName, fd: fd, id: m.pollStored(s, fd, d.Message.FDPoll)})
+		d.FDs[i] = -1
+	}
+	d.FDs = slices.DeleteFunc(d.FDs, func(fd int) bool { return fd < 0 })
+}
+
+// pollStored notices that the other end of a descriptor is gone: it is of no
+// use to a successor then.
+func (m *master) pollStored(s *slot, fd int, wanted bool) uint64 {
+	if !wanted {
+		return 0
+	}
+	m.lastStored++
+	if err := m.poller.addFor(fd, newToken(storedFDs, m.lastStored), 0); err != nil {
+		return 0 // EPERM: a regular file, for example, has no other end
+	}
+	m.storedIn[m.lastStored] = s
+	return m.lastStored
+}
+
+// storedHungUp drops a descriptor whose other end is gone.
+func (m *master) storedHungUp(id uint64) {
+	if s := m.storedIn[id]; s != nil {
+		m.dropStored(s, func(f stored) bool { return f.id == id })
+	}
+}
+
+func (m *master) unstore(s *slot, name string) {
+	m.dropStored(s, func(f stored) bool { return f.name == name })
+}
+
+func (m *master) dropStored(s *slot, drop func(stored) bool) {
+	s.store.fds = slices.DeleteFunc(s.store.fds, func(f stored) bool {
+		if !drop(f) {
+			return false
+		}
+		if f.id != 0 {
+			// Others may hold the same open file: closing would leave it polled.
+			_ = m.poller.remove(f.fd) // it is in there
+			delete(m.storedIn, f.id)
+		}
+		_ = unix.Close(f.fd) // nothing was written
+		s.store.full = false
+		return true
+	})
+}
