@@ -100,7 +100,9 @@ func (s *slot) endOf(from State) End {
 	switch {
 	case s.state.live():
 		return End{Result: s.result}
-	case s.state == StateFailed || from.live():
+	case s.state == StateFailed && !from.live(): // it was not started again
+		return End{Result: s.result, Exit: noExit, Failures: s.failures}
+	case from.live():
 		end := End{Result: s.result, Exit: s.exit, Usage: s.usage, Failures: s.failures}
 		if s.state == StateWaiting {
 			end.Delay = s.waits

@@ -222,19 +222,25 @@ func TestShimAdjustsTheScoreForOutOfMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := []string{"/bin/sh", "-c", "read -r n </proc/self/oom_score_adj; echo $n"}
 	for _, c := range []struct {
 		orders Orders
 		want   int
 	}{
 		{Orders{OOMScoreAdjust: new(min(own+333, 1000))}, min(own+333, 1000)},
-		{Orders{OOMScoreAdjust: new(1000), Limits: []Limit{{unix.RLIMIT_NOFILE, 11, 11}}}, 1000},
+		{Orders{OOMScoreAdjust: new(1000)}, 1000},
 		{Orders{}, own},
 	} {
-		c.orders.Argv = read
+		c.orders.Argv = []string{"/bin/cat", "/proc/self/oom_score_adj"}
 		if got, want := become(t, &c.orders), fmt.Sprintln(c.want); got != want {
 			t.Errorf("%v: got %q, want %q", c.orders.OOMScoreAdjust, got, want)
 		}
+	}
+	// cat cannot open its libraries then, but it is executed.
+	s := startShim(t)
+	s.tell(&Orders{OOMScoreAdjust: new(1000), Limits: []Limit{{unix.RLIMIT_NOFILE, 3, 3}}, Argv: []string{"/bin/cat"}})
+	output, status := s.wait()
+	if said := s.left(); len(said) > 0 {
+		t.Errorf("with a limit of three: exit status %d, said %v, output %q", status, said, output)
 	}
 }
 

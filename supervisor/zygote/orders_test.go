@@ -40,12 +40,14 @@ func TestScoreForOutOfMemoryIsAsOrdered(t *testing.T) {
 		before := parseHanded(t, z.fork().run("entry=probe:handed")).OOMScoreAdj
 		for orders, want := range map[string]int{
 			"oom_score_adjust=1000":                   1000,
-			"oom_score_adjust=1000 limit=7:11:11":     1000,
 			fmt.Sprint("oom_score_adjust=", before+1): before + 1,
 		} {
 			if got := parseHanded(t, z.fork().run("entry=probe:handed "+orders)).OOMScoreAdj; got != want {
 				t.Errorf("%s: got %d, want %d", orders, got, want)
 			}
+		}
+		if r := z.fork().run("entry=probe:returns oom_score_adjust=1000 limit=7:3:3"); r.status != 0 || r.failed != "" {
+			t.Errorf("with a limit of three: status %#x, gate %q", r.status, r.failed)
 		}
 	})
 }

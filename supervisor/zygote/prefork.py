@@ -192,6 +192,7 @@ def _watchdog_sec():
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:
-        return int(os.environ["WATCHDOG_USEC"]) / 1e6 or None
+        interval = int(os.environ["WATCHDOG_USEC"]) / 1e6
     except (KeyError, ValueError, OverflowError):
         return None
+    return interval if interval > 0 else None
