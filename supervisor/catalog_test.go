@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// kinds lists the constants of type fleet.Kind.
+func kinds(t *testing.T) map[fleet.Kind]bool {
+	t.Helper()
+	file, err := parser.ParseFile(gotoken.NewFileSet(), "fleet/action.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[fleet.Kind]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "Kind" {
+			found[fleet.Kind(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))] = true
+		}
+		return true
+	})
+	return found
+}
+
+// setFields are the fields that an entry about a slot can have.
+func setFields() map[string]bool {
+	m := &master{
+		file:  &fleetfile.Fleet{Name: "f"},
+		slots: []*slot{{name: "w.0", config: &fleetfile.Worker{Name: "w"}, invocation: "1"}},
+	}
+	set := map[string]bool{}
+	for _, f := range m.entryOf(fleet.Report{
+		Kind: fleet.KindSlotRestarts, Slot: "w.0", PID: 1, Generation: 1,
+		End: fleet.End{Result: fleet.ExitCode, Exit: fleet.Exit{Code: 1}, Failures: 1, Delay: time.Second, Usage: fleet.Usage{MemoryPeak: 1, CPU: 1}},
+	}) {
+		set[f.Name] = true
+	}
+	return set
+}
+
+// The catalog explains each kind of event, and names only fields that there are.
+func TestCatalog(t *testing.T) {
+	text, err := os.ReadFile("../packaging/prefork.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, fields := kinds(t), setFields()
+	if len(known) != len(messageIDs) || len(known) < 15 {
+		t.Errorf("%d kinds and %d ids", len(known), len(messageIDs))
+	}
+	byID := map[string]fleet.Kind{}
+	for kind, id := range messageIDs {
+		if !known[kind] || byID[id] != "" || !regexp.MustCompile("^[0-9a-f]{32}$").MatchString(id) {
+			t.Errorf("%s has id %s", kind, id)
+		}
+		byID[id] = kind
+	}
+	_, rest, _ := strings.Cut(string(text), "\n-- ")
+	for _, entry := range strings.Split(rest, "\n-- ") {
+		id, body, _ := strings.Cut(entry, "\n")
+		kind := byID[id]
+		delete(byID, id)
+		head, paragraphs, _ := strings.Cut(body, "\n\n")
+		if kind == "" || !strings.Contains(head, "Subject: ") || !strings.Contains(head, "Defined-By: prefork") ||
+			len(strings.Split(strings.TrimSpace(paragraphs), "\n\n")) != 3 {
+			t.Errorf("the entry of %q (%s) is not complete", kind, id)
+		}
+		for _, name := range regexp.MustCompile(`@([A-Z_]+)@`).FindAllStringSubmatch(entry, -1) {
+			if !fields[name[1]] {
+				t.Errorf("%s names the field %s, which no entry has", kind, name[1])
+			}
+		}
+		for line := range strings.Lines(entry) {
+			if len(line) > 80 {
+				t.Errorf("%s has a long line: %s", kind, line)
+			}
+		}
+	}
+	if len(byID) > 0 {
+		t.Errorf("the catalog has no entry for %v", byID)
+	}
+}
