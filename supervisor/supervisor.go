@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ type system interface {
 // Run runs a fleet until it has ended and returns the exit status of the
 // program. It blocks and must be called on the main thread.
 func Run(opts Options) int {
+	// The heap is a few hundred kB. By default the runtime would let it grow to
+	// 4 MB before it collects what a talkative worker makes it allocate.
+	debug.SetGCPercent(25)
 	notify := newNotifier(opts)
 	code, err := run(opts, notify)
 	if err != nil {
