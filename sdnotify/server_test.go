@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package sdnotify_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/sdnotify"
+)
+
+func serve(t *testing.T) (s *sdnotify.Server, client int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	if err := os.WriteFile(path, []byte("stale"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := sdnotify.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(client, &unix.SockaddrUnix{Name: s.Path()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Close(client)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	})
+	return s, client
+}
+
+// open lists the descriptors of this process.
+func open(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprint(openFDs(t))
+}
+
+func TestReceive(t *testing.T) {
+	s, client := serve(t)
+	if _, err := s.Receive(); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("from an empty queue: %v", err)
+	}
+	if err := unix.Sendmsg(client, []byte("READY=1"), unix.UnixRights(0, 1), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Receive()
+	if err != nil || d.Refused != nil || !d.Message.Ready || d.PID != os.Getpid() || int(d.UID) != os.Getuid() || len(d.FDs) != 2 {
+		t.Fatalf("got %+v, %v", d, err)
+	}
+	for _, fd := range d.FDs {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d: flags %d, %v", fd, flags, err)
+		}
+	}
+	if d.PIDFD >= 0 {
+		if err := unix.PidfdSendSignal(d.PIDFD, 0, nil, 0); err != nil {
+			t.Errorf("the pidfd: %v", err)
+		}
+	} else {
+		t.Log("this kernel passes no pidfd")
+	}
+	d.Close()
+	if info, err := os.Stat(s.Path()); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// A process without the library: Python's own sockets.
+func TestReceiveFromAnotherProcess(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip(err)
+	}
+	s, _ := serve(t)
+	cmd := exec.Command(python, "-c", `
+import os, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.sendto(b"STATUS=from outside", os.environ["NOTIFY_SOCKET"])
+`)
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.Path())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d, err := s.Receive()
+	if err != nil || d.Message.Status != "from outside" || d.PID != cmd.Process.Pid {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	d.Close()
+}
+
+// Hostile datagrams come with a reason and with nothing else: no descriptor is
+// left, however many came.
+func TestHostileDatagrams(t *testing.T) {
+	s, client := serve(t)
+	before := open(t)
+	many := make([]int, 253)
+	for _, c := range []struct {
+		text string
+		fds  []int
+		want string
+	}{
+		{"", nil, "empty"},
+		{"", []int{0}, "empty"},
+		{"READY=1\x00STOPPING=1", many, "NUL"},
+		{strings.Repeat("X", 4097), many, "longer"},
+		{strings.Repeat("X", 60000), nil, "longer"},
+		{"BARRIER=1", nil, "BARRIER=1 with 0"},
+		{"BARRIER=1", many, "BARRIER=1 with 253"},
+		{"FDSTORE=1", many, ""},
+	} {
+		for range 3 {
+			if err := unix.Sendmsg(client, []byte(c.text), unix.UnixRights(c.fds...), nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			d, err := s.Receive()
+			if err != nil || d.PID != os.Getpid() {
+				t.Fatalf("%.20q: got %+v, %v", c.text, d, err)
+			}
+			switch {
+			case c.want == "" && (d.Refused != nil || len(d.FDs) != len(c.fds)):
+				t.Errorf("%.20q: %d descriptors, %v", c.text, len(d.FDs), d.Refused)
+			case c.want != "" && (d.Refused == nil || !strings.Contains(d.Refused.Error(), c.want) || len(d.FDs) != 0 || d.PIDFD >= 0 || d.Message != sdnotify.Message{}):
+				t.Errorf("%.20q with %d descriptors: got %+v, want %q", c.text, len(c.fds), d, c.want)
+			}
+			d.Close()
+		}
+	}
+	if after := open(t); after != before {
+		t.Errorf("descriptors: got %s, want %s", after, before)
+	}
+}
+
+// Where descriptors cannot be received, for want of room in this process's own
+// table, the datagram says so.
+func TestNoRoomForDescriptors(t *testing.T) {
+	s, client := serve(t)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sendmsg(client, []byte("FDSTORE=1"), unix.UnixRights(make([]int, 253)...), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	before := open(t)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Receive()
+	if err2 := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err2 != nil {
+		t.Fatal(err2)
+	}
+	if err != nil || d.Refused == nil {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	d.Close()
+	if after := open(t); after != before {
+		t.Errorf("descriptors: got %s, want %s", after, before)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	for _, path := range []string{"", "relative", "/" + strings.Repeat("x", 107), "/nonexistent/dir/notify"} {
+		if s, err := sdnotify.Listen(path); err == nil {
+			t.Errorf("listens at %q", s.Path())
+		}
+	}
+}
+
+func TestReceiveAllocatesLittle(t *testing.T) {
+	s, client := serve(t)
+	if got := testing.AllocsPerRun(100, func() {
+		if _, err := unix.SendmsgN(client, []byte("WATCHDOG=1"), nil, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+	}); got > 20 {
+		t.Errorf("%v allocations for a keep-alive", got)
+	}
+}

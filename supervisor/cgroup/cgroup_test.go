@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const patience = 30 * time.Second
+
+// TestMain lets the test binary be a process that enters a group of its own.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("CGROUP_TEST_OPEN"); dir != "" {
+		_, err := openAt(dir, os.Getenv("CGROUP_TEST_GROUP"), os.Getpid())
+		own, _ := ownGroup("/proc/self/cgroup")
+		fmt.Println(own, err)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// unit makes a control group as systemd does for a unit with Delegate=, and
+// removes it after the test.
+func unit(t *testing.T) (path, group string) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := ownGroup("/proc/self/cgroup")
+	if err != nil {
+		t.Skip(err)
+	}
+	top, ok := locate(string(mounts), own)
+	if !ok || os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root and cgroup v2")
+		}
+		t.Skip("needs root and cgroup v2")
+	}
+	name := fmt.Sprintf("prefork-test-%d", time.Now().UnixNano())
+	path, group = filepath.Join(top, name), filepath.Join(own, name)
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(path, "user.delegate", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0)
+		eventually(t, "removal of "+path, func() bool {
+			out, _ := exec.Command("find", path, "-depth", "-type", "d").Output()
+			for dir := range strings.FieldsSeq(string(out)) {
+				_ = os.Remove(dir)
+			}
+			_, err := os.Stat(path)
+			return os.IsNotExist(err)
+		})
+	})
+	return path, group
+}
+
+func eventually(t *testing.T, what string, fact func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !fact(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+// tree returns the tree of a unit whose master sits in its leaf already: the test
+// itself must not move.
+func tree(t *testing.T) *Tree {
+	t.Helper()
+	path, group := unit(t)
+	leafPath := filepath.Join(path, leaf)
+	if err := os.Mkdir(leafPath, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tr, err := openAt(leafPath, filepath.Join(group, leaf), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	if tr.path != path || tr.cgroup != group {
+		t.Fatalf("got %s and %s, want the unit's %s and %s", tr.path, tr.cgroup, path, group)
+	}
+	return tr
+}
+
+// spawn starts a shell in a group.
+func spawn(t *testing.T, g *Group, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: g.FD()}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func TestAGroupAndItsProcesses(t *testing.T) {
+	g, err := tree(t).Make("p-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if populated, err := g.Populated(); populated || err != nil {
+		t.Errorf("a new group: %t, %v", populated, err)
+	}
+	cmd := spawn(t, g, "sleep 1000 & sleep 1000 & wait")
+	eventually(t, "three processes", func() bool { pids, err := g.Processes(); return err == nil && len(pids) == 3 })
+	if !g.Contains(cmd.Process.Pid) || g.Contains(os.Getpid()) || g.Contains(1<<22) {
+		t.Error("a process is in the wrong group")
+	}
+	if populated, err := g.Populated(); !populated || err != nil {
+		t.Errorf("with processes: %t, %v", populated, err)
+	}
+	if err := g.Remove(); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("removed with processes: %v", err)
+	}
+	if err := g.Mark("web.0"); err != nil {
+		t.Error(err)
+	}
+	var mark [16]byte
+	if n, err := unix.Fgetxattr(g.FD(), "user.prefork.slot", mark[:]); err != nil || string(mark[:n]) != "web.0" {
+		t.Errorf("mark %q, %v", mark[:max(n, 0)], err)
+	}
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	polled := []unix.PollFd{{Fd: int32(g.Watch()), Events: unix.POLLPRI}}
+	for populated := true; populated; populated, _ = g.Populated() {
+		if n, err := unix.Poll(polled, int(patience.Milliseconds())); n != 1 || err != nil {
+			t.Fatalf("no word of the end: %d, %v", n, err)
+		}
+	}
+	if g.Usage().CPU == 0 {
+		t.Error("three processes have used no processor time")
+	}
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a worker makes below its group goes with it, and what it links to stays.
+func TestRemoveNestedGroups(t *testing.T) {
+	tr := tree(t)
+	g, err := tr.Make("p-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := g.path
+	for range 10 {
+		deep = filepath.Join(deep, "deeper")
+		for _, dir := range []string{deep, deep + "-too"} {
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cmd := exec.Command("sleep", "1000")
+	nested, err := unix.Open(deep, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(nested) }()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: nested}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Processes(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) || !g.Contains(cmd.Process.Pid) {
+		t.Errorf("got %v, %v", pids, err)
+	}
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	eventually(t, "an empty group", func() bool { populated, _ := g.Populated(); return !populated })
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(g.path); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestTooManyNestedGroups(t *testing.T) {
+	g, err := tree(t).Make("p-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := g.path
+	for range maxDepth + 2 {
+		if deep = filepath.Join(deep, "d"); os.Mkdir(deep, 0o755) != nil {
+			t.Fatal("mkdir " + deep)
+		}
+	}
+	if _, err := g.Processes(); !errors.Is(err, errTooMuch) {
+		t.Errorf("got %v", err)
+	}
+	if err := g.Remove(); err == nil {
+		t.Error("removed")
+	}
+}
+
+func TestWhatAnEarlierMasterLeft(t *testing.T) {
+	tr := tree(t)
+	for _, name := range []string{"p-1", "p-2", "floor-1"} {
+		if _, err := tr.Make(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g, err := tr.Make("p-3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(tr.path, "other"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := spawn(t, g, "sleep 1000")
+	next, err := openAt(filepath.Join(tr.path, leaf), filepath.Join(tr.cgroup, leaf), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	left := next.Leftover()
+	if len(left) != 1 || left[0].Name() != "p-3" || len(next.Leftover()) != 0 {
+		t.Fatalf("left: %v", left)
+	}
+	if names, err := namesIn(next.fd, 100); err != nil || len(names) != 3 {
+		t.Errorf("got %v, %v, want other, p-3 and %s", names, err, leaf)
+	}
+	if err := left[0].Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // killed
+}
+
+// Systemd 252 has no DelegateSubgroup=: the master makes its leaf and enters it.
+func TestTheMasterMakesItsLeaf(t *testing.T) {
+	path, group := unit(t)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CGROUP_TEST_OPEN="+path, "CGROUP_TEST_GROUP="+group)
+	out, err := cmd.CombinedOutput()
+	if got, want := strings.TrimSpace(string(out)), filepath.Join(group, leaf)+" <nil>"; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+func TestNotDelegated(t *testing.T) {
+	path, group := unit(t)
+	if err := unix.Removexattr(path, "user.delegate"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openAt(path, group, -1); !errors.Is(err, ErrNotDelegated) {
+		t.Errorf("got %v", err)
+	}
+	if names, err := os.ReadDir(path); err == nil && slices.ContainsFunc(names, os.DirEntry.IsDir) {
+		t.Error("a group was made all the same")
+	}
+	for _, file := range []string{"/nonexistent", "/dev/null"} {
+		if _, err := ownGroup(file); !errors.Is(err, ErrNotDelegated) {
+			t.Errorf("%s: got %v", file, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	tr := tree(t)
+	for _, name := range []string{"", "a/b", ".", "..", ".hidden", "cgroup.procs", "a\nb"} {
+		if _, err := tr.Make(name); err == nil {
+			t.Errorf("made %q", name)
+		}
+	}
+}
+
+func TestLocate(t *testing.T) {
+	const mounts = `24 30 0:22 / /proc rw - proc proc rw
+30 1 8:1 / / rw - ext4 /dev/sda1 rw
+31 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro
+42 31 0:39 /part /sys/fs/cgroup\040two rw shared:9 - cgroup2 cgroup rw,nsdelegate
+43 31 0:39 / /sys/fs/cgroup/unified rw shared:9 master:1 - cgroup2 cgroup rw
+`
+	for group, want := range map[string]string{
+		"/part/web": "/sys/fs/cgroup two/web", "/part": "/sys/fs/cgroup two", "/partial": "/sys/fs/cgroup/unified/partial",
+		"/": "/sys/fs/cgroup/unified", "/a.slice/b.service": "/sys/fs/cgroup/unified/a.slice/b.service",
+	} {
+		if got, ok := locate(mounts, group); !ok || got != want {
+			t.Errorf("%s: got %s, %t, want %s", group, got, ok, want)
+		}
+	}
+	if got, ok := locate("30 1 8:1 / / rw - ext4 /dev/sda1 rw\n\nx\n", "/"); ok {
+		t.Errorf("without cgroup2: got %s", got)
+	}
+}
+
+// The virtual machines have the real controllers; here plain files stand for
+// theirs.
+func TestLimits(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	g := &Group{fd: fd, path: dir}
+	limits := Limits{MemoryHigh: 1 << 20, MemoryMax: ^uint64(0), TasksMax: 7, CPUWeight: 50, IOWeight: 60, CPUQuota: 1500 * time.Millisecond}
+	if err := g.Limit(limits); err == nil || !strings.Contains(err.Error(), "memory.high: the memory controller is not on") {
+		t.Errorf("without controllers: %v", err)
+	}
+	want := map[string]string{
+		"memory.high": "1048576", "memory.max": "max", "pids.max": "7", "cpu.weight": "50", "io.weight": "60", "cpu.max": "150000 100000",
+	}
+	for name := range want {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Limit(limits); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range want {
+		if got, _ := os.ReadFile(filepath.Join(dir, name)); string(got) != value {
+			t.Errorf("%s: got %q, want %q", name, got, value)
+		}
+	}
+	if got := fmt.Sprint(limits.Controllers()); got != "[memory pids cpu io]" {
+		t.Errorf("got %s", got)
+	}
+	for quota, want := range map[time.Duration]string{
+		200 * time.Millisecond: "20000 100000", time.Millisecond: "1000 1000000", 5 * time.Millisecond: "1000 200000", 4 * time.Second: "400000 100000",
+	} {
+		if got := (Limits{CPUQuota: quota}).settings(); got[0].value != want {
+			t.Errorf("%s: got %s, want %s", quota, got[0].value, want)
+		}
+	}
+	for name, text := range map[string]string{
+		"memory.events": "low 0\noom 3\noom_kill 2\n", "memory.peak": "4096\n", "cpu.stat": "usage_usec 1500\nuser_usec 1\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := g.Usage(), (Usage{OOMKills: 2, MemoryPeak: 4096, CPU: 1500 * time.Microsecond}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := (&Group{fd: -1}).Usage(); got != (Usage{}) {
+		t.Errorf("of nothing: got %+v", got)
+	}
+}
+
+// No path that a worker can make leads out of its group.
+func TestLinksAreNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	victim := filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, filepath.Join(dir, "memory.max")); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := (&Group{fd: fd}).Limit(Limits{MemoryMax: 1}); err == nil {
+		t.Error("a link was followed")
+	}
+	if got, _ := os.ReadFile(victim); string(got) != "mine" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func BenchmarkMakeAndRemove(b *testing.B) {
+	own, err := ownGroup("/proc/self/cgroup")
+	if err != nil {
+		b.Skip(err)
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	top, ok := locate(string(mounts), own)
+	if !ok {
+		b.Skip("no cgroup v2")
+	}
+	dir := filepath.Join(top, "prefork-bench-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		b.Skip(err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tr := &Tree{fd: fd, path: dir, cgroup: own}
+	for b.Loop() {
+		g, err := tr.Make("p-1")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := g.Remove(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	tr.Close()
+	_ = os.Remove(dir)
+}
