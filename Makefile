@@ -48,18 +48,23 @@ BENCH ?=
 bench:
 	PREFORK_BENCH='$(BENCH)' go test -run '^TestBench$$' -count 1 -timeout 2h -v ./packaging/bench
 
+# Units name the program and the drop-ins where they are installed.
+PATHS = sed 's,/usr/bin/prefork,$(BINDIR)/prefork,; s,/usr/share/prefork,$(DATADIR),'
+
 .PHONY: install
 install:
 	test -x prefork || $(MAKE) build
 	install -D -m0755 prefork $(DESTDIR)$(BINDIR)/prefork
-	install -d $(DESTDIR)$(SYSTEMD)/system $(DESTDIR)$(SYSTEMD)/system-generators $(DESTDIR)$(DOCDIR)/examples
-	sed 's,/usr/bin/prefork,$(BINDIR)/prefork,' units/prefork@.service >$(DESTDIR)$(SYSTEMD)/system/prefork@.service
-	chmod 0644 $(DESTDIR)$(SYSTEMD)/system/prefork@.service
+	install -d $(DESTDIR)$(SYSTEMD)/system $(DESTDIR)$(SYSTEMD)/system-generators $(DESTDIR)$(DATADIR) $(DESTDIR)$(DOCDIR)/examples
+	$(PATHS) units/prefork@.service >$(DESTDIR)$(SYSTEMD)/system/prefork@.service
+	for f in units/drop-ins/*.conf; do $(PATHS) $$f >$(DESTDIR)$(DATADIR)/$${f##*/} || exit; done
+	chmod 0644 $(DESTDIR)$(SYSTEMD)/system/prefork@.service $(DESTDIR)$(DATADIR)/*.conf
 	ln -sfr $(DESTDIR)$(BINDIR)/prefork $(DESTDIR)$(SYSTEMD)/system-generators/prefork-generator
 	! test -e packaging/prefork.catalog || install -D -m0644 -t $(DESTDIR)$(SYSTEMD)/catalog packaging/prefork.catalog
 	install -D -m0644 packaging/prefork.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/prefork.conf
-	install -D -m0644 -t $(DESTDIR)$(DATADIR) units/drop-ins/*.conf
-	install -m0644 packaging/examples/demo/* $(DESTDIR)$(DOCDIR)/examples
+	cd packaging/examples && find . -name '*.toml' -o -name '*.py' | while read -r f; do \
+		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
+	done
 
 .PHONY: clean
 clean:

@@ -184,6 +184,9 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := limit(p, s); err != nil {
 		return err
 	}
+	if err := favour(p, s.config); err != nil {
+		return err
+	}
 	output, err := m.output(s.name)
 	if err != nil {
 		return err

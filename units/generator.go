@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
@@ -26,9 +29,9 @@ type generator struct {
 }
 
 // Generate writes the units of all fleets in dirs into dir, which systemd made
-// for this run. A bad fleet file costs its own fleet the sockets and is logged:
-// its service tells the rest when it is started. version is systemd's, 0 if it is
-// not known. The error is about the units that could not be written.
+// for this run. What is wrong with a fleet file is logged, and is what its service
+// fails with; the sockets that can be read from it are made all the same, see
+// [salvage]. version is systemd's, 0 if it is not known. The error is about the units that could not be written.
 func Generate(dir string, dirs []string, version int, log func(text string)) error {
 	g := &generator{dir: dir, template: template(), log: log}
 	errs := []error{g.newer(version)}
@@ -85,22 +88,14 @@ func (g *generator) fleet(f fleetfile.Found) error {
 		for line := range strings.Lines(err.Error()) {
 			g.log(strings.TrimSuffix(line, "\n"))
 		}
-		if fleetfile.StartOf(f.Path) == fleetfile.StartBoot {
-			return g.want("multi-user.target", service, g.template)
-		}
-		return nil
-	}
-	var sockets []string
-	var errs []error
-	for i := range file.Sockets {
-		for _, u := range socketUnits(file, &file.Sockets[i]) {
-			sockets = append(sockets, u.name)
-			errs = append(errs, g.write(u.name, u.text))
-			if file.Start != fleetfile.StartManual {
-				errs = append(errs, g.want("sockets.target", u.name, "../"+u.name))
-			}
+		var all bool
+		if file, all = salvage(f); !all {
+			g.log(fmt.Sprintf("%s: not all of its sockets can be read, and systemd closes those that cannot; when the file is mended: "+
+				"systemctl daemon-reload && systemctl restart 'prefork-%s:*.socket' %s", f.Path, f.Name, service))
 		}
 	}
+	sockets, err := g.sockets(f, file)
+	errs := []error{err}
 	if len(sockets) > 0 {
 		errs = append(errs, g.write(service+".d/50-sockets.conf",
 			made(file)+"[Service]\nSockets="+strings.Join(sockets, " ")+"\n"))
@@ -109,6 +104,26 @@ func (g *generator) fleet(f fleetfile.Found) error {
 		errs = append(errs, g.want("multi-user.target", service, g.template))
 	}
 	return errors.Join(errs...)
+}
+
+// sockets writes the socket units of a fleet and returns their names.
+func (g *generator) sockets(f fleetfile.Found, file *fleetfile.Fleet) (names []string, err error) {
+	var errs []error
+	for i := range file.Sockets {
+		list, err := socketUnits(file, &file.Sockets[i])
+		if err != nil {
+			g.log(fmt.Sprintf("%s: socket.%s: %v", f.Path, file.Sockets[i].Name, err))
+			continue
+		}
+		for _, u := range list {
+			names = append(names, u.name)
+			errs = append(errs, g.write(u.name, u.text))
+			if file.Start != fleetfile.StartManual {
+				errs = append(errs, g.want("sockets.target", u.name, "../"+u.name))
+			}
+		}
+	}
+	return names, errors.Join(errs...)
 }
 
 // want makes a unit part of a target: what is generated cannot be enabled.
@@ -135,10 +150,15 @@ func made(file *fleetfile.Fleet) string {
 type unit struct{ name, text string }
 
 // socketUnits are the units of one [socket.*] table: one, or two if its IPv6
-// addresses are not all to be bound alike, which is a setting of the unit.
-func socketUnits(file *fleetfile.Fleet, s *fleetfile.Socket) []unit {
+// addresses are not all to be bound alike, which is a setting of the unit. The
+// error says why systemd cannot hold the socket: the master binds it then, as it
+// does without systemd.
+func socketUnits(file *fleetfile.Fleet, s *fleetfile.Socket) ([]unit, error) {
 	var first, only []fleetfile.Address
 	for _, a := range s.Listen {
+		if reason := unfit(file, a); reason != "" {
+			return nil, fmt.Errorf("systemd cannot listen on %q: %s; connections are refused while the service restarts", a.Text, reason)
+		}
 		if a.V6Only {
 			only = append(only, a)
 		} else {
@@ -147,9 +167,35 @@ func socketUnits(file *fleetfile.Fleet, s *fleetfile.Socket) []unit {
 	}
 	name := "prefork-" + file.Name + ":" + s.Name
 	if len(only) == 0 || !bindsBoth(first) {
-		return []unit{socketUnit(name, file, s, s.Listen, len(only) > 0)}
+		return []unit{socketUnit(name, file, s, s.Listen, len(only) > 0)}, nil
 	}
-	return []unit{socketUnit(name, file, s, first, false), socketUnit(name+":ipv6", file, s, only, true)}
+	return []unit{socketUnit(name, file, s, first, false), socketUnit(name+":ipv6", file, s, only, true)}, nil
+}
+
+// unfit says why an address cannot be given to systemd, with the remedy.
+func unfit(file *fleetfile.Fleet, a fleetfile.Address) string {
+	text := address(a)
+	switch {
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return "a unit cannot have a control character; choose another name"
+	case strings.TrimRight(text, " \\") != text:
+		return "a unit cannot have a value that ends in a blank or a backslash; choose another name"
+	case !strings.HasPrefix(a.Unix, "/"):
+		return ""
+	case slices.Contains(strings.Split(text, "/"), ".."):
+		return "a unit cannot have a path with ..; write it without"
+	}
+	// RuntimeDirectory= of the unit.
+	if own := "/run/prefork/" + file.Name; within(own, text) {
+		return fmt.Sprintf("%s goes when the service stops; write /run/prefork/%s, for example", own, file.Name+".sock")
+	}
+	return ""
+}
+
+// within tells whether a path is that of a directory or below it.
+func within(dir, path string) bool {
+	path = filepath.Clean(path)
+	return path == dir || strings.HasPrefix(path, dir+"/")
 }
 
 // bindsBoth tells whether an address is to take IPv4 connections too.
@@ -168,17 +214,17 @@ var listenSettings = map[fleetfile.SocketType]string{
 
 func socketUnit(name string, file *fleetfile.Fleet, s *fleetfile.Socket, listen []fleetfile.Address, v6Only bool) unit {
 	var b strings.Builder
-	set := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, value) }
+	set := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, escape(value)) }
 	b.WriteString(made(file))
 	b.WriteString("[Unit]\n")
 	set("Description", fmt.Sprintf("socket %s of prefork fleet %s", s.Name, file.Name))
-	set("SourcePath", escape(file.Path))
+	set("SourcePath", file.Path)
 	b.WriteString("\n[Socket]\n")
 	set("Service", "prefork@"+file.Name+".service")
 	set("FileDescriptorName", s.Name)
 	files, addresses := false, false
 	for _, a := range listen {
-		set(listenSettings[s.Type], escape(address(a)))
+		set(listenSettings[s.Type], address(a))
 		files, addresses = files || strings.HasPrefix(a.Unix, "/"), addresses || a.Unix == ""
 	}
 	if v6Only {
@@ -197,8 +243,12 @@ func socketUnit(name string, file *fleetfile.Fleet, s *fleetfile.Socket, listen 
 	}
 	if files {
 		set("SocketMode", fmt.Sprintf("%04o", s.Mode))
-		setIf(set, "SocketUser", s.User)
-		setIf(set, "SocketGroup", s.Group)
+		if s.User != "" {
+			set("SocketUser", s.User)
+		}
+		if s.Group != "" {
+			set("SocketGroup", s.Group)
+		}
 		set("RemoveOnStop", "yes")
 	}
 	b.WriteString("# A fleet that does not start must not close its sockets: clients wait in them.\n")
@@ -206,30 +256,27 @@ func socketUnit(name string, file *fleetfile.Fleet, s *fleetfile.Socket, listen 
 	return unit{name + ".socket", b.String()}
 }
 
-func setIf(set func(key, value string), key, value string) {
-	if value != "" {
-		set(key, escape(value))
-	}
-}
-
+// address is in the form of systemd.socket(5), which has the interface at the
+// end. /run is what systemd would make of /var/run, with a warning about a unit
+// that nobody can edit.
 func address(a fleetfile.Address) string {
-	if a.Unix != "" {
+	switch rest, legacy := strings.CutPrefix(a.Unix, "/var/run/"); {
+	case legacy:
+		return "/run/" + rest
+	case a.Unix != "":
 		return a.Unix
 	}
-	return a.IP.String()
+	ip := a.IP.Addr()
+	text := netip.AddrPortFrom(ip.WithZone(""), a.IP.Port()).String()
+	if zone := ip.Zone(); zone != "" {
+		text += "%" + zone
+	}
+	return text
 }
 
-// escape lets a text stand for itself in a unit: no specifier, and no second
-// line, is made of it (systemd.unit(5)).
-func escape(text string) string {
-	text = strings.ReplaceAll(text, "%", "%%")
-	return strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return -1
-		}
-		return r
-	}, text)
-}
+// escape lets a text stand for itself: systemd makes a specifier of a percent
+// sign, and of nothing else in these settings (systemd.unit(5)).
+func escape(text string) string { return strings.ReplaceAll(text, "%", "%%") }
 
 // SystemdVersion is that of the systemd that is installed, 0 if it cannot be
 // told. A generator is not told it and must not call systemctl; the name of

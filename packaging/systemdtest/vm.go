@@ -79,8 +79,10 @@ func BootVM(t testing.TB, suite string, setup ...func(t testing.TB, root string)
 	for _, args := range [][]string{
 		{"mke2fs", "-q", "-t", "ext4", "-d", payload, filepath.Join(work, "payload.img"), "128M"},
 		// The copies share what they have in common where the file system can.
-		{"cp", "--reflink=auto", "--sparse=always", filepath.Join(disk, "disk.img"), filepath.Join(disk, "vmlinuz"),
-			filepath.Join(disk, "initrd.img"), work},
+		{
+			"cp", "--reflink=auto", "--sparse=always", filepath.Join(disk, "disk.img"), filepath.Join(disk, "vmlinuz"),
+			filepath.Join(disk, "initrd.img"), work,
+		},
 	} {
 		if err := run(work, args...); err != nil {
 			t.Fatal(err)

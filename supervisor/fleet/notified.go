@@ -24,9 +24,6 @@ func (f *Fleet) notified(now Instant, ev Notified) {
 		s.watchdog = ev.Interval
 		f.beat(now, s)
 	}
-	if ev.Extend > 0 {
-		s.extend(now, ev.Extend)
-	}
 	if ev.Ready {
 		f.saidReady(now, s)
 	}
@@ -38,6 +35,9 @@ func (f *Fleet) notified(now Instant, ev Notified) {
 	}
 	if ev.Stopping && s.state == StateReady {
 		f.stopsItself(now, s)
+	}
+	if ev.Extend > 0 {
+		s.extend(now, ev.Extend) // of the state that it has just announced
 	}
 	if ev.Trigger && (s.state == StateReady || s.state == StateStarting) {
 		f.abort(now, s, "sent WATCHDOG=trigger")
@@ -80,11 +80,13 @@ func (f *Fleet) beat(now Instant, s *slot) {
 	}
 }
 
-// extend moves a deadline that the process is subject to, never to an earlier
-// time and never one that ends with SIGKILL sent.
+// extend moves the deadlines that the process is subject to, the watchdog's too,
+// never to an earlier time and never one that ends with SIGKILL sent. Where there
+// is no deadline, max keeps it so.
 func (s *slot) extend(now Instant, by time.Duration) {
-	if s.deadline != Never && s.state != StateKilling {
+	if s.state != StateKilling {
 		s.deadline = max(s.deadline, now.Add(by))
+		s.beatDue = max(s.beatDue, now.Add(by))
 	}
 }
 

@@ -133,7 +133,7 @@ func (s *slot) kindOf(from State) Kind {
 		}
 	case StateKilling:
 		switch {
-		case from == StateKilling:
+		case from == StateKilling && s.deadline == Never: // as unkillable leaves it
 			return KindSlotStuck
 		case s.sweeping:
 			return KindSlotLeft
@@ -392,7 +392,7 @@ func (f *Fleet) early(s *slot, ev Exited) Result {
 	switch {
 	case ev.OOM && ev.Exit.Signal == SIGKILL:
 		return OOMKill
-	case s.state == StateStarting && f.policy(s).Notify && f.policy(s).clean(ev.Exit):
+	case s.state == StateStarting && f.policy(s).Notify && !s.saidReady && f.policy(s).clean(ev.Exit):
 		return Protocol
 	default:
 		return ""

@@ -20,13 +20,19 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	# a comment
 //	fleet spares=1 ready_when=2       the fleet and
 //	worker web entry count=2          its workers
+//	worker api exec type=notify       (also watchdog_sec=5s, on_demand)
 //	0s  stop SIGTERM                  an event, at a time since the start
 //	+5ms running web.0                or since the event before it
+//	+5ms notified api.0 READY=1 STATUS=all is well
+//	+5ms demand web                   a connection waits; or no-demand
+//	+5ms exited web.0 by SIGKILL oom  for its memory
 //	due                               a tick at the deadline
 //
 // and after each event, indented, what the fleet does about it: that is
 // compared, or with -update written anew. A process is named by its number
-// (#3), by its slot, or as floor.
+// (#3), by its slot, or as floor; a connection by the worker it is for. What a
+// process says are the words of sd_notify(3), with times like 5s, and STATUS=
+// takes the rest of the line.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 6 {
@@ -178,6 +184,12 @@ func (st *stage) worker(words []string) {
 			w.Policy.Restart = Restart(value)
 		case "start_limit_burst":
 			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
+		case "type":
+			w.Policy.Notify = value == "notify"
+		case "watchdog_sec":
+			w.Policy.Watchdog = st.span(value)
+		case "on_demand":
+			w.OnDemand = true
 		default:
 			st.t.Fatalf("unknown setting %s", s)
 		}
@@ -202,12 +214,27 @@ func (st *stage) proc(name string) Proc {
 	return 0
 }
 
+func (st *stage) workerNamed(name string) int {
+	st.t.Helper()
+	for i, w := range st.cfg.Workers {
+		if w.Name == name {
+			return i
+		}
+	}
+	st.t.Fatalf("no worker %s", name)
+	return 0
+}
+
 func (st *stage) event(name string, words []string) Event {
 	switch name {
 	case "tick":
 		return Tick{}
 	case "stop":
 		return StopRequested{words[0]}
+	case "demand":
+		return Demand{st.workerNamed(words[0])}
+	case "no-demand":
+		return NoDemand{st.workerNamed(words[0])}
 	}
 	proc, rest := st.proc(words[0]), words[1:]
 	text := strings.Join(rest, " ")
@@ -226,6 +253,8 @@ func (st *stage) event(name string, words []string) Event {
 		return Running{proc}
 	case "refused":
 		return Refused{proc, text}
+	case "notified":
+		return st.notified(proc, rest)
 	case "exited":
 		return st.exited(proc, rest)
 	case "swept":
@@ -235,9 +264,44 @@ func (st *stage) event(name string, words []string) Event {
 	return nil
 }
 
-// exited reads "status 1", "by SIGKILL", and after either "leaving 2".
+// notified reads the words of sd_notify(3).
+func (st *stage) notified(proc Proc, words []string) Event {
+	st.t.Helper()
+	ev := Notified{Proc: proc}
+	for i, word := range words {
+		switch key, value, _ := strings.Cut(word, "="); key {
+		case "READY":
+			ev.Ready = true
+		case "RELOADING":
+			ev.Reloading = true
+		case "STOPPING":
+			ev.Stopping = true
+		case "WATCHDOG":
+			ev.Watchdog, ev.Trigger = value == "1", value == "trigger"
+		case "WATCHDOG_USEC":
+			ev.Interval = st.span(value)
+		case "EXTEND_TIMEOUT_USEC":
+			ev.Extend = st.span(value)
+		case "ERRNO":
+			ev.Errno = value
+		case "STATUS":
+			ev.HasStatus, ev.Status = true, strings.TrimPrefix(strings.Join(words[i:], " "), "STATUS=")
+			return ev
+		default:
+			st.t.Fatalf("unknown word %s", word)
+		}
+	}
+	return ev
+}
+
+// exited reads "status 1" or "by SIGKILL", and after either "leaving 2" and
+// "oom".
 func (st *stage) exited(proc Proc, words []string) Event {
+	st.t.Helper()
 	ev := Exited{Proc: proc}
+	if n := len(words) - 1; n >= 0 && words[n] == "oom" {
+		ev.OOM, words = true, words[:n]
+	}
 	for i := 0; i+1 < len(words); i += 2 {
 		switch value := words[i+1]; words[i] {
 		case "status":

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package units
+
+import (
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// generate runs the generator and returns what it wrote, by path, and logged.
+// A link is what it leads to.
+func generate(t testing.TB, version int, dirs ...string) (files map[string]string, logged []string) {
+	t.Helper()
+	out := t.TempDir()
+	err := Generate(out, dirs, version, func(text string) { logged = append(logged, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = make(map[string]string)
+	err = filepath.WalkDir(out, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, _ := filepath.Rel(out, path) // path is below out
+		if e.Type() == fs.ModeSymlink {
+			target, err := os.Readlink(path)
+			// Where the template is depends on the machine.
+			files[name] = "-> " + strings.Replace(target, template(), "TEMPLATE", 1) + "\n"
+			return err
+		}
+		text, err := os.ReadFile(path)
+		files[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, logged
+}
+
+// TestGenerate compares all that is made of three directories with a golden
+// file: precedence, masks, each key of a socket, each start, and broken files.
+func TestGenerate(t *testing.T) {
+	golden, err := filepath.Abs("testdata/full/units.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/full")); err != nil {
+		t.Fatal(err)
+	}
+	// The paths of the fleet files are in what is made.
+	t.Chdir(dir)
+	if err := os.Symlink(os.DevNull, "etc/null.toml"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link("run/manual.toml", "run/not a name.toml"); err != nil {
+		t.Fatal(err)
+	}
+	files, logged := generate(t, 254, "etc", "run", "lib", "none")
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(&b, "== %s\n%s", name, files[name])
+	}
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s\n(-update accepts it)", got, want)
+	}
+	var about []string
+	for _, line := range logged {
+		file, _, _ := strings.Cut(line, ":")
+		about = append(about, file)
+	}
+	if want := []string{"etc/broken-boot.toml", "etc/broken-connection.toml", "run/not a name.toml"}; !slices.Equal(about, want) {
+		t.Errorf("logged %q, want a line about each of %q", logged, want)
+	}
+}
+
+func TestGenerateForOldSystemd(t *testing.T) {
+	for version, want := range map[int]int{0: 0, 252: 0, 253: 0, 254: 1, 262: 1} {
+		if files, _ := generate(t, version); len(files) != want {
+			t.Errorf("systemd %d: got %v, want %d file", version, files, want)
+		}
+	}
+}
+
+// TestGenerateWithoutDirectory has nowhere to write: that is an error, and
+// systemd boots on.
+func TestGenerateWithoutDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Generate(file, []string{"testdata/full/etc"}, 254, func(string) {}); err == nil {
+		t.Error("no error")
+	}
+}
+
+// fleetWith writes a fleet whose socket s listens on each address.
+func fleetWith(t testing.TB, addresses ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	var b strings.Builder
+	b.WriteString("start = \"connection\"\n[worker.w]\nexec = [\"true\"]\nsockets = [\"s\"]\n[socket.s]\nlisten = [")
+	for _, a := range addresses {
+		b.WriteByte('"')
+		for _, r := range a {
+			fmt.Fprintf(&b, "\\U%08X", r)
+		}
+		b.WriteString(`", `)
+	}
+	b.WriteString("]\n")
+	if err := os.WriteFile(filepath.Join(dir, "x.toml"), []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// settings reads a unit as systemd does: a backslash at the end of a line joins
+// it with the next, and "%%" is a percent sign.
+func settings(t testing.TB, text string) map[string][]string {
+	t.Helper()
+	got := make(map[string][]string)
+	text = strings.NewReplacer("\\\n", " ", "\r", "\n", "\x00", "\n").Replace(text)
+	for line := range strings.Lines(text) {
+		line = strings.Trim(line, " \t\n\r")
+		if line == "" || strings.ContainsRune("#;[", rune(line[0])) {
+			continue
+		}
+		key, value, _ := strings.Cut(line, "=")
+		if strings.ContainsRune(strings.ReplaceAll(value, "%%", ""), '%') {
+			t.Errorf("%s=%s has a specifier", key, value)
+		}
+		got[key] = append(got[key], strings.ReplaceAll(strings.Trim(value, " \t"), "%%", "%"))
+	}
+	return got
+}
+
+const socketName = "prefork-x:s.socket"
+
+var socketKeys = []string{
+	"Backlog", "Description", "FileDescriptorName", "ListenStream", "RemoveOnStop", "Service", "SocketMode", "SourcePath",
+	"TriggerLimitIntervalSec",
+}
+
+// TestHostileAddresses are what they are in the unit too, or not in it at all.
+func TestHostileAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		address string
+		want    string // "" if systemd cannot have it
+	}{
+		{"/run/plain.sock", "/run/plain.sock"},
+		{"/run/%n %% %", "/run/%n %% %"},
+		{"/run/$HOME ${HOME} \"a' ; # b = [c]", "/run/$HOME ${HOME} \"a' ; # b = [c]"},
+		{`/run/a\b\n`, `/run/a\b\n`},
+		{"/run/é\u2028x", "/run/é\u2028x"},
+		{"/var/run/x", "/run/x"},
+		{"/run/prefork/xy", "/run/prefork/xy"},
+		{"@ab%c d", "@ab%c d"},
+		{"@../x", "@../x"},
+		{"@prefork/x", "@prefork/x"},
+		{"/run/a\nExecStartPre=/bin/evil", ""},
+		{"/run/a\rExecStartPre=/bin/evil", ""},
+		{"/run/a\tb", ""},
+		{"/run/a\u0085b", ""},
+		{`/run/a\`, ""},
+		{`/run/a\ `, ""},
+		{"/run/a ", ""},
+		{"/run/../a", ""},
+		{"@a\nb", ""},
+		{"@a\\", ""},
+		{"/run/prefork/x", ""},
+		{"/run/prefork/x/app.sock", ""},
+		{"/run/./prefork//x/app.sock", ""},
+		{"/var/run/prefork/x/app.sock", ""},
+	} {
+		files, logged := generate(t, 0, fleetWith(t, tt.address))
+		unit, ok := files[socketName]
+		if tt.want == "" {
+			if len(files) != 0 || len(logged) != 1 || !strings.Contains(logged[0], "x.toml: socket.s: ") {
+				t.Errorf("%q: got %v, log %q; want nothing but a line in the log", tt.address, files, logged)
+			}
+			continue
+		}
+		if !ok || len(logged) != 0 {
+			t.Errorf("%q: got %v, log %q", tt.address, files, logged)
+			continue
+		}
+		got := settings(t, unit)
+		if !slices.Equal(got["ListenStream"], []string{tt.want}) {
+			t.Errorf("%q: systemd would listen on %q, want %q", tt.address, got["ListenStream"], tt.want)
+		}
+		for key := range got {
+			if !slices.Contains(socketKeys, key) {
+				t.Errorf("%q has made a setting %s", tt.address, key)
+			}
+		}
+	}
+}
+
+// FuzzAddress looks for an address that becomes anything but itself.
+func FuzzAddress(f *testing.F) {
+	for _, address := range []string{"/run/x", "@a", "8080", "[::]:1", "[fe80::1%eth0]:1", "0.0.0.0:1", "/a\\", "/a\nb=c", "/%i"} {
+		f.Add(address)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		dir := fleetWith(t, address)
+		file, err := fleetfile.Load(filepath.Join(dir, "x.toml"))
+		if err != nil {
+			return // it is not an address
+		}
+		files, logged := generate(t, 0, dir)
+		unit, ok := files[socketName]
+		if !ok {
+			if len(logged) != 1 || len(files) != 0 {
+				t.Errorf("%q: no unit; log %q, files %v", address, logged, files)
+			}
+			return
+		}
+		got := settings(t, unit)["ListenStream"]
+		if len(got) != 1 {
+			t.Fatalf("%q: systemd would listen on %q", address, got)
+		}
+		a := file.Sockets[0].Listen[0]
+		switch {
+		case a.Unix == "":
+			// systemd.socket(5) has the interface at the end.
+			text, zone, _ := strings.Cut(got[0], "%")
+			ip, err := netip.ParseAddrPort(text)
+			if err != nil || ip.Addr().WithZone(zone) != a.IP.Addr() || ip.Port() != a.IP.Port() {
+				t.Errorf("%q: systemd would listen on %q: %v", address, got[0], err)
+			}
+		case got[0] != a.Unix && got[0] != strings.TrimPrefix(a.Unix, "/var"):
+			t.Errorf("%q: systemd would listen on %q", address, got[0])
+		}
+	})
+}
+
+func TestVersionOf(t *testing.T) {
+	for _, tt := range []struct {
+		libraries []string
+		want      int
+	}{
+		{[]string{"libc.so.6", "libsystemd-core-252.so", "libsystemd-shared-252.so"}, 252},
+		{[]string{"libsystemd-shared-257.13-1~deb13u1.so"}, 257},
+		{[]string{"libsystemd-shared-.so"}, 0},
+		{[]string{"libsystemd.so.0"}, 0},
+		{nil, 0},
+	} {
+		if got := versionOf(tt.libraries); got != tt.want {
+			t.Errorf("%q: got %d, want %d", tt.libraries, got, tt.want)
+		}
+	}
+}
