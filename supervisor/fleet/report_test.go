@@ -3,7 +3,6 @@
 package fleet
 
 import (
-	"fmt"
 	"go/ast"
 	"maps"
 	"slices"
@@ -387,7 +386,7 @@ func TestOutOfMemory(t *testing.T) {
 			c.state(p)
 			p.send(Exited{Proc: p.slot("w.0").proc, Exit: c.e, OOM: c.oom})
 			p.wantResult("w.0", c.want)
-			about := fmt.Sprint(p.slot("w.0").why)
+			about := p.slot("w.0").why
 			if got := strings.Contains(about, "(out of memory)"); got != (c.want == OOMKill) {
 				t.Errorf("reported as %q", about)
 			}

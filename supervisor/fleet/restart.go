@@ -11,8 +11,7 @@ import (
 // Result is why a process of a slot ended, in systemd's words.
 type Result string
 
-// The results. Watchdog and OOMKill exist for the restart table, which is
-// systemd's to the letter.
+// The results, of which the restart table decides as systemd's does.
 const (
 	Success       Result = "success"
 	ExitCode      Result = "exit-code"
