@@ -4,8 +4,10 @@ package supervisor
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"strconv"
+	"sync"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -114,14 +116,51 @@ func (m *master) slotNamed(name string) *slot {
 }
 
 // journalWriter sends records to the journal in its own protocol, which never
-// blocks.
-type journalWriter struct{ journal *sdnotify.Journal }
+// blocks. What a busy journal does not take waits here, in order: a worker that
+// floods the journal must not cost the master an entry.
+type journalWriter struct {
+	journal *sdnotify.Journal
+	mu      sync.Mutex
+	waiting []waitingEntry // at most mostWaiting
+}
+
+// waitingEntry has the line of text too, for when the journal never takes it.
+type waitingEntry struct {
+	level  slog.Level
+	text   string
+	fields entry
+}
+
+const mostWaiting = 256
 
 func (w *journalWriter) send(level slog.Level, text string, e entry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	fields := entry{
 		{Name: "MESSAGE", Value: cmp.Or(text, "(empty)")},
 		{Name: "PRIORITY", Value: strconv.Itoa(int(priority(level)))},
 		{Name: "SYSLOG_IDENTIFIER", Value: "prefork"},
 	}
-	return w.journal.Send(append(fields, e...)...)
+	fields = append(fields, e...)
+	err := w.retry()
+	if err == nil {
+		err = w.journal.Send(fields...)
+	}
+	if errors.Is(err, sdnotify.ErrFull) && len(w.waiting) < mostWaiting {
+		w.waiting = append(w.waiting, waitingEntry{level, text, fields})
+		return nil
+	}
+	return err
+}
+
+// retry sends what waits, as far as the journal takes it.
+func (w *journalWriter) retry() error {
+	for len(w.waiting) > 0 {
+		if err := w.journal.Send(w.waiting[0].fields...); err != nil {
+			return err
+		}
+		w.waiting = w.waiting[1:]
+	}
+	w.waiting = nil
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -62,14 +63,37 @@ func (l *Log) useJournal() {
 		l.Warn(fmt.Sprintf("no entries in the journal, only lines: %v", err))
 		return
 	}
-	l.handler.journal.Store(&journalWriter{journal})
+	l.handler.journal.Store(&journalWriter{journal: journal})
 }
 
 // endJournal goes back to the stream: who ends cannot be looked up any more.
 func (l *Log) endJournal() {
-	if w := l.handler.journal.Swap(nil); w != nil {
-		w.journal.Close()
+	w := l.handler.journal.Swap(nil)
+	if w == nil {
+		return
 	}
+	_ = w.retry() // the rest goes the other way
+	for _, e := range w.waiting {
+		l.handler.line(e.level, e.text)
+	}
+	w.journal.Close()
+}
+
+// journalRetry is how long an entry waits that the journal did not take.
+const journalRetry = 100 * time.Millisecond
+
+// retryJournal sends what waits for the journal, and tells when to do so again.
+func (l *Log) retryJournal(now fleet.Instant) fleet.Instant {
+	w := l.handler.journal.Load()
+	if w == nil {
+		return fleet.Never
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.retry() == nil {
+		return fleet.Never
+	}
+	return now.Add(journalRetry)
 }
 
 // Close writes what is still to be written to a terminal, for a moment.
@@ -123,12 +147,15 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	if w := h.journal.Load(); w != nil && w.send(r.Level, b.String(), fields) == nil {
 		return nil
 	}
-	prefix := ""
-	if h.priority {
-		prefix = fmt.Sprintf("<%d>", priority(r.Level))
-	}
-	h.write([]byte(cut(prefix+b.String(), maxRecord-1) + "\n"))
+	h.line(r.Level, b.String())
 	return nil
+}
+
+func (h *handler) line(level slog.Level, text string) {
+	if h.priority {
+		text = fmt.Sprintf("<%d>%s", priority(level), text)
+	}
+	h.write([]byte(cut(text, maxRecord-1) + "\n"))
 }
 
 // maxRecord is the size in bytes of the longest line: a pipe and the journal's

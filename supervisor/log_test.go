@@ -190,3 +190,62 @@ func TestLogToAFile(t *testing.T) {
 		t.Errorf("%d lines and %v, want %d", strings.Count(string(text), "\n"), err, stuckLines+1)
 	}
 }
+
+// Entries that a busy journal does not take come later, in order; what it never
+// takes goes to standard error in the end.
+func TestEntriesWaitForABusyJournal(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(&fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: dir + "/socket"}); err != nil {
+		t.Fatal(err)
+	}
+	journal, err := sdnotify.OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &lines{}
+	h := &handler{level: slog.LevelDebug, priority: true, write: said.write}
+	h.journal.Store(&journalWriter{journal: journal})
+	log := &Log{Logger: slog.New(h), handler: h}
+	const count = 200 // more than any queue of datagrams holds here
+	buf, got := make([]byte, 4096), 0
+	read := func() {
+		for {
+			n, err := unix.Read(fd, buf)
+			if err != nil {
+				return
+			}
+			if want := fmt.Sprintf("MESSAGE=entry %d\n", got); !strings.HasPrefix(string(buf[:n]), want) {
+				t.Fatalf("got %q, want %q", buf[:n], want)
+			}
+			got++
+		}
+	}
+	for i := range count {
+		log.Info(fmt.Sprintf("entry %d", i))
+	}
+	for turn := 0; log.retryJournal(1) != fleet.Never; turn++ {
+		if read(); turn > count {
+			t.Fatal("the queue does not drain")
+		}
+	}
+	read()
+	if got != count || len(said.all()) != 0 {
+		t.Errorf("%d entries, and lines %q; want %d and none", got, said.all(), count)
+	}
+	for i := range count {
+		log.Info(fmt.Sprintf("entry %d", got+i))
+	}
+	log.endJournal()
+	read()
+	if lost := said.all(); got+len(lost) != 2*count || len(lost) == 0 || lost[len(lost)-1] != fmt.Sprintf("<6>entry %d\n", 2*count-1) {
+		t.Errorf("%d entries and %d lines, want %d together", got, len(lost), 2*count)
+	}
+	if log.retryJournal(1) != fleet.Never {
+		t.Error("it waits for a journal that is not used any more")
+	}
+}

@@ -144,7 +144,7 @@ func (m *master) now() fleet.Instant { return monotonic() }
 // their ends: a worker that dies at once has then said who it is.
 func (m *master) wait(until fleet.Instant) []fleet.Event {
 	now := m.now()
-	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt), now)
+	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.log.retryJournal(now)), now)
 	m.unmute(m.now())
 	var events []fleet.Event
 	for s := wakeups; s < sourceEnd; s++ {

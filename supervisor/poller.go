@@ -45,7 +45,7 @@ func (t token) id() uint64               { return uint64(t) & (1<<56 - 1) }
 // before.
 type poller struct {
 	epfd   int
-	events [64]unix.EpollEvent
+	events [1024]unix.EpollEvent // what all slots said is to be heard before any is judged
 }
 
 func newPoller() (*poller, error) {

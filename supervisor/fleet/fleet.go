@@ -143,6 +143,9 @@ func (f *Fleet) Decide(now Instant, ev Event) []Action {
 	}
 	if f.phase != ended {
 		f.forgive(now)
+		if _, ok := ev.(Tick); !ok {
+			f.hearFirst(now)
+		}
 		f.handle(now, ev)
 		f.advance(now)
 		f.refreshStatus(now)

@@ -22,7 +22,12 @@ func (f *Fleet) forgive(now Instant) {
 	gap := now.Sub(f.decided)
 	patience := []*Instant{&f.startDeadline, &f.floor.deadline, &f.pool.deadline}
 	for i := range f.slots {
-		patience = append(patience, &f.slots[i].deadline, &f.slots[i].beatDue)
+		s := &f.slots[i]
+		patience = append(patience, &s.deadline)
+		if s.forgiven < mostForgiven {
+			s.forgiven++
+			patience = append(patience, &s.beatDue)
+		}
 	}
 	waiting := false
 	for _, deadline := range patience {
@@ -32,6 +37,21 @@ func (f *Fleet) forgive(now Instant) {
 	if waiting {
 		f.reportKind(KindOverslept, Notice, fmt.Sprintf("the master did not run for %s (frozen, stopped, or short of CPU); "+
 			"nothing is held against the processes of the fleet", Span(now.Sub(f.promised))))
+	}
+}
+
+// mostForgiven is how often a process is forgiven that has sent no keep-alive
+// since: a machine that is always short of CPU must not hide one that is stuck.
+const mostForgiven = 3
+
+// hearFirst lets every event of a turn come before a watchdog's end: a process
+// that was late only as long as the master was may have said that it lives. The
+// Tick that ends the turn judges.
+func (f *Fleet) hearFirst(now Instant) {
+	for i := range f.slots {
+		if s := &f.slots[i]; s.beatDue <= now {
+			s.beatDue = now + 1
+		}
 	}
 }
 

@@ -204,3 +204,39 @@ func TestNothingPromised(t *testing.T) {
 		t.Error("reported as a master that did not run")
 	}
 }
+
+// A turn that is late by less than what is forgiven: whoever has sent its
+// keep-alive meanwhile is heard before anyone is judged.
+func TestWhatWaitedIsHeardFirst(t *testing.T) {
+	w := execWorker("w", 3)
+	w.Policy.Watchdog = 5 * sec
+	p := play(t, fleetOf(w))
+	p.up()
+	p.now = p.now.Add(5*sec + lateAfter - ms)
+	p.send(Notified{Proc: p.slot("w.0").proc, Watchdog: true})
+	p.send(Notified{Proc: p.slot("w.1").proc, Watchdog: true})
+	p.now++
+	p.send(Tick{})
+	p.wantState("w.0", StateReady)
+	p.wantState("w.1", StateReady)
+	p.wantState("w.2", StateStopping)
+	p.want(Kill{p.slot("w.2").proc, SIGABRT})
+}
+
+// A machine that is late again and again hides a stuck process for a while only.
+func TestForgivenessEnds(t *testing.T) {
+	w := execWorker("w", 2)
+	w.Policy.Watchdog = 5 * sec
+	p := play(t, fleetOf(w))
+	p.up()
+	late := 0
+	for ; p.slot("w.0").state == StateReady && late < 100; late++ {
+		p.send(Notified{Proc: p.slot("w.1").proc, Watchdog: true})
+		p.now = p.now.Add(5*sec + lateAfter)
+		p.send(Tick{})
+	}
+	if late != mostForgiven+1 {
+		t.Errorf("aborted at the late turn %d, want %d", late, mostForgiven+1)
+	}
+	p.wantState("w.1", StateReady)
+}

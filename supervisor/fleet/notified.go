@@ -76,7 +76,7 @@ func (f *Fleet) reloadTimeout(s *slot) {
 // beat takes a keep-alive: the next one is due within the interval.
 func (f *Fleet) beat(now Instant, s *slot) {
 	if s.state == StateReady {
-		s.beatDue = now.timeout(s.watchdog)
+		s.beatDue, s.forgiven = now.timeout(s.watchdog), 0
 	}
 }
 

@@ -60,6 +60,7 @@ type slot struct {
 	due      Instant
 	deadline Instant
 	beatDue  Instant // the next keep-alive
+	forgiven int     // times that its delay was, since the last one
 	woken    bool    // a connection waits for it to start
 	blocked  bool    // due, but there is no floor to fork from
 
