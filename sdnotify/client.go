@@ -103,6 +103,35 @@ func (c *Client) send(datagram, control []byte) error {
 	}
 }
 
+// StoreFD asks the service manager to keep a copy of fd, which stays the
+// caller's. When this process has been replaced the manager passes it to the next
+// one, under that name (LISTEN_FDNAMES). It is dropped when its other end hangs
+// up, unless poll is false. It never blocks; that there was no room is not told.
+func (c *Client) StoreFD(name string, fd int, poll bool) error {
+	if c == nil {
+		return nil
+	}
+	if !validFDName(name) {
+		return fmt.Errorf("notify: %q is not a name for a descriptor", name)
+	}
+	datagram := "FDSTORE=1\nFDNAME=" + name
+	if !poll {
+		datagram += "\nFDPOLL=0"
+	}
+	return c.send([]byte(datagram), unix.UnixRights(fd))
+}
+
+// RemoveFD takes back all descriptors that are stored under a name.
+func (c *Client) RemoveFD(name string) error {
+	if c == nil {
+		return nil
+	}
+	if !validFDName(name) {
+		return fmt.Errorf("notify: %q is not a name for a descriptor", name)
+	}
+	return c.send([]byte("FDSTOREREMOVE=1\nFDNAME="+name), nil)
+}
+
 // Barrier waits until the receiver has processed everything that was sent
 // before. It blocks, for at most timeout; then the error is
 // os.ErrDeadlineExceeded. It does not wait for room in the queue: ErrFull comes

@@ -30,7 +30,8 @@ type listener struct {
 // addresses.
 type listeners struct {
 	byName map[string][]listener
-	paths  []string // socket files that were made here and go with the fleet
+	kept   []listener // what slots have stored with an earlier master
+	paths  []string   // socket files that were made here and go with the fleet
 }
 
 // of returns the sockets of a worker in the order in which it names them.
@@ -47,6 +48,9 @@ func (ls *listeners) close() {
 		for _, l := range of {
 			_ = unix.Close(l.fd) // nothing was written
 		}
+	}
+	for _, k := range ls.kept {
+		_ = unix.Close(k.fd) // systemd has its own
 	}
 	for _, path := range ls.paths {
 		_ = unix.Unlink(path) // another fleet may have replaced it already
@@ -96,6 +100,10 @@ func (ls *listeners) take(opts Options) error {
 		return fmt.Errorf("sockets from systemd: %w", err)
 	}
 	for _, a := range passed {
+		if strings.HasPrefix(a.Name, keptPrefix) {
+			ls.kept = append(ls.kept, listener{fd: a.FD, name: a.Name})
+			continue
+		}
 		known := slices.ContainsFunc(opts.File.Sockets, func(s fleetfile.Socket) bool { return s.Name == a.Name })
 		if !known {
 			opts.Log.Warn(fmt.Sprintf("systemd passed a socket named %q, which %s does not declare; closed: "+

@@ -103,6 +103,7 @@ func (m *master) open(opts Options) (err error) {
 	m.signals = newSignals(m.wake)
 	m.outputs = newOutputTable(m.log, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
+	m.takeKept()
 	return m.openNotify()
 }
 

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -49,6 +50,7 @@ func (m *master) store(s *slot, d *sdnotify.Datagram) {
 			continue
 		}
 		s.store.fds = append(s.store.fds, stored{name: d.Message.FDName, fd: fd, id: m.pollStored(s, fd, d.Message.FDPoll)})
+		m.keep(s, d.Message.FDName, fd, d.Message.FDPoll)
 		d.FDs[i] = -1
 	}
 	d.FDs = slices.DeleteFunc(d.FDs, func(fd int) bool { return fd < 0 })
@@ -79,7 +81,42 @@ func (m *master) unstore(s *slot, name string) {
 	m.dropStored(s, func(f stored) bool { return f.name == name })
 }
 
+// keptPrefix begins the names under which systemd keeps what slots have stored,
+// for the next master (FileDescriptorStoreMax= of the unit): "slot.web.0.conn".
+const keptPrefix = "slot."
+
+func keptName(s *slot, name string) string { return keptPrefix + s.name + "." + name }
+
+// keep passes a copy on to systemd, so that it outlives this master too.
+func (m *master) keep(s *slot, name string, fd int, poll bool) {
+	if !m.managed {
+		return
+	}
+	if err := m.notify.client.StoreFD(keptName(s, name), fd, poll); err != nil {
+		m.log.Warn(fmt.Sprintf("%s: its descriptor %q will not outlive this master: %v", s.name, name, err))
+	}
+}
+
+// takeKept gives slots back what they had stored with an earlier master. What
+// belongs to no slot any more is given up.
+func (m *master) takeKept() {
+	for _, k := range m.sockets.kept {
+		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.name, keptName(s, "")) })
+		if i < 0 || len(m.slots[i].store.fds) >= m.slots[i].store.most {
+			_ = unix.Close(k.fd)                 // not wanted
+			_ = m.notify.client.RemoveFD(k.name) // else the next master gives it up
+			continue
+		}
+		s := m.slots[i]
+		s.store.fds = append(s.store.fds, stored{
+			name: strings.TrimPrefix(k.name, keptName(s, "")), fd: k.fd, id: m.pollStored(s, k.fd, true),
+		})
+	}
+	m.sockets.kept = nil
+}
+
 func (m *master) dropStored(s *slot, drop func(stored) bool) {
+	var dropped []string
 	s.store.fds = slices.DeleteFunc(s.store.fds, func(f stored) bool {
 		if !drop(f) {
 			return false
@@ -91,6 +128,13 @@ func (m *master) dropStored(s *slot, drop func(stored) bool) {
 		}
 		_ = unix.Close(f.fd) // nothing was written
 		s.store.full = false
+		dropped = append(dropped, f.name)
 		return true
 	})
+	for _, name := range dropped {
+		left := slices.ContainsFunc(s.store.fds, func(f stored) bool { return f.name == name })
+		if m.managed && !left {
+			_ = m.notify.client.RemoveFD(keptName(s, name)) // else the next master gets it once more
+		}
+	}
 }

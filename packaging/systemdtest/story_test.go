@@ -185,3 +185,60 @@ func (m machine) stopLeavesNothing(t *testing.T) {
 		t.Errorf("%s: %s restarts", m.Suite, got)
 	}
 }
+
+// TestStoredDescriptorsOutliveTheMaster: what a worker has stored comes back to
+// its successor, also if the master has been killed meanwhile; systemd's own
+// store has it then.
+func TestStoredDescriptorsOutliveTheMaster(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.story(t)
+		m.fleet(t, storyFloor, `
+[worker.keeper]
+entry = "story:keeper"
+file_descriptor_store_max = 2
+`)
+		m.Run(t, "systemctl", "start", service)
+		m.WaitFor(t, "a stored descriptor", func() bool { return m.ReadFile(t, "/var/lib/prefork/fleet/stored") != "" })
+		first := strings.TrimSpace(m.ReadFile(t, "/var/lib/prefork/fleet/stored"))
+		m.WaitFor(t, "systemd's copy", func() bool {
+			return strings.TrimSpace(m.Run(t, "systemctl", "show", "--value", "--property=NFileDescriptorStore", service)) == "1"
+		})
+		m.Run(t, "kill", "-KILL", strconv.Itoa(m.service(t).MainPID))
+		m.WaitFor(t, "what was stored", func() bool { return m.ReadFile(t, "/var/lib/prefork/fleet/kept") != "" })
+		if got := strings.TrimSpace(m.ReadFile(t, "/var/lib/prefork/fleet/kept")); got != "of process "+first {
+			t.Errorf("%s: got %q, want that of process %s", m.Suite, got, first)
+		}
+	})
+}
+
+// TestWithoutDelegation: a unit that delegates nothing gets one notice, and what
+// a worker leaves behind is found all the same; limits are then an error.
+func TestWithoutDelegation(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.story(t)
+		m.dropIn(t, "[Service]\nDelegate=no\nRestart=no\nDelegateSubgroup=\n")
+		m.fleet(t, storyFloor, `
+[worker.calm]
+entry = "story:calm"
+type = "notify"
+notify_access = "all"
+`)
+		m.Run(t, "systemctl", "start", service)
+		if got := strings.Count(m.Journal(t, service), "no control groups ("); got != 1 {
+			t.Errorf("%s: %d notices, want 1", m.Suite, got)
+		}
+		m.Run(t, "systemctl", "stop", service)
+		m.fleet(t, storyFloor, `
+[worker.calm]
+entry = "story:calm"
+memory_max = "1G"
+`)
+		if _, code := m.Try("systemctl", "start", service); code == 0 {
+			t.Errorf("%s: a fleet with limits starts without control groups", m.Suite)
+		}
+		u := m.service(t)
+		if u.ExecMainStatus != 78 || !strings.Contains(u.StatusText, "worker.calm.memory_max: needs control groups") {
+			t.Errorf("%s: %+v", m.Suite, u)
+		}
+	})
+}

@@ -107,6 +107,21 @@ def calm():
         time.sleep((prefork.watchdog_sec or 40) / 4)
 
 
+def keeper():
+    """Keep a text in the supervisor; say what an earlier process has kept."""
+    import prefork
+
+    stored = prefork.stored()
+    if "text" in stored:
+        note("kept", os.pread(stored["text"][0], 100, 0).decode())
+    else:
+        fd = os.memfd_create("text")
+        os.write(fd, b"of process %d" % os.getpid())
+        prefork.store(fd, "text")
+        note("stored", os.getpid())
+    signal.pause()
+
+
 def flood():
     """Write lines without end."""
     line = b"x" * 100 + b"\n"
