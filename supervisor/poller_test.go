@@ -140,3 +140,41 @@ func TestSignalsAreBounded(t *testing.T) {
 		t.Errorf("%d are pending, want %d", len(s.pending), cap(s.pending))
 	}
 }
+
+// The heartbeat comes back the way that signals come, and only when it was sent.
+func TestHeartbeat(t *testing.T) {
+	wake, err := newWakeup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wake.close()
+	p, err := newPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(&p.epfd)
+	if err := p.add(wake.fd, newToken(wakeups, 0)); err != nil {
+		t.Fatal(err)
+	}
+	s := newSignals(wake)
+	defer s.close()
+	if s.taken() {
+		t.Error("it has come back before it was sent")
+	}
+	for range 3 {
+		if err := s.beat(); err != nil {
+			t.Fatal(err)
+		}
+		now := monotonic()
+		if got := p.wait(now.Add(patience), now); len(got) != 1 || got[0].source() != wakeups {
+			t.Fatalf("got %v", got)
+		}
+		wake.clear()
+		if !s.taken() || s.taken() {
+			t.Error("it has not come back once")
+		}
+	}
+	if len(s.pending) != 0 {
+		t.Error("it is told to the loop as a signal")
+	}
+}

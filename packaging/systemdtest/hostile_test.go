@@ -215,3 +215,44 @@ func (m machine) aBeatLater(t *testing.T) {
 		t.Errorf("%s: %q", m.Suite, got)
 	}
 }
+
+// TestStuckJournal stops the journal's process for a while, as if its disk did not
+// answer: nothing of the fleet waits for it, and what happened meanwhile is told
+// later.
+func TestStuckJournal(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.story(t)
+		m.dropIn(t, "[Service]\nWatchdogSec=5s\n")
+		m.fleet(t, storyFloor, httpTable, `
+[worker.web]
+entry = "story:greet"
+sockets = ["http"]
+restart_sec = "10ms"
+restart_max_delay_sec = "100ms"
+`)
+		m.Run(t, "systemctl", "start", service)
+		last := m.greeted(t)
+		master := m.service(t)
+		m.Run(t, "pkill", "-STOP", "systemd-journal")
+		for range 10 {
+			m.Run(t, "kill", "-KILL", last)
+			// Who is being killed may still have taken the connection.
+			m.WaitFor(t, "the answer of another process", func() bool {
+				next, code := m.Try("curl", "-sS", "--max-time", "60", "http://127.0.0.1:8080/")
+				if code != 0 || next == last {
+					return false
+				}
+				last = next
+				return true
+			})
+		}
+		m.WaitFor(t, "keep-alives of the master", func() bool { return m.service(t).Watchdog > master.Watchdog+6*time.Second })
+		m.Run(t, "pkill", "-CONT", "systemd-journal")
+		if u := m.service(t); u.MainPID != master.MainPID || u.NRestarts != 0 {
+			t.Errorf("%s: %+v", m.Suite, u)
+		}
+		m.WaitFor(t, "all entries", func() bool {
+			return len(m.entries(t, "MESSAGE", "PREFORK_SLOT=web.0", "PREFORK_EVENT=slot-restarts")) == 10
+		})
+	})
+}

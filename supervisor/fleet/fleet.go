@@ -123,15 +123,9 @@ func New(cfg Config) *Fleet {
 	return f
 }
 
-// SlotID is the index of a slot in its fleet.
+// SlotID is the index of a slot in its fleet: the processes of the first worker
+// of the Config come first, each worker's in order.
 type SlotID int
-
-// Slot tells which worker of the Config a slot belongs to, which of its
-// processes it is, and its name ("web.0").
-func (f *Fleet) Slot(id SlotID) (worker, index int, name string) {
-	s := &f.slots[id]
-	return s.worker, s.index, s.name
-}
 
 // Decide takes one event and returns what to do now, in this order. The slice
 // is valid until the next call. now must not go back. After Quit, which is the

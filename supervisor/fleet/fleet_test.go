@@ -294,18 +294,6 @@ func TestStatusNamesTheWorst(t *testing.T) {
 	p.wantStatus("0/4 ready; 1 finished; no.0 failed")
 }
 
-func TestSlotNames(t *testing.T) {
-	f := New(fleetOf(execWorker("a", 2), execWorker("b", 1)))
-	for id, want := range []struct {
-		worker, index int
-		name          string
-	}{{0, 0, "a.0"}, {0, 1, "a.1"}, {1, 0, "b.0"}} {
-		if w, i, name := f.Slot(SlotID(id)); w != want.worker || i != want.index || name != want.name {
-			t.Errorf("slot %d is %d, %d, %s, want %+v", id, w, i, name, want)
-		}
-	}
-}
-
 // Events about processes that the fleet does not hold change nothing.
 func TestUnknownProcessesChangeNothing(t *testing.T) {
 	cfg := fleetOf(execWorker("w", 2), entryWorker("e", 2))

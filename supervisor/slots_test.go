@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"testing"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// The master and the state machine must mean the same slot by a number.
+func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
+	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{
+		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
+	}}
+	slots := newSlots(file)
+	m := &master{notify: &notifier{}}
+	m.file = file
+	started, name := 0, ""
+	for _, act := range fleet.New(m.config(Options{File: file})).Decide(1, fleet.Tick{}) {
+		switch act := act.(type) {
+		case fleet.Report:
+			name = act.Slot
+		case fleet.StartShim:
+			started++
+			if s := slots[act.Slot]; s.name != name || s.id != act.Slot || &file.Workers[s.worker] != s.config {
+				t.Errorf("slot %d is %s here and %s there", act.Slot, s.name, name)
+			}
+		}
+	}
+	if started != 3 || len(slots) != 3 {
+		t.Errorf("%d slots and %d started, want 3", len(slots), started)
+	}
+}
