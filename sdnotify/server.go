@@ -25,9 +25,18 @@ const (
 type Server struct {
 	fd   int
 	path string
-	buf  [MessageMax + 1]byte // one more, to notice what is too long
-	oob  []byte
 }
+
+// Buffer is what a datagram is received into. Servers that are read one after
+// the other can share one. The zero value is ready.
+type Buffer struct {
+	text [MessageMax + 1]byte // one more, to notice what is too long
+	oob  [oobMax]byte
+}
+
+// oobMax holds what comes with a datagram at most: descriptors, the sender's pidfd
+// and its credentials, each behind a header of 16 bytes, on a boundary of 8.
+const oobMax = (16 + 4*(maxFDs+1)) + (16 + 8) + (16 + 16)
 
 // Datagram is one notification and who sent it. Its owner closes what it does not
 // keep.
@@ -76,8 +85,6 @@ func Listen(path string) (*Server, error) {
 		_ = unix.Close(fd) // the error that matters is err
 		return nil, fmt.Errorf("notify socket %s: %w", path, err)
 	}
-	// In this order they come: descriptors, pidfd, credentials.
-	s.oob = make([]byte, unix.CmsgSpace(4*maxFDs)+unix.CmsgSpace(4)+unix.CmsgSpace(unix.SizeofUcred))
 	return s, nil
 }
 
@@ -110,12 +117,12 @@ func (s *Server) Close() error {
 	return os.NewSyscallError("close", unix.Close(s.fd))
 }
 
-// Receive reads one datagram, which is the caller's to close. It does not block:
-// the error wraps EAGAIN if none waits. A datagram that is not a notification
-// comes with Refused set.
-func (s *Server) Receive() (Datagram, error) {
+// Receive reads one datagram, which is the caller's to close and keeps nothing of
+// the buffer. It does not block: the error wraps EAGAIN if none waits. A datagram
+// that is not a notification comes with Refused set.
+func (s *Server) Receive(b *Buffer) (Datagram, error) {
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(s.fd, s.buf[:], s.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err := unix.Recvmsg(s.fd, b.text[:], b.oob[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -123,8 +130,8 @@ func (s *Server) Receive() (Datagram, error) {
 			return Datagram{PIDFD: -1}, os.NewSyscallError("recvmsg", err)
 		}
 		d := Datagram{PIDFD: -1}
-		d.take(s.oob[:oobn])
-		d.Message, d.Refused = ParseMessage(s.buf[:n])
+		d.take(b.oob[:oobn])
+		d.Message, d.Refused = ParseMessage(b.text[:n])
 		switch {
 		case flags&unix.MSG_TRUNC != 0:
 			d.Refused = errLong

@@ -16,6 +16,9 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 )
 
+// buffer is shared, as that of all servers of a program can be.
+var buffer sdnotify.Buffer
+
 func serve(t *testing.T) (s *sdnotify.Server, client int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -53,13 +56,13 @@ func open(t *testing.T) string {
 
 func TestReceive(t *testing.T) {
 	s, client := serve(t)
-	if _, err := s.Receive(); !errors.Is(err, unix.EAGAIN) {
+	if _, err := s.Receive(&buffer); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("from an empty queue: %v", err)
 	}
 	if err := unix.Sendmsg(client, []byte("READY=1"), unix.UnixRights(0, 1), nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	d, err := s.Receive()
+	d, err := s.Receive(&buffer)
 	if err != nil || d.Refused != nil || !d.Message.Ready || d.PID != os.Getpid() || int(d.UID) != os.Getuid() || len(d.FDs) != 2 {
 		t.Fatalf("got %+v, %v", d, err)
 	}
@@ -97,7 +100,7 @@ s.sendto(b"STATUS=from outside", os.environ["NOTIFY_SOCKET"])
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	d, err := s.Receive()
+	d, err := s.Receive(&buffer)
 	if err != nil || d.Message.Status != "from outside" || d.PID != cmd.Process.Pid {
 		t.Errorf("got %+v, %v", d, err)
 	}
@@ -128,7 +131,7 @@ func TestHostileDatagrams(t *testing.T) {
 			if err := unix.Sendmsg(client, []byte(c.text), unix.UnixRights(c.fds...), nil, 0); err != nil {
 				t.Fatal(err)
 			}
-			d, err := s.Receive()
+			d, err := s.Receive(&buffer)
 			if err != nil || d.PID != os.Getpid() {
 				t.Fatalf("%.20q: got %+v, %v", c.text, d, err)
 			}
@@ -161,7 +164,7 @@ func TestNoRoomForDescriptors(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := s.Receive()
+	d, err := s.Receive(&buffer)
 	if err2 := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err2 != nil {
 		t.Fatal(err2)
 	}
@@ -188,12 +191,19 @@ func TestReceiveAllocatesLittle(t *testing.T) {
 		if _, err := unix.SendmsgN(client, []byte("WATCHDOG=1"), nil, nil, 0); err != nil {
 			t.Fatal(err)
 		}
-		d, err := s.Receive()
+		d, err := s.Receive(&buffer)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.Close()
 	}); got > 20 {
 		t.Errorf("%v allocations for a keep-alive", got)
+	}
+}
+
+// The room for control messages is what the kernel's macros ask for.
+func TestBufferHoldsEverything(t *testing.T) {
+	if got, want := sdnotify.OOBMax, unix.CmsgSpace(4*253)+unix.CmsgSpace(4)+unix.CmsgSpace(unix.SizeofUcred); got < want {
+		t.Errorf("%d bytes, want %d", got, want)
 	}
 }

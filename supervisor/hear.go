@@ -29,7 +29,7 @@ func (m *master) hear(s *slot) (events []fleet.Event) {
 			m.mute(s, now)
 			break
 		}
-		d, err := s.notify.Receive()
+		d, err := s.notify.Receive(&m.heardInto)
 		if err != nil {
 			s.budget.giveBack()
 			break // EAGAIN: that was all

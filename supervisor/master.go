@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
@@ -45,9 +46,10 @@ type master struct {
 	wantShim bool
 	lastShim fleet.Proc
 
-	barriers []int // to be closed when what was said before them has been done
-	muted    []*slot
-	unmuteAt fleet.Instant
+	heardInto sdnotify.Buffer
+	barriers  []int // to be closed when what was said before them has been done
+	muted     []*slot
+	unmuteAt  fleet.Instant
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64

@@ -34,6 +34,10 @@ func listenBirths(path string) (*births, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Workers of the unit are the user prefork.
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, err
+	}
 	return &births{conn}, nil
 }
 
