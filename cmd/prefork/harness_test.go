@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,6 +142,9 @@ func (r *rig) watch(stderr io.Reader) {
 	}()
 	r.t.Cleanup(func() {
 		r.stop()
+		// A master that was killed leaves its runtime directory behind.
+		hash := sha256.Sum256([]byte(r.path("fleet.toml")))
+		_ = os.RemoveAll(fmt.Sprintf("/run/prefork/fleet-%x", hash[:4]))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.t.Failed() {
