@@ -4,7 +4,7 @@ package systemdtest
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +17,8 @@ import (
 // Suites are the Debian releases that machines can be made of, oldest first.
 var Suites = []string{"bookworm", "trixie", "forky"}
 
-//go:embed rootfs.sh
-var rootfsScript []byte
+//go:embed rootfs.sh vmimage.sh debian.sh
+var scripts embed.FS
 
 // require skips the test, or fails it where CI=true, if machines cannot be run
 // here.
@@ -90,18 +90,22 @@ func rootFilesystem(t testing.TB, suite string) (dir string, lock *os.File) {
 // make it.
 func makeRootFilesystem(t testing.TB, suite, dir string) error {
 	t.Logf("%s: checking %s; making it, if need be, installs packages and takes minutes", suite, dir)
-	script, err := os.CreateTemp("", "rootfs.*.sh")
+	return runScript(t, "rootfs.sh", suite, dir)
+}
+
+// runScript runs one of the scripts; what it says is logged.
+func runScript(t testing.TB, name string, args ...string) error {
+	dir, err := os.MkdirTemp("", "prefork-scripts-")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(script.Name())
-	defer script.Close()
-	if _, err := script.Write(rootfsScript); err != nil {
+	defer os.RemoveAll(dir)
+	if err := os.CopyFS(dir, scripts); err != nil {
 		return err
 	}
-	out, err := exec.Command("sh", script.Name(), suite, dir).CombinedOutput()
+	out, err := exec.Command("sh", append([]string{filepath.Join(dir, name)}, args...)...).CombinedOutput()
 	if out = bytes.TrimSpace(out); len(out) > 0 {
-		t.Logf("%s:\n%s", suite, out)
+		t.Logf("%s %s:\n%s", name, strings.Join(args, " "), out)
 	}
 	return err
 }

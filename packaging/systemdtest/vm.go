@@ -4,8 +4,6 @@ package systemdtest
 
 import (
 	"bufio"
-	"bytes"
-	_ "embed"
 	"encoding/json"
 	"net"
 	"os"
@@ -17,9 +15,6 @@ import (
 	"testing"
 	"time"
 )
-
-//go:embed vmimage.sh
-var imageScript []byte
 
 // VMSuites are the Debian releases that virtual machines can be made of: with
 // systemd 252 on kernel 6.1, and 257 on 6.12.
@@ -98,15 +93,7 @@ func image(t testing.TB, name string) string {
 	dir := filepath.Join(cache(), "vm-"+name)
 	once, _ := checked.LoadOrStore("vm-"+name, sync.OnceValue(func() error {
 		t.Logf("checking %s; making it, if need be, takes minutes", dir)
-		script := filepath.Join(t.TempDir(), "vmimage.sh")
-		if err := os.WriteFile(script, imageScript, 0o600); err != nil {
-			return err
-		}
-		out, err := exec.Command("sh", script, name, dir).CombinedOutput()
-		if out = bytes.TrimSpace(out); len(out) > 0 {
-			t.Logf("%s:\n%s", name, out)
-		}
-		return err
+		return runScript(t, "vmimage.sh", name, dir)
 	}))
 	if err := once.(func() error)(); err != nil {
 		t.Fatalf("image of %s: %v", name, err)

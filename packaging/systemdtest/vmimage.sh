@@ -11,44 +11,10 @@
 # all. Needs root and apt-get, and installs mmdebstrap and e2fsprogs.
 set -eu
 
+script=$0
 suite=$1
 dir=$2
-
-say() {
-	echo "vmimage.sh: $*" >&2
-}
-
-fingerprint=$(sha256sum <"$0" | cut -d ' ' -f 1)
-
-fresh() {
-	[ -r "$dir/.testbed" ] && grep -qx "script $fingerprint" "$dir/.testbed"
-}
-
-mirror() {
-	# shellcheck disable=SC2016 # apt expands these
-	apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' |
-		awk '$2 == "Debian" && $1 !~ /security/ { print $1; exit }'
-}
-
-tools() {
-	need=
-	command -v mmdebstrap >/dev/null || need="$need mmdebstrap"
-	command -v mke2fs >/dev/null || need="$need e2fsprogs"
-	[ -n "$need" ] || [ -z "$(mirror)" ] || return 0
-	apt-get update -q >&2
-	[ -n "$need" ] || return 0
-	say "installing$need"
-	# shellcheck disable=SC2086 # a list of package names
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $need >&2
-}
-
-bootstrap() { # suite, packages, directory
-	mmdebstrap --quiet --variant=minbase --include="$2" \
-		--aptopt='Acquire::Check-Valid-Until "false"' \
-		--aptopt='APT::Install-Recommends "false"' \
-		"$1" "$3" "$(mirror)" >&2
-	rm -rf "$3/var/cache/apt/archives" "$3/var/lib/apt/lists"
-}
+. "${script%/*}/debian.sh"
 
 disk() {
 	root=$dir.part/root
@@ -99,29 +65,11 @@ UNIT
 }
 
 make() {
-	if [ -z "$(mirror)" ]; then
-		say "no Debian mirror in the apt sources of this machine"
-		exit 1
-	fi
-	say "making $dir"
-	rm -rf --one-file-system "$dir.part"
 	if [ "$suite" = emulator ]; then
 		bootstrap trixie qemu-system-x86 "$dir.part"
 	else
 		disk
 	fi
-	printf 'script %s\nmade %s\n' "$fingerprint" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$dir.part/.testbed"
-	rm -rf --one-file-system "$dir"
-	mv "$dir.part" "$dir"
 }
 
-! fresh || exit 0
-mkdir -p "$(dirname "$dir")"
-exec 8>"$(dirname "$dir")/tools.lock"
-flock 8
-tools
-exec 8>&-
-exec 9>"$dir.lock"
-flock 9
-# Another run may have made it meanwhile.
-fresh || make
+renew mmdebstrap:mmdebstrap mke2fs:e2fsprogs
