@@ -24,6 +24,11 @@ error_log stderr;
 events {}
 http {
 	access_log off;
+	client_body_temp_path /var/lib/prefork/fleet/body;
+	proxy_temp_path /var/lib/prefork/fleet/proxy;
+	fastcgi_temp_path /var/lib/prefork/fleet/fastcgi;
+	uwsgi_temp_path /var/lib/prefork/fleet/uwsgi;
+	scgi_temp_path /var/lib/prefork/fleet/scgi;
 	server {
 		listen 127.0.0.1:8083;
 		location / { return 200 "nginx"; }
