@@ -31,10 +31,9 @@ type Message struct {
 	HasStatus bool
 	Status    string // one line of valid UTF-8, printable, at most 512 bytes
 
-	Errno         int // 0: not said
-	BusError      string
-	HasExitStatus bool
-	ExitStatus    int
+	Errno      int // 0: not said
+	BusError   string
+	ExitStatus int // 0: not said, or success
 
 	Watchdog         bool          // WATCHDOG=1
 	Trigger          bool          // WATCHDOG=trigger
@@ -97,7 +96,7 @@ func (m *Message) set(name, value string) {
 	case "BUSERROR":
 		m.BusError = oneLine(strings.ToValidUTF8(value, ""))
 	case "EXIT_STATUS":
-		m.HasExitStatus = setNumber(&m.ExitStatus, value, 0, 255)
+		setNumber(&m.ExitStatus, value, 0, 255)
 	case "WATCHDOG":
 		m.Watchdog = m.Watchdog || value == "1"
 		m.Trigger = m.Trigger || value == "trigger"
@@ -138,13 +137,10 @@ func oneLine(text string) string {
 	return strings.TrimSpace(text)
 }
 
-func setNumber(to *int, text string, least, most int) bool {
-	n, err := strconv.Atoi(text)
-	if err != nil || n < least || n > most {
-		return false
+func setNumber(to *int, text string, least, most int) {
+	if n, err := strconv.Atoi(text); err == nil && n >= least && n <= most {
+		*to = n
 	}
-	*to = n
-	return true
 }
 
 func setMicroseconds(to *time.Duration, text string) {

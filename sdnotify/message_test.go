@@ -28,7 +28,7 @@ func TestParseMessage(t *testing.T) {
 		"STATUS=" + strings.Repeat("ü", 300):       {HasStatus: true, Status: strings.Repeat("ü", 256)},
 		"ERRNO=2\nBUSERROR=org.example\xff.Bad":    {Errno: 2, BusError: "org.example.Bad"},
 		"ERRNO=0\nERRNO=-1\nERRNO=99999999999":     {},
-		"EXIT_STATUS=255":                          {HasExitStatus: true, ExitStatus: 255},
+		"EXIT_STATUS=255":                          {ExitStatus: 255},
 		"EXIT_STATUS=256":                          {},
 		"WATCHDOG=1":                               {Watchdog: true},
 		"WATCHDOG=trigger":                         {Trigger: true},

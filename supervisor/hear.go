@@ -127,6 +127,8 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 		}
 	case msg.BusError != "":
 		n.Errno = gate.OneLine(msg.BusError, gate.MaxText)
+	case msg.ExitStatus != 0:
+		n.Errno = fmt.Sprintf("exit status %d", msg.ExitStatus)
 	}
 	return n
 }

@@ -81,6 +81,9 @@ func TestNotificationsBecomeEvents(t *testing.T) {
 		}},
 		{[]string{"STOPPING=1\nERRNO=2"}, []fleet.Event{fleet.Notified{Proc: 7, Stopping: true, Errno: "ENOENT"}}},
 		{[]string{"ERRNO=4000"}, []fleet.Event{fleet.Notified{Proc: 7, Errno: "errno 4000"}}},
+		{[]string{"EXIT_STATUS=78"}, []fleet.Event{fleet.Notified{Proc: 7, Errno: "exit status 78"}}},
+		{[]string{"ERRNO=2\nEXIT_STATUS=1"}, []fleet.Event{fleet.Notified{Proc: 7, Errno: "ENOENT"}}},
+		{[]string{"EXIT_STATUS=0"}, nil},
 		{[]string{"BUSERROR=org.example.Bad"}, []fleet.Event{fleet.Notified{Proc: 7, Errno: "org.example.Bad"}}},
 		{[]string{"WATCHDOG=trigger", "WATCHDOG_USEC=2000000\nEXTEND_TIMEOUT_USEC=3000000"}, []fleet.Event{
 			fleet.Notified{Proc: 7, Trigger: true, Interval: 2 * time.Second, Extend: 3 * time.Second},

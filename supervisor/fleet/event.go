@@ -73,7 +73,7 @@ type (
 		Extend    time.Duration // EXTEND_TIMEOUT_USEC=; 0: not said
 		HasStatus bool
 		Status    string // one line
-		Errno     string // ERRNO= or BUSERROR=, for the operator
+		Errno     string // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
 	}
 
 	// Exited says how the process ended. Left counts what it left behind and
