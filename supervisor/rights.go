@@ -24,6 +24,7 @@ type rights struct {
 	limits    bool // raise hard limits
 	oomAdjust int  // the lowest that a worker can be given
 	permitted uint64
+	hidden    []string // directories of homes that nobody can look into
 }
 
 // checkRights refuses what this master has no right to do, before anything is
@@ -31,8 +32,8 @@ type rights struct {
 func checkRights(file *fleetfile.Fleet, managed bool) error {
 	r := askRights(file)
 	c := &rightsCheck{file: file, managed: managed}
-	if file.Floor != nil && file.Floor.User != "" && !r.users {
-		c.refuse("floor.user", "change users", "users")
+	if file.Floor != nil {
+		c.floor(file.Floor, r)
 	}
 	for i := range file.Workers {
 		c.worker(&file.Workers[i], r)
@@ -44,6 +45,14 @@ type rightsCheck struct {
 	file    *fleetfile.Fleet
 	managed bool
 	err     error // the first one
+}
+
+func (c *rightsCheck) floor(f *fleetfile.Floor, r rights) {
+	if f.User != "" && !r.users {
+		c.refuse("floor.user", "change users", "users")
+	}
+	c.visible("floor.python", r, f.Python)
+	c.visible("floor.path", r, f.Path...)
 }
 
 func (c *rightsCheck) worker(w *fleetfile.Worker, r rights) {
@@ -72,6 +81,24 @@ func (c *rightsCheck) worker(w *fleetfile.Worker, r rights) {
 	for _, name := range w.AmbientCapabilities {
 		if n, ok := fleetfile.CapabilityNumber(name); ok && r.permitted&(1<<n) == 0 {
 			c.refuse(key("ambient_capabilities"), "give "+name, dropInFor(name))
+		}
+	}
+	c.visible(key("working_directory"), r, w.WorkingDirectory)
+	if len(w.Exec) > 0 { // what its arguments mean is its own affair
+		c.visible(key("exec"), r, w.Exec[0])
+	}
+	for _, f := range w.EnvironmentFiles {
+		c.visible(key("environment_file"), r, f.Path)
+	}
+}
+
+// visible refuses paths that the unit hides.
+func (c *rightsCheck) visible(key string, r rights, paths ...string) {
+	for _, path := range paths {
+		for _, dir := range r.hidden {
+			if path == dir || strings.HasPrefix(path, dir+"/") {
+				c.refuse(key, "see "+path, "home")
+			}
 		}
 	}
 }
@@ -108,19 +135,35 @@ func (c *rightsCheck) refuse(key, what, dropIn string) {
 // askRights asks only for what the file needs: a probe changes nothing, but
 // costs system calls and could be noticed by an audit.
 func askRights(file *fleetfile.Fleet) rights {
-	r := rights{permitted: permittedCapabilities(), nice: -20, oomAdjust: -1000, limits: true}
+	r := rights{permitted: permittedCapabilities(), nice: -20, oomAdjust: -1000}
 	r.users = r.permitted&(1<<unix.CAP_SETUID) != 0 && r.permitted&(1<<unix.CAP_SETGID) != 0 && mayCallSetuid()
+	var nice, oomAdjust []int // what workers want
 	for i := range file.Workers {
 		w := &file.Workers[i]
 		if w.Nice != nil {
-			r.nice = max(r.nice, lowestNice(r.permitted, *w.Nice))
+			nice = append(nice, *w.Nice)
 		}
 		if w.OOMScoreAdjust != nil {
-			r.oomAdjust = max(r.oomAdjust, lowestOOMAdjust(*w.OOMScoreAdjust))
+			oomAdjust = append(oomAdjust, *w.OOMScoreAdjust)
 		}
 	}
+	if len(nice) > 0 {
+		r.nice = lowestNice(r.permitted, slices.Min(nice))
+	}
+	if len(oomAdjust) > 0 {
+		r.oomAdjust = lowestOOMAdjust(slices.Min(oomAdjust))
+	}
 	r.limits = r.permitted&(1<<unix.CAP_SYS_RESOURCE) != 0
+	r.hidden = slices.DeleteFunc([]string{"/home", "/root", "/run/user"}, func(dir string) bool { return !hides(dir) })
 	return r
+}
+
+// hides tells whether something without any permission stands in the place of a
+// directory, as ProtectHome= puts it there (systemd.exec(5)). A home that is only
+// closed to this user is no concern of the unit.
+func hides(dir string) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && st.Mode&0o7777 == 0
 }
 
 func permittedCapabilities() uint64 {

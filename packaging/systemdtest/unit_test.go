@@ -317,6 +317,27 @@ func (m machine) assertForbidden(t *testing.T, unit, dropIn string) {
 	m.Run(t, "systemctl", "stop", unit)
 }
 
+// TestHomesAreHidden: what lies in a home is an error at start that names the
+// drop-in, and works with it.
+func TestHomesAreHidden(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.WriteFile(t, "/home/app/serve.py", m.ReadFile(t, "/opt/app/app.py"))
+		m.fleet(t, httpTable, `
+[floor]
+path = ["/home/app"]
+
+[worker.web]
+entry = "serve:serve"
+sockets = ["http"]
+working_directory = "/home/app"
+`)
+		m.assertForbidden(t, service, "home")
+		m.allow(t, "fleet", "home")
+		m.Run(t, "systemctl", "start", service)
+		m.mustAsk(t)
+	})
+}
+
 // TestForkedWorkerComesFirst: what is forked from a floor has no capability, and
 // gets its priority all the same.
 func TestForkedWorkerComesFirst(t *testing.T) {
