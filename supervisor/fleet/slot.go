@@ -96,70 +96,6 @@ func (s State) live() bool {
 	return s == StateStarting || s == StateReady || s == StateStopping || s == StateKilling
 }
 
-// endOf is the end of the process that a change of the state is about.
-func (s *slot) endOf(from State) End {
-	switch {
-	case s.state.live():
-		return End{Result: s.result}
-	case s.state == StateFailed && !from.live(): // it was not started again
-		return End{Result: s.result, Exit: noExit, Failures: s.failures}
-	case from.live():
-		end := End{Result: s.result, Exit: s.exit, Usage: s.usage, Failures: s.failures}
-		if s.state == StateWaiting {
-			end.Delay = s.waits
-		}
-		return end
-	default:
-		return End{}
-	}
-}
-
-// kindOf tells what a change of the state means to an operator.
-func (s *slot) kindOf(from State) Kind {
-	switch s.state {
-	case StateReady:
-		if from != StateReady {
-			return KindSlotReady
-		}
-	case StateListening:
-		return KindSlotListens
-	case StateStopping:
-		switch s.result {
-		case Watchdog:
-			return KindSlotWatchdog
-		case Timeout:
-			return KindSlotTimeout
-		default:
-			return KindSlotStops
-		}
-	case StateKilling:
-		switch {
-		case from == StateKilling && s.deadline == Never: // as unkillable leaves it
-			return KindSlotStuck
-		case s.sweeping:
-			return KindSlotLeft
-		case s.result == Timeout || s.result == Watchdog:
-			return KindSlotTimeout
-		default:
-			return KindSlotStops
-		}
-	case StateWaiting, StateExited, StateFailed:
-		switch {
-		case s.state != StateFailed && !from.live():
-		case s.result == OOMKill:
-			return KindSlotOOMKilled
-		case s.state == StateFailed:
-			return KindSlotFailed
-		case s.state == StateExited:
-			return KindSlotExited
-		default:
-			return KindSlotRestarts
-		}
-	case StateStarting:
-	}
-	return ""
-}
-
 func (f *Fleet) owned(p Proc) *slot {
 	id, ok := f.owners[p]
 	if !ok || p == 0 {
@@ -409,27 +345,6 @@ func (f *Fleet) swept(now Instant, ev Swept) {
 	}
 }
 
-// describe says how the slot's process ended.
-func (f *Fleet) describe(s *slot) string {
-	p := f.policy(s)
-	text := fmt.Sprintf("exited with status %d", s.exit.Code)
-	if s.exit.Signal != 0 {
-		text = fmt.Sprintf("killed by %s", s.exit.Signal)
-		if s.exit.Core {
-			text += " (core dumped)"
-		}
-	}
-	switch {
-	case s.result == OOMKill:
-		text += " (out of memory)"
-	case s.result == Protocol:
-		text += " before it sent READY=1"
-	case s.result == "" && p.clean(s.exit) && s.exit != (Exit{}):
-		text += " (a clean exit)"
-	}
-	return text
-}
-
 // settle decides what becomes of a slot that has no process any more.
 func (f *Fleet) settle(now Instant, s *slot) {
 	what := f.describe(s)
@@ -519,16 +434,4 @@ func (f *Fleet) giveUp(s *slot, r Result, why string) {
 func (f *Fleet) ended(s *slot) {
 	s.due, s.deadline, s.blocked, s.woken = Never, Never, false, false
 	f.setState(s, StateExited, Debug, "stopped")
-}
-
-// times counts things: "1 process", "3 processes".
-func times(n int, what string) string {
-	switch {
-	case n == 1:
-		return "1 " + what
-	case what == "process":
-		return fmt.Sprintf("%d processes", n)
-	default:
-		return fmt.Sprintf("%d %ss", n, what)
-	}
 }
