@@ -22,16 +22,13 @@ func (o *Orders) keepCapabilities() error {
 	return nil
 }
 
-// setAmbient makes the ambient set exactly what is ordered. That of the master,
-// which its unit may have given it, is not the program's.
+// setAmbient makes the inheritable and the ambient set exactly what is ordered.
+// Those of the master, which its unit may have given it, are not the program's.
 func (o *Orders) setAmbient() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return refuse(ExitCapabilities, "prctl PR_CAP_AMBIENT_CLEAR_ALL: %v", err)
 	}
-	if len(o.Ambient) == 0 {
-		return nil
-	}
-	if err := o.makeInheritable(); err != nil {
+	if err := o.setInheritable(); err != nil {
 		return err
 	}
 	for _, number := range o.Ambient {
@@ -42,23 +39,28 @@ func (o *Orders) setAmbient() error {
 	return nil
 }
 
-// makeInheritable adds to the inheritable set what is to be ambient: the kernel
-// raises nothing that is not both permitted and inheritable.
-func (o *Orders) makeInheritable() error {
+// setInheritable comes before the ambient set: the kernel raises nothing that is
+// not both permitted and inheritable.
+func (o *Orders) setInheritable() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData // the lower and the upper 32 capabilities
 	if err := unix.Capget(&header, &sets[0]); err != nil {
 		return refuse(ExitCapabilities, "capget: %v", err)
 	}
+	wanted := sets
+	wanted[0].Inheritable, wanted[1].Inheritable = 0, 0
 	for _, number := range o.Ambient {
-		set, bit := &sets[number/32], uint32(1)<<(number%32)
+		set, bit := &wanted[number/32], uint32(1)<<(number%32)
 		if set.Permitted&bit == 0 {
 			return refuse(ExitCapabilities, "ambient capability %d: the master does not have it", number)
 		}
 		set.Inheritable |= bit
 	}
-	if err := unix.Capset(&header, &sets[0]); err != nil {
-		return refuse(ExitCapabilities, "ambient capabilities %v: capset: %v", o.Ambient, err)
+	if wanted == sets {
+		return nil
+	}
+	if err := unix.Capset(&header, &wanted[0]); err != nil {
+		return refuse(ExitCapabilities, "inheritable capabilities %v: capset: %v", o.Ambient, err)
 	}
 	return nil
 }

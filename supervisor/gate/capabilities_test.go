@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capabilities returns the effective and the ambient set of a program that a
-// shim became.
+// capabilities returns the effective, the inheritable and the ambient set of a
+// program that a shim became.
 func capabilities(t *testing.T, o Orders, options ...func(*exec.Cmd)) string {
 	t.Helper()
 	o.Argv = []string{"/bin/cat", "/proc/self/status"}
@@ -23,12 +23,13 @@ func capabilities(t *testing.T, o Orders, options ...func(*exec.Cmd)) string {
 	if status != 0 {
 		t.Fatalf("exit status %d, output:\n%s", status, output)
 	}
-	var effective, ambient uint64
+	var effective, inheritable, ambient uint64
 	for line := range strings.Lines(output) {
 		_, _ = fmt.Sscanf(line, "CapEff: %x", &effective) // most lines are others
+		_, _ = fmt.Sscanf(line, "CapInh: %x", &inheritable)
 		_, _ = fmt.Sscanf(line, "CapAmb: %x", &ambient)
 	}
-	return fmt.Sprintf("effective %x ambient %x", effective, ambient)
+	return fmt.Sprintf("effective %x inheritable %x ambient %x", effective, inheritable, ambient)
 }
 
 // withAmbient starts the shim as a master does whose unit has
@@ -53,7 +54,7 @@ func TestShimRaisesAmbientCapabilities(t *testing.T) {
 		{Orders{User: "nobody", Ambient: []int{raw, raw}, DeathSignal: true, Master: os.Getpid()}, 1 << raw},
 		{Orders{User: "nobody"}, 0},
 	} {
-		want := fmt.Sprintf("effective %x ambient %[1]x", c.want)
+		want := fmt.Sprintf("effective %x inheritable %[1]x ambient %[1]x", c.want)
 		if got := capabilities(t, c.orders); got != want {
 			t.Errorf("user %s, ambient %v: got %s, want %s", c.orders.User, c.orders.Ambient, got, want)
 		}
@@ -65,10 +66,10 @@ func TestShimRaisesAmbientCapabilities(t *testing.T) {
 func TestShimClearsTheAmbientCapabilitiesOfTheMaster(t *testing.T) {
 	needRoot(t)
 	given := withAmbient(unix.CAP_NET_RAW, unix.CAP_CHOWN)
-	if got := capabilities(t, Orders{}, given); !strings.HasSuffix(got, " ambient 0") {
+	if got := capabilities(t, Orders{}, given); !strings.HasSuffix(got, " inheritable 0 ambient 0") {
 		t.Errorf("without orders: got %s", got)
 	}
-	want := fmt.Sprintf(" ambient %x", 1<<unix.CAP_CHOWN)
+	want := fmt.Sprintf(" inheritable %x ambient %[1]x", 1<<unix.CAP_CHOWN)
 	if got := capabilities(t, Orders{Ambient: []int{unix.CAP_CHOWN}}, given); !strings.HasSuffix(got, want) {
 		t.Errorf("one of two: got %s, want%s", got, want)
 	}
