@@ -372,8 +372,15 @@ func (m machine) says(t *testing.T, port int, want string) {
 func usersWork(t *testing.T, m machine) {
 	m.says(t, 8082, "web.0 is www-data, in www-data\n")
 	out := m.Run(t, "ps", "-C", "sleep", "-o", "user=,group=,supgrp=")
-	if got := strings.Join(strings.Fields(out), " "); got != "daemon daemon adm" {
+	if got := strings.Join(strings.Fields(out), " "); got != "daemon daemon daemon,adm" {
 		t.Errorf("%s: queue.0 is %q", m.Suite, got)
+	}
+	// What the master needs to make them so is not theirs.
+	for _, slot := range []string{"web.0", "queue.0"} {
+		sets := m.Run(t, "grep", "-E", "Cap(Inh|Prm|Eff|Amb)", "/proc/"+m.lastPID(t, slot)+"/status")
+		if strings.Count(sets, "0000000000000000") != 4 {
+			t.Errorf("%s: %s has\n%s", m.Suite, slot, sets)
+		}
 	}
 }
 
@@ -398,9 +405,9 @@ func rawSocketsWork(t *testing.T, m machine) {
 	m.WaitFor(t, "a packet", func() bool {
 		return strings.Contains(strings.Join(m.entries(t, "MESSAGE", "--identifier=sniffer.0"), "\n"), " bytes")
 	})
-	status := m.Run(t, "sh", "-c", "grep -hE 'Uid|CapEff|CapAmb' /proc/$(pgrep -f AF_PACKET)/status")
+	status := m.Run(t, "grep", "-E", "Uid|CapInh|CapEff|CapAmb", "/proc/"+m.lastPID(t, "sniffer.0")+"/status")
 	const netRaw = "0000000000002000"
-	if strings.Count(status, netRaw) != 2 || strings.Contains(status, "Uid:\t0\t") {
+	if strings.Count(status, netRaw) != 3 || strings.Contains(status, "Uid:\t0\t") {
 		t.Errorf("%s: the sniffer has\n%s", m.Suite, status)
 	}
 }
