@@ -83,6 +83,12 @@ type (
 		End        End // of the slot's last process
 	}
 
+	// Show answers an Inspect.
+	Show struct {
+		ID   uint64
+		View View
+	}
+
 	// Quit ends the master: nothing of the fleet is left. It is the last action.
 	Quit struct {
 		Code int
@@ -106,6 +112,7 @@ func (Status) action()    {}
 func (Extend) action()    {}
 func (Ping) action()      {}
 func (Report) action()    {}
+func (Show) action()      {}
 func (Quit) action()      {}
 
 // End is how the last process of a slot ended and what follows from it. Result

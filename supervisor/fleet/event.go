@@ -9,7 +9,7 @@ import "time"
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand] and [NoDemand] is about one process; an event about a process that the
+// [Demand], [NoDemand] and [Inspect] is about one process; an event about a process that the
 // fleet does not hold changes nothing.
 type Event interface{ event() }
 
@@ -95,6 +95,9 @@ type (
 
 	// NoDemand answers Look: no connection waits.
 	NoDemand struct{ Worker int }
+
+	// Inspect asks for a View. It changes nothing. Answered by Show.
+	Inspect struct{ ID uint64 }
 )
 
 // Usage is what a process and its descendants have used. 0 is not known.
@@ -117,3 +120,4 @@ func (Exited) event()        {}
 func (Swept) event()         {}
 func (Demand) event()        {}
 func (NoDemand) event()      {}
+func (Inspect) event()       {}

@@ -85,6 +85,7 @@ type Fleet struct {
 	nextPing      Instant
 	nextExtend    Instant
 
+	now      Instant // of this Decide
 	decided  Instant // the now of the last Decide
 	promised Instant // its Deadline
 
@@ -131,7 +132,7 @@ type SlotID int
 // is valid until the next call. now must not go back. After Quit, which is the
 // last action, nothing is done any more.
 func (f *Fleet) Decide(now Instant, ev Event) []Action {
-	f.acts = f.acts[:0]
+	f.acts, f.now = f.acts[:0], now
 	if !f.begun {
 		f.begin(now)
 	}
@@ -181,7 +182,7 @@ func (f *Fleet) begin(now Instant) {
 		f.nextExtend = now
 	}
 	for i := range f.slots {
-		f.slots[i].due = now
+		f.slots[i].due, f.slots[i].since = now, now
 	}
 	if f.floor.needed {
 		f.floor.state, f.floor.due = floorWaiting, now
@@ -217,6 +218,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.demanded(now, ev)
 	case NoDemand:
 		f.notDemanded(ev)
+	case Inspect:
+		f.do(Show{ID: ev.ID, View: f.view(now)})
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))
 	}

@@ -131,12 +131,37 @@ func (w *world) strange() {
 	ev := evs[int(w.byte())%len(evs)]
 	ticked := clone(w.f)
 	want := ticked.Decide(w.now, Tick{})
-	if got := clone(w.f).Decide(w.now, ev); !slices.Equal(got, want) {
+	if got := clone(w.f).Decide(w.now, ev); !sameActions(got, want) {
 		w.fail("%T%+v about an unknown process does:\n%sa tick does:\n%s", ev, ev, transcribe(got), transcribe(want))
 	}
 	w.tell(ev)
 	if !same(w.f, ticked) {
 		w.fail("%T%+v about an unknown process changed the fleet", ev, ev)
+	}
+	w.inspect()
+}
+
+// inspect looks at the fleet, which changes nothing, and wants to see it as it is.
+func (w *world) inspect() {
+	w.t.Helper()
+	f := clone(w.f)
+	acts := f.Decide(w.now, Inspect{7})
+	if !same(f, w.f) {
+		w.fail("Inspect changed the fleet")
+	}
+	if f.phase == ended {
+		return
+	}
+	show, ok := acts[0].(Show)
+	if !ok || len(acts) != 1 || show.ID != 7 || len(show.View.Slots) != len(f.slots) {
+		w.fail("Inspect does:\n%s", transcribe(acts))
+	}
+	for i := range f.slots {
+		s, v := &f.slots[i], &show.View.Slots[i]
+		if v.Name != s.name || v.State != s.state || v.PID != s.pid || v.Since > w.now || v.Restarts < 0 ||
+			v.Due != Never && (s.state != StateWaiting || v.Due < w.now) {
+			w.fail("%s is shown as %+v", s.name, v)
+		}
 	}
 }
 

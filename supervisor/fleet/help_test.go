@@ -327,3 +327,7 @@ func same(a, b *Fleet) bool {
 	x, y := clone(a), clone(b)
 	return reflect.DeepEqual(x, y)
 }
+
+func sameActions(a, b []Action) bool {
+	return slices.EqualFunc(a, b, func(x, y Action) bool { return reflect.DeepEqual(x, y) })
+}

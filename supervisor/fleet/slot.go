@@ -39,7 +39,8 @@ type slot struct {
 	name          string
 
 	state State
-	why   string // of the state, for the operator
+	why   string  // of the state, for the operator
+	since Instant // of the state
 
 	proc       Proc
 	pid        int
@@ -72,6 +73,9 @@ type slot struct {
 	lastDelay time.Duration // before the last restart, jitter apart
 	waits     time.Duration // before the next start
 	starts    []Instant     // the last ones, for the start limit
+
+	begun      int    // starts in all
+	lastResult Result // of the last process that has ended
 }
 
 func (f *Fleet) policy(s *slot) *Policy { return &f.cfg.Workers[s.worker].Policy }
@@ -80,6 +84,9 @@ func (f *Fleet) entry(s *slot) bool     { return f.cfg.Workers[s.worker].Entry }
 // setState is the only place that writes a slot's state.
 func (f *Fleet) setState(s *slot, to State, level Level, why string) {
 	from := s.state
+	if from != to {
+		s.since = f.now
+	}
 	s.state, s.why = to, why
 	text := why
 	if from != to {
@@ -164,6 +171,7 @@ func (f *Fleet) start(now Instant, s *slot) {
 			f.policy(s).StartLimitBurst, Span(f.policy(s).StartLimitPeriod)))
 		return
 	}
+	s.begun++
 	s.startedAt, s.wasReady, s.readyFor = now, false, 0
 	s.result, s.exit, s.refusal = "", noExit, ""
 	s.usage, s.status, s.errno = Usage{}, "", ""
@@ -368,6 +376,7 @@ func (f *Fleet) conclude(now Instant, s *slot, what string) {
 	if s.result == "" {
 		s.result = f.policy(s).result(s.exit)
 	}
+	s.lastResult = s.result
 	s.deadline = Never
 	again, rule := f.policy(s).shouldRestart(s.result, s.exit)
 	switch {
@@ -426,7 +435,7 @@ func (f *Fleet) again(now Instant, s *slot, level Level, delay time.Duration, wh
 
 // giveUp ends a slot that could have been started again.
 func (f *Fleet) giveUp(s *slot, r Result, why string) {
-	s.result = r
+	s.result, s.lastResult = r, r
 	f.setState(s, StateFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
 }
 

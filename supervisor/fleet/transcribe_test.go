@@ -52,6 +52,8 @@ func tellAction(a Action) string {
 		return "WATCHDOG=1"
 	case Report:
 		return tellReport(a)
+	case Show:
+		return fmt.Sprintf("show %+v to %d", a.View, a.ID)
 	case Quit:
 		return fmt.Sprintf("quit with %d: %s", a.Code, a.Why)
 	default:
