@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
@@ -50,6 +51,9 @@ type master struct {
 	barriers  []int // to be closed when what was said before them has been done
 	muted     []*slot
 	unmuteAt  fleet.Instant
+
+	looks   *looks          // of clients of the control socket
+	control *control.Server // nil before the fleet has started
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -106,11 +110,15 @@ func (m *master) open(opts Options) (err error) {
 	m.outputs = newOutputTable(m.log, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
 	m.takeKept()
-	return m.openNotify()
+	if err := m.openNotify(); err != nil {
+		return err
+	}
+	return m.openControl()
 }
 
 // close gives back what the master holds when the fleet has ended.
 func (m *master) close() {
+	m.closeControl()
 	if m.signals != nil {
 		m.endStragglers()
 		m.signals.close()
@@ -177,6 +185,7 @@ func (m *master) wait(until fleet.Instant) []fleet.Event {
 				m.outputs.resume()
 				m.notify.ping = m.signals.taken() || m.notify.ping
 				events = append(events, m.takeSignals()...)
+				events = append(events, m.looks.asked()...)
 			case deaths, sourceEnd:
 			}
 		}
@@ -287,6 +296,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		}
 	case fleet.Report:
 		m.report(act)
+	case fleet.Show:
+		m.looks.show(m.shown(act.View))
 	case fleet.Quit:
 	default:
 		panic(fmt.Sprintf("supervisor: unknown action %T", act))

@@ -67,25 +67,54 @@ func (d *runtimeDir) take(path string, file *fleetfile.Fleet) (err error) {
 
 // makeRuntimeDir makes the directory of a fleet that systemd did not start.
 func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
-	abs, err := filepath.Abs(file.Path)
+	path, err := runtimePath(file.Name, file.Path)
 	if err != nil {
 		return "", err
 	}
-	name := fmt.Sprintf("%s-%x", file.Name, sha256.Sum256([]byte(abs)))[:len(file.Name)+9]
-	base := "/run/prefork"
-	if os.Geteuid() != 0 {
-		base = ""
-		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-			base = filepath.Join(dir, "prefork")
-		}
-	}
-	if base != "" {
-		path := filepath.Join(base, name)
+	if path != "" {
 		if err := os.MkdirAll(path, 0o755); err == nil {
 			return path, nil
 		}
 	}
 	return os.MkdirTemp("", "prefork-"+file.Name+"-")
+}
+
+// runDir is where systemd makes the directory of a unit's fleet, by its name, and
+// root those of fleets that are run from a file.
+const runDir = "/run/prefork"
+
+// runtimePath is the directory of a fleet that this user runs from a file; "" if
+// this user has no place for it.
+func runtimePath(name, path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	base := runDir
+	if os.Geteuid() != 0 {
+		if base = os.Getenv("XDG_RUNTIME_DIR"); base == "" {
+			return "", nil
+		}
+		base = filepath.Join(base, "prefork")
+	}
+	return filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9]), nil
+}
+
+// controlName is the control socket in a runtime directory.
+const controlName = "control"
+
+// ControlSocket is where the master of a fleet is reached that was started by
+// systemd under its name, or by this user from a file; "" if there is no such
+// place.
+func ControlSocket(name, path string) (string, error) {
+	if path == "" {
+		return filepath.Join(runDir, name, controlName), nil
+	}
+	dir, err := runtimePath(name, path)
+	if err != nil || dir == "" {
+		return "", err
+	}
+	return filepath.Join(dir, controlName), nil
 }
 
 // close removes what was made here. The sockets have gone with their slots.

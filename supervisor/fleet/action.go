@@ -84,10 +84,7 @@ type (
 	}
 
 	// Show answers an Inspect.
-	Show struct {
-		ID   uint64
-		View View
-	}
+	Show struct{ View View }
 
 	// Quit ends the master: nothing of the fleet is left. It is the last action.
 	Quit struct {

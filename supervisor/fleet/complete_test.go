@@ -39,7 +39,7 @@ func eventsAbout(p Proc) []Event {
 }
 
 func eventsAboutNone() []Event {
-	return []Event{Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{7}}
+	return []Event{Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{}}
 }
 
 func parse(t *testing.T, file string) *ast.File {

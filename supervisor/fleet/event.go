@@ -97,7 +97,7 @@ type (
 	NoDemand struct{ Worker int }
 
 	// Inspect asks for a View. It changes nothing. Answered by Show.
-	Inspect struct{ ID uint64 }
+	Inspect struct{}
 )
 
 // Usage is what a process and its descendants have used. 0 is not known.

@@ -219,7 +219,7 @@ func (f *Fleet) handle(now Instant, ev Event) {
 	case NoDemand:
 		f.notDemanded(ev)
 	case Inspect:
-		f.do(Show{ID: ev.ID, View: f.view(now)})
+		f.do(Show{f.view(now)})
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))
 	}

@@ -53,7 +53,7 @@ func tellAction(a Action) string {
 	case Report:
 		return tellReport(a)
 	case Show:
-		return fmt.Sprintf("show %+v to %d", a.View, a.ID)
+		return fmt.Sprintf("show %+v", a.View)
 	case Quit:
 		return fmt.Sprintf("quit with %d: %s", a.Code, a.Why)
 	default:

@@ -7,7 +7,7 @@ import "testing"
 // see asks for a view and wants nothing else to happen.
 func (p *player) see() View {
 	p.t.Helper()
-	p.send(Inspect{7})
+	p.send(Inspect{})
 	if len(p.got) != 1 {
 		p.t.Fatalf("Inspect does:\n%s", transcribe(p.got))
 	}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+var demo = &Fleet{
+	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
+	Slots: []Slot{
+		{Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work"},
+		{
+			Name: "web.10", Worker: "web", State: "waiting", StateTimestamp: 2, Reason: "exit-code", Result: "exit-code",
+			Failures: 4, NRestarts: 9, NextStartTimestamp: 5,
+		},
+	},
+}
+
+// serve offers a fleet at a path.
+func serve(t *testing.T, look func() (*Fleet, error)) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "control")
+	s, err := Listen(path, look)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Close()
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	})
+	return path
+}
+
+func lookAtDemo() (*Fleet, error) { return demo, nil }
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// ceiling is for what comes at once on a machine that is not busy.
+const ceiling = time.Minute
+
+func TestLookSeesTheFleet(t *testing.T) {
+	path := serve(t, lookAtDemo)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	got, err := Look(within(t, ceiling), path)
+	if err != nil || !reflect.DeepEqual(got, demo) {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, demo)
+	}
+}
+
+func TestLookSaysWhyItSeesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Look(within(t, ceiling), filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no socket: %v", err)
+	}
+	stale := filepath.Join(dir, "stale")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	mute := filepath.Join(dir, "mute")
+	if _, err := net.Listen("unix", mute); err != nil { // closed with the process
+		t.Fatal(err)
+	}
+	if _, err := Look(within(t, 50*time.Millisecond), mute); !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a master that does not answer: %v", err)
+	}
+	l.Close()
+	if _, err := Look(within(t, ceiling), stale); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a socket that nobody serves: %v", err)
+	}
+	busy := serve(t, func() (*Fleet, error) { return nil, errors.New("busy") })
+	if _, err := Look(within(t, ceiling), busy); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("a busy master: %v", err)
+	}
+}
+
+// connect returns a D-Bus connection, as any client makes one.
+func connect(t *testing.T, path string) *dbus.Conn {
+	t.Helper()
+	conn, err := dbus.Connect("unix:path=" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestOnlyWhatIsListedCanBeCalled tries each verb at each path, and what is not
+// on the list.
+func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
+	conn := connect(t, serve(t, lookAtDemo))
+	const web = slotsPath + "/web_2e0"
+	for _, c := range []struct {
+		path   dbus.ObjectPath
+		method string
+		args   []any
+		want   string // a part of the result, or the name of an error
+	}{
+		{"/", busInterface + ".ListNames", nil, Interface},
+		{"/", busInterface + ".GetNameOwner", []any{Interface}, ":1.0"},
+		{"/", busInterface + ".NameHasOwner", []any{Interface}, "true"},
+		{"/", busInterface + ".NameHasOwner", []any{"org.example"}, "false"},
+		{"/", peerInterface + ".Ping", nil, "[]"},
+		{"/", introspectableInterface + ".Introspect", nil, managerInterface},
+		{"/io", introspectableInterface + ".Introspect", nil, `<node name="github">`},
+		{Path, introspectableInterface + ".Introspect", nil, `<property name="StatusText" type="s" access="read">`},
+		{Path, introspectableInterface + ".Introspect", nil, `<node name="slot">`},
+		{slotsPath, introspectableInterface + ".Introspect", nil, `<node name="web_2e10">`},
+		{web, introspectableInterface + ".Introspect", nil, `<property name="NRestarts" type="u" access="read">`},
+		{Path, propertiesInterface + ".Get", []any{Interface, "StatusText"}, "1/2 ready"},
+		{Path, propertiesInterface + ".Get", []any{Interface, "Slots"}, "UnknownProperty"},
+		{Path, propertiesInterface + ".Get", []any{SlotInterface, "State"}, "UnknownInterface"},
+		{Path, propertiesInterface + ".GetAll", []any{""}, "/etc/prefork/demo.toml"},
+		{Path, propertiesInterface + ".GetAll", []any{peerInterface}, "[map[]]"},
+		{web, propertiesInterface + ".Get", []any{SlotInterface, "State"}, "ready"},
+		{web, propertiesInterface + ".Get", []any{SlotInterface}, "InvalidArgs"},
+		{slotsPath + "/web_2e9", propertiesInterface + ".GetAll", []any{SlotInterface}, "UnknownObject"},
+		{slotsPath + "/web_2e9", introspectableInterface + ".Introspect", nil, "UnknownObject"},
+		{"/", propertiesInterface + ".GetAll", []any{Interface}, "UnknownObject"},
+		{Path, propertiesInterface + ".Set", []any{Interface, "Name", dbus.MakeVariant("x")}, "PropertyReadOnly"},
+		{"/", managerInterface + ".GetManagedObjects", nil, "web_2e10"},
+		{Path, managerInterface + ".GetManagedObjects", nil, "UnknownInterface"},
+		{Path, Interface + ".Restart", nil, "UnknownMethod"},
+		{Path, busInterface + ".AddMatch", []any{"type='signal'"}, "UnknownMethod"},
+		{Path, busInterface + ".RequestName", []any{"org.example", uint32(0)}, "UnknownMethod"},
+		{Path, "org.example.Ping", nil, "UnknownMethod"},
+	} {
+		call := conn.Object(Interface, c.path).CallWithContext(within(t, ceiling), c.method, 0, c.args...)
+		got := strings.TrimSpace(bodyText(call.Body))
+		if e := (dbus.Error{}); errors.As(call.Err, &e) {
+			got = e.Name
+		} else if call.Err != nil {
+			t.Fatalf("%s at %s: %v", c.method, c.path, call.Err)
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%s at %s of %v: got %s, want %q in it", c.method, c.path, c.args, got, c.want)
+		}
+	}
+}
+
+func bodyText(body []any) string {
+	var b strings.Builder
+	b.WriteString("[")
+	for _, v := range body {
+		b.WriteString(strings.TrimSpace(strings.ReplaceAll(dbusText(v), `\"`, `"`)))
+	}
+	return b.String() + "]"
+}
+
+func dbusText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case map[string]dbus.Variant:
+		if len(v) == 0 {
+			return "map[]"
+		}
+	}
+	return dbus.MakeVariant(v).String()
+}
+
+// TestEveryVerbIsTried: a verb that is added must be added to the table above.
+func TestEveryVerbIsTried(t *testing.T) {
+	source, err := os.ReadFile("control_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range verbs() {
+		if v.name == "Hello" || v.name == "ListActivatableNames" || v.name == "GetMachineId" {
+			continue // every connection says the first; the others are for busctl
+		}
+		if !bytes.Contains(source, []byte(`".`+v.name+`"`)) {
+			t.Errorf("%s.%s is not tried", v.iface, v.name)
+		}
+	}
+}
+
+// raw connects without a library.
+func raw(t *testing.T, path string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(ceiling)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// sdBus is what libsystemd sends at once: it waits for no answer.
+const sdBus = "\x00AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n"
+
+// encoded is a message as it goes over the wire.
+func encoded(t testing.TB, m *dbus.Message) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.EncodeTo(&b, binary.LittleEndian); err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint32(b.Bytes()[8:], 1)
+	return b.Bytes()
+}
+
+func ping(flags dbus.Flags) *dbus.Message {
+	return &dbus.Message{Type: dbus.TypeMethodCall, Flags: flags, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/")), dbus.FieldMember: dbus.MakeVariant("Ping"),
+	}}
+}
+
+func TestClientMaySendEverythingAtOnce(t *testing.T) {
+	conn := raw(t, serve(t, lookAtDemo))
+	if _, err := conn.Write(append([]byte(sdBus), append(encoded(t, ping(dbus.FlagNoReplyExpected)), encoded(t, ping(0))...)...)); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for _, want := range []string{"DATA", "OK ", "ERROR"} {
+		if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
+			t.Fatalf("got %q, %v, want %s", line, err, want)
+		}
+	}
+	if m, err := dbus.DecodeMessage(r); err != nil || m.Type != dbus.TypeMethodReply || m.Serial() == 0 {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+// TestHostileClients are shown the door, or nothing.
+func TestHostileClients(t *testing.T) {
+	path := serve(t, lookAtDemo)
+	huge := encoded(t, ping(0))
+	binary.LittleEndian.PutUint32(huge[4:], 1<<26)
+	for name, sent := range map[string]string{
+		"no NUL":            "AUTH EXTERNAL\r\n",
+		"another's uid":     "\x00AUTH EXTERNAL 3939393939\r\nBEGIN\r\n",
+		"no authentication": "\x00BEGIN\r\n",
+		"anonymous":         "\x00AUTH ANONYMOUS\r\nBEGIN\r\n",
+		"many lines":        "\x00" + strings.Repeat("X\r\n", 1000),
+		"a long line":       "\x00" + strings.Repeat("X", 100_000),
+		"a huge message":    sdBus + string(huge),
+		"not a message":     sdBus + strings.Repeat("\xff", 1000),
+	} {
+		conn := raw(t, path)
+		_, _ = io.WriteString(conn, sent) // it may be closed before all is sent
+		_, err := io.Copy(io.Discard, conn)
+		if err != nil && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Look(within(t, ceiling), path); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestIdleClientsKeepNobodyOut has a thousand that say nothing, and some that do
+// not read.
+func TestIdleClientsKeepNobodyOut(t *testing.T) {
+	path := serve(t, lookAtDemo)
+	for i := range 1000 {
+		conn := raw(t, path)
+		if i%10 == 0 {
+			_, _ = io.WriteString(conn, sdBus) // it may have made room already
+		}
+	}
+	deaf := raw(t, path)
+	go func() {
+		all := encoded(t, ping(0))
+		for _, err := io.WriteString(deaf, sdBus); err == nil; {
+			_, err = deaf.Write(all)
+		}
+	}()
+	for range 10 {
+		if _, err := Look(within(t, ceiling), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestVictimIsNotRoot: what shares the owner's uid makes room before root does.
+func TestVictimIsNotRoot(t *testing.T) {
+	a, b, c := &client{uid: 0}, &client{uid: 1000}, &client{uid: 1000}
+	s := &Server{clients: []*client{a, b, c}}
+	s.heard(b)
+	for _, want := range []*client{c, b, a} {
+		if got := s.victim(); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
+
+func FuzzClient(f *testing.F) {
+	f.Add([]byte(sdBus), encoded(f, ping(0)))
+	f.Add([]byte("\x00AUTH EXTERNAL 30\r\nBEGIN\r\n"), []byte("l\x01\x00\x01"))
+	s := &Server{look: lookAtDemo}
+	f.Fuzz(func(t *testing.T, lines, messages []byte) {
+		_ = authenticate(bufio.NewReaderSize(bytes.NewReader(lines), mostMessage), io.Discard, 0, "guid") // only that it ends
+		c := &client{reader: bufio.NewReaderSize(bytes.NewReader(messages), mostMessage)}
+		for {
+			msg, err := c.receive()
+			if err != nil {
+				return
+			}
+			if _, failed := s.answer(msg); failed == nil {
+				name, _ := msg.Headers[dbus.FieldMember].Value().(string)
+				iface, _ := msg.Headers[dbus.FieldInterface].Value().(string)
+				if _, ok := findVerb(iface, name); !ok {
+					t.Errorf("%q of %q was answered", name, iface)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package control
+
+import (
+	"encoding/xml"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/introspect"
+)
+
+// The object of a fleet, and where its slots are.
+const (
+	Interface     = "io.github.decnet.Prefork1"
+	SlotInterface = Interface + ".Slot"
+	Path          = dbus.ObjectPath("/io/github/decnet/Prefork1")
+	slotsPath     = Path + "/slot"
+)
+
+// SlotPath is the path of a slot's object: what a path cannot hold is written as
+// systemd does it, "web.0" as web_2e0.
+func SlotPath(name string) dbus.ObjectPath {
+	var b strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "_%02x", c)
+		}
+	}
+	return slotsPath + "/" + dbus.ObjectPath(b.String())
+}
+
+const (
+	busInterface            = "org.freedesktop.DBus"
+	peerInterface           = "org.freedesktop.DBus.Peer"
+	introspectableInterface = "org.freedesktop.DBus.Introspectable"
+	propertiesInterface     = "org.freedesktop.DBus.Properties"
+	managerInterface        = "org.freedesktop.DBus.ObjectManager"
+)
+
+// call is one method call, and the fleet as it was when it came.
+type call struct {
+	path  dbus.ObjectPath
+	args  []any
+	fleet *Fleet // nil unless the verb wants it
+}
+
+// verb is something that can be called. There is nothing else.
+type verb struct {
+	iface, name string
+	in, out     string // signatures: of each argument a letter; of the one result
+	looks       bool   // it wants the fleet
+	answer      func(c *call) (any, *dbus.Error)
+}
+
+// verbs is a function, as some answers describe all of them.
+func verbs() []verb {
+	return []verb{
+		{busInterface, "Hello", "", "s", false, func(*call) (any, *dbus.Error) { return ":1.1", nil }},
+		{busInterface, "ListNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
+		{busInterface, "ListActivatableNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{}, nil }},
+		{busInterface, "NameHasOwner", "s", "b", false, func(c *call) (any, *dbus.Error) {
+			return c.text(0) == busInterface || c.text(0) == Interface, nil
+		}},
+		{busInterface, "GetNameOwner", "s", "s", false, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
+		{peerInterface, "Ping", "", "", false, func(*call) (any, *dbus.Error) { return nil, nil }},
+		{peerInterface, "GetMachineId", "", "s", false, machineID},
+		{introspectableInterface, "Introspect", "", "s", true, introspection},
+		{propertiesInterface, "Get", "ss", "v", true, get},
+		{propertiesInterface, "GetAll", "s", "a{sv}", true, getAll},
+		{propertiesInterface, "Set", "ssv", "", false, func(*call) (any, *dbus.Error) {
+			return nil, failure("PropertyReadOnly", "properties cannot be set")
+		}},
+		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", true, managedObjects},
+	}
+}
+
+// findVerb finds what a call without an interface means, too.
+func findVerb(iface, name string) (v verb, ok bool) {
+	all := verbs()
+	i := slices.IndexFunc(all, func(v verb) bool { return v.name == name && (iface == "" || v.iface == iface) })
+	if i < 0 {
+		return v, false
+	}
+	return all[i], true
+}
+
+// text is an argument that is a string: its type has been checked.
+func (c *call) text(n int) string {
+	s, _ := c.args[n].(string)
+	return s
+}
+
+func failure(name, format string, args ...any) *dbus.Error {
+	return dbus.NewError(busInterface+".Error."+name, []any{fmt.Sprintf(format, args...)})
+}
+
+func machineID(*call) (any, *dbus.Error) {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return nil, failure("Failed", "%v", err)
+	}
+	return strings.TrimSpace(string(id)), nil
+}
+
+// object finds what stands at a path: a Fleet or a Slot, and its interface.
+func (c *call) object() (object any, iface string) {
+	if c.path == Path {
+		return *c.fleet, Interface
+	}
+	for i := range c.fleet.Slots {
+		if s := &c.fleet.Slots[i]; SlotPath(s.Name) == c.path {
+			return *s, SlotInterface
+		}
+	}
+	return nil, ""
+}
+
+func get(c *call) (any, *dbus.Error) {
+	all, err := propertiesOf(c)
+	if err != nil {
+		return nil, err
+	}
+	value, ok := all[c.text(1)]
+	if !ok {
+		return nil, failure("UnknownProperty", "there is no property %q", c.text(1))
+	}
+	return value, nil
+}
+
+func getAll(c *call) (any, *dbus.Error) {
+	all, err := propertiesOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func propertiesOf(c *call) (map[string]dbus.Variant, *dbus.Error) {
+	object, iface := c.object()
+	switch asked := c.text(0); {
+	case object == nil:
+		return nil, failure("UnknownObject", "there is no object %s", c.path)
+	case asked == "" || asked == iface:
+		return properties(object), nil
+	case slices.ContainsFunc(verbs(), func(v verb) bool { return v.iface == asked }):
+		return map[string]dbus.Variant{}, nil
+	default:
+		return nil, failure("UnknownInterface", "%s has no interface %q", c.path, asked)
+	}
+}
+
+// managed is what GetManagedObjects returns: by path and interface, properties.
+type managed map[dbus.ObjectPath]map[string]map[string]dbus.Variant
+
+func managedObjects(c *call) (any, *dbus.Error) {
+	if c.path != "/" {
+		return nil, failure("UnknownInterface", "%s has no interface %s; / has", c.path, managerInterface)
+	}
+	all := managed{Path: {Interface: properties(*c.fleet)}}
+	for _, s := range c.fleet.Slots {
+		all[SlotPath(s.Name)] = map[string]map[string]dbus.Variant{SlotInterface: properties(s)}
+	}
+	return all, nil
+}
+
+func introspection(c *call) (any, *dbus.Error) {
+	node := introspect.Node{Name: string(c.path), Children: c.children()}
+	object, iface := c.object()
+	switch {
+	case object != nil:
+		node.Interfaces = append(node.Interfaces, describe(object, iface),
+			methodsOf(propertiesInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
+	case c.path == "/":
+		node.Interfaces = append(node.Interfaces, methodsOf(managerInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
+	case len(node.Children) == 0 && c.path != slotsPath:
+		return nil, failure("UnknownObject", "there is no object %s", c.path)
+	}
+	text, err := xml.MarshalIndent(node, "", " ")
+	if err != nil {
+		return nil, failure("Failed", "%v", err)
+	}
+	return strings.TrimLeft(introspect.IntrospectDeclarationString, "\n") + string(text) + "\n", nil
+}
+
+// children are the next parts of the paths below this one.
+func (c *call) children() (nodes []introspect.Node) {
+	below := strings.TrimSuffix(string(c.path), "/") + "/"
+	paths := []dbus.ObjectPath{Path, slotsPath}
+	for _, s := range c.fleet.Slots {
+		paths = append(paths, SlotPath(s.Name))
+	}
+	for _, p := range paths {
+		rest, ok := strings.CutPrefix(string(p), below)
+		name, _, _ := strings.Cut(rest, "/")
+		if ok && !slices.ContainsFunc(nodes, func(n introspect.Node) bool { return n.Name == name }) {
+			nodes = append(nodes, introspect.Node{Name: name})
+		}
+	}
+	return nodes
+}
+
+func methodsOf(iface string) introspect.Interface {
+	i := introspect.Interface{Name: iface}
+	for _, v := range verbs() {
+		if v.iface != iface {
+			continue
+		}
+		m := introspect.Method{Name: v.name}
+		for _, letter := range v.in {
+			m.Args = append(m.Args, introspect.Arg{Type: string(letter), Direction: "in"})
+		}
+		if v.out != "" {
+			m.Args = append(m.Args, introspect.Arg{Type: v.out, Direction: "out"})
+		}
+		i.Methods = append(i.Methods, m)
+	}
+	return i
+}
+
+// describe lists the properties of an object. All of them may change, and nobody
+// is told when they do.
+func describe(object any, iface string) introspect.Interface {
+	i := introspect.Interface{Name: iface}
+	for _, field := range fieldsOf(reflect.TypeOf(object)) {
+		if field.isProperty() {
+			i.Properties = append(i.Properties, introspect.Property{
+				Name: field.Name, Type: dbus.SignatureOfType(field.Type).String(), Access: "read",
+				Annotations: []introspect.Annotation{{Name: "org.freedesktop.DBus.Property.EmitsChangedSignal", Value: "false"}},
+			})
+		}
+	}
+	return i
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// The bounds of what clients may take.
+const (
+	mostClients  = 64
+	mostMessage  = 4096 // bytes; what can be called takes little
+	authTimeout  = 5 * time.Second
+	writeTimeout = 5 * time.Second
+	acceptPause  = time.Second // when there are no descriptors left
+)
+
+// Server offers a fleet on a socket. It may be used from any goroutine.
+type Server struct {
+	listener *net.UnixListener
+	path     string
+	guid     string
+	look     func() (*Fleet, error)
+	done     sync.WaitGroup
+
+	mu      sync.Mutex
+	clients []*client // the one that has been silent longest comes first
+	closed  bool
+}
+
+// client is one connection. Its goroutine alone reads and writes.
+type client struct {
+	conn   *net.UnixConn
+	reader *bufio.Reader
+	uid    uint32
+	serial uint32
+}
+
+// Listen makes the socket, which its owner and root may open, in the place of
+// whatever stands there, and serves it. look is called for each call that is about
+// the fleet, from many goroutines; it may block for as long as a client is to
+// wait. The caller closes the server.
+func Listen(path string, look func() (*Fleet, error)) (*Server, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	var guid [16]byte
+	_, _ = rand.Read(guid[:]) // never fails
+	s := &Server{listener: listener, path: path, guid: hex.EncodeToString(guid[:]), look: look}
+	s.done.Add(1)
+	go s.accept()
+	return s, nil
+}
+
+// Close ends all connections and removes the socket. It waits until nothing is
+// served any more.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	_ = s.listener.Close() // it removes the socket, too
+	for _, c := range s.clients {
+		_ = c.conn.Close() // what it waits for will not come
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+}
+
+func (s *Server) accept() {
+	defer s.done.Done()
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // EMFILE, for example: others have to give way first
+			time.Sleep(acceptPause)
+			continue
+		}
+		s.admit(&client{conn: conn, reader: bufio.NewReaderSize(conn, mostMessage)})
+	}
+}
+
+// admit serves a client that the kernel knows to be root or the owner.
+func (s *Server) admit(c *client) {
+	var err error
+	if c.uid, err = peer(c.conn); err != nil || c.uid != 0 && c.uid != uint32(os.Geteuid()) {
+		_ = c.conn.Close() // no word to strangers
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = c.conn.Close() // it came too late
+		return
+	}
+	if len(s.clients) >= mostClients {
+		_ = s.victim().conn.Close() // its goroutine ends
+	}
+	s.clients = append(s.clients, c)
+	s.done.Add(1)
+	go s.serve(c)
+}
+
+// victim is who makes room: the one that has been silent longest, of the owner's
+// before root's, so that workers, which may share the owner's uid, cannot keep
+// root out.
+func (s *Server) victim() *client {
+	i := 0
+	if n := slices.IndexFunc(s.clients, func(c *client) bool { return c.uid != 0 }); n >= 0 {
+		i = n
+	}
+	victim := s.clients[i]
+	s.clients = slices.Delete(s.clients, i, i+1)
+	return victim
+}
+
+// heard moves a client to the end of those who have to make room.
+func (s *Server) heard(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.clients, c); i >= 0 {
+		s.clients = append(slices.Delete(s.clients, i, i+1), c)
+	}
+}
+
+func (s *Server) forget(c *client) {
+	_ = c.conn.Close() // nothing is waiting to be written
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients = slices.DeleteFunc(s.clients, func(o *client) bool { return o == c })
+}
+
+func (s *Server) serve(c *client) {
+	defer s.done.Done()
+	defer s.forget(c)
+	if c.conn.SetDeadline(time.Now().Add(authTimeout)) != nil || authenticate(c.reader, c.conn, c.uid, s.guid) != nil ||
+		c.conn.SetDeadline(time.Time{}) != nil {
+		return
+	}
+	for {
+		msg, err := c.receive()
+		if err != nil {
+			return
+		}
+		s.heard(c)
+		if msg.Type != dbus.TypeMethodCall {
+			continue
+		}
+		result, failed := s.answer(msg)
+		if msg.Flags&dbus.FlagNoReplyExpected == 0 && c.reply(msg, result, failed) != nil {
+			return
+		}
+	}
+}
+
+// receive reads one message, of which the first 16 bytes tell the length.
+func (c *client) receive() (*dbus.Message, error) {
+	head, err := c.reader.Peek(16)
+	if err != nil {
+		return nil, err
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[0] == 'B' {
+		order = binary.BigEndian
+	}
+	body, fields := uint64(order.Uint32(head[4:])), uint64(order.Uint32(head[12:]))
+	length := 16 + (fields+7)/8*8 + body
+	if length > mostMessage {
+		return nil, fmt.Errorf("a message of %d bytes", length)
+	}
+	text := make([]byte, length)
+	if _, err := io.ReadFull(c.reader, text); err != nil {
+		return nil, err
+	}
+	return dbus.DecodeMessage(bytes.NewReader(text))
+}
+
+// answer carries out a call that is on the list, and no other.
+func (s *Server) answer(msg *dbus.Message) (any, *dbus.Error) {
+	name, _ := msg.Headers[dbus.FieldMember].Value().(string)
+	iface, _ := msg.Headers[dbus.FieldInterface].Value().(string)
+	path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
+	signature, _ := msg.Headers[dbus.FieldSignature].Value().(dbus.Signature)
+	v, ok := findVerb(iface, name)
+	switch {
+	case !ok:
+		return nil, failure("UnknownMethod", "there is no method %q of %q", name, iface)
+	case signature.String() != v.in:
+		return nil, failure("InvalidArgs", "%s takes arguments of types %q, not %q", name, v.in, signature.String())
+	}
+	c := &call{path: path, args: msg.Body}
+	if v.looks {
+		var err error
+		if c.fleet, err = s.look(); err != nil {
+			return nil, failure("Timeout", "%v", err)
+		}
+	}
+	return v.answer(c)
+}
+
+func (c *client) reply(to *dbus.Message, result any, failed *dbus.Error) error {
+	m := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldReplySerial: dbus.MakeVariant(to.Serial()),
+		dbus.FieldSender:      dbus.MakeVariant(":1.0"),
+		dbus.FieldDestination: dbus.MakeVariant(":1.1"),
+	}}
+	switch {
+	case failed != nil:
+		m.Type, m.Body = dbus.TypeError, failed.Body
+		m.Headers[dbus.FieldErrorName] = dbus.MakeVariant(failed.Name)
+	case result != nil:
+		m.Body = []any{result}
+	}
+	if len(m.Body) > 0 {
+		m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(m.Body...))
+	}
+	var text bytes.Buffer
+	if err := m.EncodeTo(&text, binary.LittleEndian); err != nil {
+		return err
+	}
+	// A message of this package's has no serial number, and 0 is not valid.
+	c.serial++
+	binary.LittleEndian.PutUint32(text.Bytes()[8:], c.serial)
+	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := c.conn.Write(text.Bytes())
+	return err
+}
+
+// peer asks the kernel who has connected (SO_PEERCRED, unix(7)).
+func peer(conn *net.UnixConn) (uid uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
