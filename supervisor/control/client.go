@@ -5,8 +5,10 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +20,16 @@ import (
 // Look asks the master that serves a socket for its fleet. It blocks until ctx
 // ends at the latest. The error wraps fs.ErrNotExist or ECONNREFUSED if no master
 // serves it, fs.ErrPermission if it does not serve this user, and
-// os.ErrDeadlineExceeded if it does not answer.
+// context.DeadlineExceeded if it does not answer in time.
 func Look(ctx context.Context, path string) (*Fleet, error) {
+	f, err := look(ctx, path)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+		return nil, fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
+	}
+	return f, err
+}
+
+func look(ctx context.Context, path string) (*Fleet, error) {
 	socket, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func TestLookSaysWhyItSeesNothing(t *testing.T) {
 	if _, err := net.Listen("unix", mute); err != nil { // closed with the process
 		t.Fatal(err)
 	}
-	if _, err := Look(within(t, 50*time.Millisecond), mute); !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Look(within(t, 50*time.Millisecond), mute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a master that does not answer: %v", err)
 	}
 	l.Close()
@@ -318,20 +318,21 @@ func TestVictimIsNotRoot(t *testing.T) {
 func FuzzClient(f *testing.F) {
 	f.Add([]byte(sdBus), encoded(f, ping(0)))
 	f.Add([]byte("\x00AUTH EXTERNAL 30\r\nBEGIN\r\n"), []byte("l\x01\x00\x01"))
+	long := encoded(f, ping(0)) // of a path, which says that it has 4 GB
+	binary.LittleEndian.PutUint32(long[20:], 0xfffffffa)
+	f.Add([]byte(sdBus), long)
 	s := &Server{look: lookAtDemo}
 	f.Fuzz(func(t *testing.T, lines, messages []byte) {
 		_ = authenticate(bufio.NewReaderSize(bytes.NewReader(lines), mostMessage), io.Discard, 0, "guid") // only that it ends
 		c := &client{reader: bufio.NewReaderSize(bytes.NewReader(messages), mostMessage)}
 		for {
-			msg, err := c.receive()
+			m, err := c.receive()
 			if err != nil {
 				return
 			}
-			if _, failed := s.answer(msg); failed == nil {
-				name, _ := msg.Headers[dbus.FieldMember].Value().(string)
-				iface, _ := msg.Headers[dbus.FieldInterface].Value().(string)
-				if _, ok := findVerb(iface, name); !ok {
-					t.Errorf("%q of %q was answered", name, iface)
+			if _, failed := s.answer(&m); failed == nil {
+				if _, ok := findVerb(m.iface, m.member); !ok {
+					t.Errorf("%q of %q was answered", m.member, m.iface)
 				}
 			}
 		}

@@ -48,8 +48,8 @@ const (
 // call is one method call, and the fleet as it was when it came.
 type call struct {
 	path  dbus.ObjectPath
-	args  []any
-	fleet *Fleet // nil unless the verb wants it
+	args  []string // those that are strings; no verb needs others
+	fleet *Fleet   // nil unless the verb wants it
 }
 
 // verb is something that can be called. There is nothing else.
@@ -67,7 +67,7 @@ func verbs() []verb {
 		{busInterface, "ListNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
 		{busInterface, "ListActivatableNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{}, nil }},
 		{busInterface, "NameHasOwner", "s", "b", false, func(c *call) (any, *dbus.Error) {
-			return c.text(0) == busInterface || c.text(0) == Interface, nil
+			return c.args[0] == busInterface || c.args[0] == Interface, nil
 		}},
 		{busInterface, "GetNameOwner", "s", "s", false, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
 		{peerInterface, "Ping", "", "", false, func(*call) (any, *dbus.Error) { return nil, nil }},
@@ -90,12 +90,6 @@ func findVerb(iface, name string) (v verb, ok bool) {
 		return v, false
 	}
 	return all[i], true
-}
-
-// text is an argument that is a string: its type has been checked.
-func (c *call) text(n int) string {
-	s, _ := c.args[n].(string)
-	return s
 }
 
 func failure(name, format string, args ...any) *dbus.Error {
@@ -128,9 +122,9 @@ func get(c *call) (any, *dbus.Error) {
 	if err != nil {
 		return nil, err
 	}
-	value, ok := all[c.text(1)]
+	value, ok := all[c.args[1]]
 	if !ok {
-		return nil, failure("UnknownProperty", "there is no property %q", c.text(1))
+		return nil, failure("UnknownProperty", "there is no property %q", c.args[1])
 	}
 	return value, nil
 }
@@ -145,7 +139,7 @@ func getAll(c *call) (any, *dbus.Error) {
 
 func propertiesOf(c *call) (map[string]dbus.Variant, *dbus.Error) {
 	object, iface := c.object()
-	switch asked := c.text(0); {
+	switch asked := c.args[0]; {
 	case object == nil:
 		return nil, failure("UnknownObject", "there is no object %s", c.path)
 	case asked == "" || asked == iface:

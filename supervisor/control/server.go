@@ -159,57 +159,59 @@ func (s *Server) serve(c *client) {
 		return
 	}
 	for {
-		msg, err := c.receive()
+		m, err := c.receive()
 		if err != nil {
 			return
 		}
 		s.heard(c)
-		if msg.Type != dbus.TypeMethodCall {
+		if m.kind != methodCall {
 			continue
 		}
-		result, failed := s.answer(msg)
-		if msg.Flags&dbus.FlagNoReplyExpected == 0 && c.reply(msg, result, failed) != nil {
+		result, failed := s.answer(&m)
+		if m.flags&noReplyExpected == 0 && c.reply(m.serial, result, failed) != nil {
 			return
 		}
 	}
 }
 
-// receive reads one message, of which the first 16 bytes tell the length.
-func (c *client) receive() (*dbus.Message, error) {
-	head, err := c.reader.Peek(16)
+// receive reads one message.
+func (c *client) receive() (m message, err error) {
+	head, err := c.reader.Peek(fixedSize)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if head[0] == 'B' {
-		order = binary.BigEndian
+	length, err := lengthOf(head)
+	if err != nil {
+		return m, err
 	}
-	body, fields := uint64(order.Uint32(head[4:])), uint64(order.Uint32(head[12:]))
-	length := 16 + (fields+7)/8*8 + body
 	if length > mostMessage {
-		return nil, fmt.Errorf("a message of %d bytes", length)
+		return m, fmt.Errorf("a message of %d bytes", length)
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(c.reader, text); err != nil {
-		return nil, err
+		return m, err
 	}
-	return dbus.DecodeMessage(bytes.NewReader(text))
+	return parse(text)
 }
 
 // answer carries out a call that is on the list, and no other.
-func (s *Server) answer(msg *dbus.Message) (any, *dbus.Error) {
-	name, _ := msg.Headers[dbus.FieldMember].Value().(string)
-	iface, _ := msg.Headers[dbus.FieldInterface].Value().(string)
-	path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
-	signature, _ := msg.Headers[dbus.FieldSignature].Value().(dbus.Signature)
-	v, ok := findVerb(iface, name)
+func (s *Server) answer(m *message) (any, *dbus.Error) {
+	v, ok := findVerb(m.iface, m.member)
 	switch {
 	case !ok:
-		return nil, failure("UnknownMethod", "there is no method %q of %q", name, iface)
-	case signature.String() != v.in:
-		return nil, failure("InvalidArgs", "%s takes arguments of types %q, not %q", name, v.in, signature.String())
+		return nil, failure("UnknownMethod", "there is no method %q of %q", m.member, m.iface)
+	case m.signature != v.in:
+		return nil, failure("InvalidArgs", "%s takes arguments of types %q, not %q", v.name, v.in, m.signature)
 	}
-	c := &call{path: path, args: msg.Body}
+	c := &call{path: dbus.ObjectPath(m.path)}
+	for _, letter := range v.in {
+		if letter == 's' {
+			c.args = append(c.args, m.body.string())
+		}
+	}
+	if m.body.err != nil {
+		return nil, failure("InvalidArgs", "%s: %v", v.name, m.body.err)
+	}
 	if v.looks {
 		var err error
 		if c.fleet, err = s.look(); err != nil {
@@ -219,9 +221,9 @@ func (s *Server) answer(msg *dbus.Message) (any, *dbus.Error) {
 	return v.answer(c)
 }
 
-func (c *client) reply(to *dbus.Message, result any, failed *dbus.Error) error {
+func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 	m := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldReplySerial: dbus.MakeVariant(to.Serial()),
+		dbus.FieldReplySerial: dbus.MakeVariant(to),
 		dbus.FieldSender:      dbus.MakeVariant(":1.0"),
 		dbus.FieldDestination: dbus.MakeVariant(":1.1"),
 	}}
