@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,42 +80,60 @@ func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
 	return os.MkdirTemp("", "prefork-"+file.Name+"-")
 }
 
+// controlName is the control socket in a runtime directory.
+const controlName = "control"
+
 // runDir is where systemd makes the directory of a unit's fleet, by its name, and
 // root those of fleets that are run from a file.
 const runDir = "/run/prefork"
 
+// ownRunDir has the directories of fleets that this user runs from a file; "" if
+// there is no place for them.
+func ownRunDir() string {
+	if os.Geteuid() == 0 {
+		return runDir
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "prefork")
+	}
+	return ""
+}
+
 // runtimePath is the directory of a fleet that this user runs from a file; "" if
-// this user has no place for it.
+// there is no place for it.
 func runtimePath(name, path string) (string, error) {
 	abs, err := filepath.Abs(path)
-	if err != nil {
+	base := ownRunDir()
+	if err != nil || base == "" {
 		return "", err
-	}
-	base := runDir
-	if os.Geteuid() != 0 {
-		if base = os.Getenv("XDG_RUNTIME_DIR"); base == "" {
-			return "", nil
-		}
-		base = filepath.Join(base, "prefork")
 	}
 	return filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9]), nil
 }
 
-// controlName is the control socket in a runtime directory.
-const controlName = "control"
+// ControlOfUnit is the control socket of the fleet that systemd runs by this name.
+func ControlOfUnit(name string) string { return filepath.Join(runDir, name, controlName) }
 
-// ControlSocket is where the master of a fleet is reached that was started by
-// systemd under its name, or by this user from a file; "" if there is no such
-// place.
-func ControlSocket(name, path string) (string, error) {
-	if path == "" {
-		return filepath.Join(runDir, name, controlName), nil
-	}
+// ControlOfFile is the control socket of a fleet that this user runs from a file;
+// "" if it has none that could be found.
+func ControlOfFile(name, path string) (string, error) {
 	dir, err := runtimePath(name, path)
 	if err != nil || dir == "" {
 		return "", err
 	}
 	return filepath.Join(dir, controlName), nil
+}
+
+// Controls are the control sockets that there are, of units and of this user's
+// fleets.
+func Controls() []string {
+	var all []string
+	for _, dir := range slices.Compact([]string{runDir, ownRunDir()}) {
+		found, err := filepath.Glob(filepath.Join(dir, "*", controlName))
+		if dir != "" && err == nil {
+			all = append(all, found...)
+		}
+	}
+	return all
 }
 
 // close removes what was made here. The sockets have gone with their slots.

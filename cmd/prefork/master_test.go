@@ -65,6 +65,11 @@ func TestCommandLine(t *testing.T) {
 		{"check " + bad, 78, "", "bad.toml:4"},
 		{"check " + dir, 78, "", dir},
 		{"check " + good, 0, "[worker.a]", ""},
+		{"status a b", 2, "", "accepts at most 1 arg"},
+		{"status ..name", 2, "", "..name"},
+		{"status " + good, 1, "", "does not run; start it: prefork run " + good},
+		{"status " + dir + "/missing.toml", 1, "", "missing.toml: no such file"},
+		{"status no-such-fleet", 1, "", "there is no no-such-fleet.toml in /etc/prefork"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			stdout, stderr, code := prefork(t, strings.Fields(c.args)...)

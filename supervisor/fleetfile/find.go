@@ -26,7 +26,7 @@ var Dirs = []string{"/etc/prefork", "/run/prefork", "/usr/lib/prefork"}
 // as those of [Load]; any other is about the argument.
 func Resolve(arg string) (path string, err error) {
 	switch {
-	case strings.Contains(arg, "/"), strings.HasSuffix(arg, suffix):
+	case IsPath(arg):
 		return arg, nil
 	case !isName(arg):
 		return "", fmt.Errorf("fleet %q: a name %s; to name a file write ./FILE", arg, nameRule)
@@ -42,6 +42,11 @@ func Resolve(arg string) (path string, err error) {
 	}
 	return "", Errors{{cause: fs.ErrNotExist, Text: fmt.Sprintf("fleet %s: there is no %s in %s; prefork init writes one to begin with",
 		arg, arg+suffix, oneOf(Dirs))}}
+}
+
+// IsPath tells whether a FLEET argument is the path of a fleet file.
+func IsPath(arg string) bool {
+	return strings.Contains(arg, "/") || strings.HasSuffix(arg, suffix)
 }
 
 // Found is a file in a directory of fleets, with the name that it gives one.

@@ -24,8 +24,11 @@ func Load(path string) (*Fleet, error) {
 	if err != nil {
 		return nil, Errors{err}
 	}
-	return Parse(strings.TrimSuffix(filepath.Base(path), suffix), path, data)
+	return Parse(NameOf(path), path, data)
 }
+
+// NameOf is the name that a path gives its fleet, which may not be a valid one.
+func NameOf(path string) string { return strings.TrimSuffix(filepath.Base(path), suffix) }
 
 // StartOf returns what the fleet file has as start, even if other keys are wrong
 // or if the TOML is broken further down: such a fleet is to fail when it is

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor"
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+func newStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [FLEET]",
+		Short: "Show how a fleet is, or all fleets",
+		Long: `Show how a fleet is: its slots, the worst first, with why and what comes next.
+Without FLEET, a line for each fleet.
+
+With --json, the same as one object, or as a list of them. The fields have the
+names and meanings of the properties that the fleet's D-Bus object has (busctl
+--address=unix:path=/run/prefork/NAME/control introspect …), timestamps are
+microseconds since 1970.
+
+Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
+		Example: "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out := cmd.OutOrStdout()
+			if len(args) == 0 {
+				return statusOfAll(out, asJSON)
+			}
+			f, err := lookAt(args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(out, f)
+			}
+			return writeFleet(out, f, time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// answerTimeout is how long a master may take to answer before it is called
+// stuck.
+const answerTimeout = 5 * time.Second
+
+// lookAt asks the master of the fleet that FLEET names.
+func lookAt(arg string) (*control.Fleet, error) {
+	path, missing := fleetfile.Resolve(arg)
+	if faults := fleetfile.Errors(nil); missing != nil && !errors.As(missing, &faults) {
+		return nil, &status{exitUsage, missing.Error()}
+	}
+	sockets, err := socketsOf(arg, path)
+	if err != nil {
+		return nil, &status{exitFailed, "prefork: " + err.Error()}
+	}
+	for _, socket := range sockets {
+		f, err := look(socket)
+		if err == nil || !isAbsent(err) {
+			return f, explain(arg, err)
+		}
+	}
+	if missing == nil {
+		_, missing = os.Stat(path)
+	}
+	if missing != nil {
+		return nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
+	}
+	return nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run; start it: %s", arg, startWith(arg))}
+}
+
+func look(socket string) (*control.Fleet, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	return control.Look(ctx, socket)
+}
+
+// socketsOf are the places where the master may be: that of the unit, and that of
+// a fleet that this user runs from the file at path, which may be "".
+func socketsOf(arg, path string) (sockets []string, err error) {
+	if !fleetfile.IsPath(arg) {
+		sockets = append(sockets, supervisor.ControlOfUnit(arg))
+	}
+	if path == "" {
+		return sockets, nil
+	}
+	own, err := supervisor.ControlOfFile(fleetfile.NameOf(path), path)
+	if own != "" {
+		sockets = append(sockets, own)
+	}
+	return sockets, err
+}
+
+// isAbsent tells whether an error says that there is no master.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
+}
+
+// explain says what to do about an error.
+func explain(fleet string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: only root and the user that it runs as may look at it: sudo prefork status %s", fleet, fleet)}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: its master does not answer: it is stuck, or stopped; "+
+			"systemd's watchdog ends it, else see ps and kill -ABRT, which has it say what it does", fleet)}
+	default:
+		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: %v", fleet, err)}
+	}
+}
+
+func startWith(arg string) string {
+	if fleetfile.IsPath(arg) {
+		return "prefork run " + arg
+	}
+	return "systemctl start prefork@" + arg
+}
+
+func writeJSON(out io.Writer, v any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// inactive is the state of a fleet that has a file and no master.
+const inactive = "inactive"
+
+// statusOfAll looks at every fleet that has a file or runs.
+func statusOfAll(out io.Writer, asJSON bool) error {
+	fleets, errs := allFleets()
+	err := errors.Join(errs...)
+	if asJSON {
+		err = errors.Join(writeJSON(out, fleets), err)
+	} else {
+		err = errors.Join(writeFleets(out, fleets), err)
+	}
+	if err != nil {
+		return &status{exitFailed, err.Error()}
+	}
+	return nil
+}
+
+func allFleets() (fleets []control.Fleet, errs []error) {
+	found, err := fleetfile.Find(fleetfile.Dirs)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("prefork: %w", err))
+	}
+	sockets := supervisor.Controls()
+	looked := make([]*control.Fleet, len(sockets))
+	failed := make([]error, len(sockets))
+	var all sync.WaitGroup
+	for i, socket := range sockets {
+		all.Go(func() { looked[i], failed[i] = look(socket) })
+	}
+	all.Wait()
+	fleets = []control.Fleet{}
+	for i, f := range looked {
+		switch {
+		case f != nil:
+			fleets = append(fleets, *f)
+		case !isAbsent(failed[i]):
+			errs = append(errs, explain(fleetOfSocket(sockets[i]), failed[i]))
+		}
+	}
+	for _, f := range found {
+		runs := slices.ContainsFunc(fleets, func(o control.Fleet) bool { return o.File == f.Path })
+		stuck := slices.Contains(sockets, supervisor.ControlOfUnit(f.Name)) && !runs
+		if f.Err == nil && !f.Masked && !runs && !stuck {
+			fleets = append(fleets, control.Fleet{Name: f.Name, File: f.Path, ActiveState: inactive, Slots: []control.Slot{}})
+		}
+	}
+	return fleets, errs
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/control"
+)
+
+const troubledFleet = `
+ready_when = 2
+[worker.well]
+exec = ["sleep", "987671"]
+count = 2
+
+[worker.crash]
+exec = ["sh", "-c", "exit 3"]
+restart_sec = "10min"
+restart_max_delay_sec = "10min"
+`
+
+// startSeen starts a fleet that this user can find.
+func startSeen(t *testing.T, file string) *rig {
+	t.Helper()
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	r := prepare(t, file)
+	r.cmd.Env = append(r.cmd.Env, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"))
+	r.start()
+	return r
+}
+
+func TestStatusOfAFleetInTrouble(t *testing.T) {
+	r := startSeen(t, troubledFleet)
+	r.eventually("a fleet in trouble", func() bool { return strings.HasPrefix(r.status(), "2/3 ready; crash.0 restarts in") })
+
+	out, _, code := prefork(t, "status", r.path("fleet.toml"))
+	lines := strings.Split(out, "\n")
+	if code != 0 || !strings.HasPrefix(out, "fleet: active, 2/3 ready; crash.0 restarts in ") {
+		t.Errorf("exit status %d:\n%s", code, out)
+	}
+	if i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "crash.0") }); i < 1 || !strings.HasPrefix(lines[i-1], "SLOT") ||
+		!strings.Contains(lines[i+1], "exit-code: exited with status 3") {
+		t.Errorf("crash.0 does not come first, with its reason:\n%s", out)
+	}
+	for _, line := range lines {
+		if len([]rune(line)) > 80 {
+			t.Errorf("longer than 80 columns: %s", line)
+		}
+	}
+
+	out, _, code = prefork(t, "status", "--json", r.path("fleet.toml"))
+	var f control.Fleet
+	if err := json.Unmarshal([]byte(out), &f); err != nil || code != 0 {
+		t.Fatalf("exit status %d, %v:\n%s", code, err, out)
+	}
+	crash := f.Slots[slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == "crash.0" })]
+	due := time.UnixMicro(int64(crash.NextStartTimestamp))
+	if int(f.MainPID) != r.pid() || len(f.Slots) != 3 || crash.State != "waiting" || crash.Result != "exit-code" || crash.Failures != 1 ||
+		time.Until(due) < time.Minute || time.Until(due) > 12*time.Minute {
+		t.Errorf("got %+v", f)
+	}
+
+	out, _, code = prefork(t, "status")
+	if code != 0 || !strings.Contains(out, "\nfleet") {
+		t.Errorf("all fleets: exit status %d:\n%s", code, out)
+	}
+}
+
+// TestStatusOfAStuckMaster does not hang with it.
+func TestStatusOfAStuckMaster(t *testing.T) {
+	r := startSeen(t, "[worker.w]\nexec = [\"sleep\", \"987672\"]\n")
+	r.waitReady()
+	r.signal(syscall.SIGSTOP)
+	defer r.signal(syscall.SIGCONT)
+	_, stderr, code := prefork(t, "status", r.path("fleet.toml"))
+	if code != 1 || !strings.Contains(stderr, "its master does not answer") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
+// TestStatusAfterAKilledMaster finds a socket that nobody serves.
+func TestStatusAfterAKilledMaster(t *testing.T) {
+	r := startSeen(t, "[worker.w]\nexec = [\"sleep\", \"987673\"]\n")
+	r.waitReady()
+	r.signal(syscall.SIGKILL)
+	<-r.exited
+	_, stderr, code := prefork(t, "status", r.path("fleet.toml"))
+	if code != 1 || !strings.Contains(stderr, "does not run; start it: prefork run ") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
+// TestStatusTable is what an operator sees of every state.
+func TestStatusTable(t *testing.T) {
+	now := time.UnixMicro(1_000_000_000)
+	at := func(d time.Duration) uint64 { return uint64(now.Add(d).UnixMicro()) }
+	f := &control.Fleet{
+		Name: "edge", File: "/etc/prefork/edge.toml", MainPID: 812, ActiveState: "active", Generation: 2,
+		StatusText: "3/7 ready; old.0 failed (start-limit-hit); 2 more in trouble",
+		Slots: []control.Slot{
+			{Name: "web.0", State: "ready", MainPID: 901, StateTimestamp: at(-90 * time.Minute), StatusText: "serving\x1b[31m"},
+			{Name: "web.1", State: "starting", MainPID: 955, StateTimestamp: at(-200 * time.Millisecond)},
+			{Name: "api.0", State: "listening", StateTimestamp: at(-time.Hour)},
+			{
+				Name: "sniffer.0", State: "waiting", StateTimestamp: at(-3 * time.Second), Failures: 4, NRestarts: 4, NextStartTimestamp: at(8 * time.Second),
+				Reason: "exit-code: exited with status 1 after 2.1s; its last status: \"no such device eth7\"; starts again in 8.2s (4th failure in a row)",
+			},
+			{Name: "once.0", State: "exited", StateTimestamp: at(-time.Minute), Result: "success"},
+			{Name: "old.0", State: "failed", StateTimestamp: at(-26 * time.Hour), NRestarts: 5, Reason: "start-limit-hit: 5 starts within 10s (start_limit_burst); gave up"},
+			{Name: "late.0", State: "waiting", StateTimestamp: at(-time.Second), NRestarts: 1},
+		},
+	}
+	const want = `edge: active, 3/7 ready; old.0 failed (start-limit-hit); 2 more in trouble
+  /etc/prefork/edge.toml, master 812, floor generation 2
+
+SLOT       STATE      PID  SINCE     RESTARTS  NOW
+old.0      failed     -    1d 2h     5
+    start-limit-hit: 5 starts within 10s (start_limit_burst); gave up
+sniffer.0  waiting    -    3s        4         starts in 8s
+    exit-code: exited with status 1 after 2.1s; its last status: "no such
+    device eth7"; starts again in 8.2s (4th failure in a row)
+late.0     waiting    -    1s        1         waits for the floor
+web.1      starting   955  200ms     0
+web.0      ready      901  1h 30min  0         serving [31m
+api.0      listening  -    1h        0
+once.0     exited     -    1min      0
+`
+	var b strings.Builder
+	if err := writeFleet(&b, f, now); err != nil || b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestStatusTableOfFleets(t *testing.T) {
+	var b strings.Builder
+	err := writeFleets(&b, []control.Fleet{
+		{Name: "idle", ActiveState: inactive, File: "/etc/prefork/idle.toml"},
+		{Name: "well", ActiveState: "active", StatusText: "1/1 ready"},
+		{Name: "ill", ActiveState: "active", StatusText: strings.Repeat("x", 100), Slots: []control.Slot{{State: "failed"}}},
+	})
+	want := "FLEET  STATE     STATUS\nill    active    " + strings.Repeat("x", 62) + "…\n" +
+		"idle   inactive  /etc/prefork/idle.toml\nwell   active    1/1 ready\n"
+	if err != nil || b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

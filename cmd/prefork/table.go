@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// writeFleet shows one fleet: what it is, and its slots, the worst first.
+func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
+	width := widthOf(out)
+	var b strings.Builder
+	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, printable(f.StatusText)), width-2)
+	fmt.Fprintln(&b, strings.Join(headline, "\n  "))
+	about := fmt.Sprintf("%s, master %d", f.File, f.MainPID)
+	if f.Generation > 0 {
+		about += fmt.Sprintf(", floor generation %d", f.Generation)
+	}
+	fmt.Fprintf(&b, "  %s\n\n", about)
+	rows := [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}
+	slots := slices.Clone(f.Slots)
+	slices.SortStableFunc(slots, worseFirst)
+	for i := range slots {
+		s := &slots[i]
+		rows = append(rows, []string{
+			s.Name, s.State, number(s.MainPID), ago(s.StateTimestamp, now), fmt.Sprint(s.NRestarts), doing(s, now),
+		})
+	}
+	lines := table(rows)
+	for i, line := range lines {
+		fmt.Fprintln(&b, cutTo(line, width))
+		if i > 0 && inTrouble(&slots[i-1]) {
+			for _, why := range wrap(printable(slots[i-1].Reason), width-6) {
+				fmt.Fprintf(&b, "    %s\n", why)
+			}
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// writeFleets shows a line for each fleet, the worst first.
+func writeFleets(out io.Writer, fleets []control.Fleet) error {
+	slices.SortStableFunc(fleets, func(a, b control.Fleet) int {
+		return cmp.Or(cmp.Compare(-troubles(&a), -troubles(&b)), cmp.Compare(a.Name, b.Name))
+	})
+	rows := [][]string{{"FLEET", "STATE", "STATUS"}}
+	for i := range fleets {
+		f := &fleets[i]
+		text := printable(f.StatusText)
+		if f.ActiveState == inactive {
+			text = f.File
+		}
+		rows = append(rows, []string{f.Name, f.ActiveState, text})
+	}
+	for _, line := range table(rows) {
+		if _, err := fmt.Fprintln(out, cutTo(line, widthOf(out))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// troubles counts the slots that need a look.
+func troubles(f *control.Fleet) (n int) {
+	for i := range f.Slots {
+		if inTrouble(&f.Slots[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// table aligns columns.
+func table(rows [][]string) []string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t")) // into memory
+	}
+	_ = w.Flush() // the same
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return lines
+}
+
+// badness orders states, the worst first.
+var badness = []string{"failed", "killing", "stopping", "waiting", "starting", "ready", "listening", "exited"}
+
+func worseFirst(a, b control.Slot) int {
+	rank := func(s *control.Slot) int {
+		n := slices.Index(badness, s.State)
+		if !inTrouble(s) {
+			n += len(badness)
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), -cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp))
+}
+
+func inTrouble(s *control.Slot) bool {
+	switch s.State {
+	case "failed", "killing", "stopping":
+		return true
+	case "waiting", "starting":
+		return s.Failures > 0
+	default:
+		return false
+	}
+}
+
+// doing is what is next for a slot or, if that is nothing, what it says of itself.
+func doing(s *control.Slot, now time.Time) string {
+	switch {
+	case s.NextStartTimestamp > 0:
+		return "starts in " + fleet.Span(time.UnixMicro(int64(s.NextStartTimestamp)).Sub(now))
+	case s.State == "waiting":
+		return "waits for the floor"
+	default:
+		return printable(s.StatusText)
+	}
+}
+
+func ago(timestamp uint64, now time.Time) string {
+	return fleet.Span(now.Sub(time.UnixMicro(int64(timestamp))))
+}
+
+func number(n uint32) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// printable keeps what a worker has said from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+}
+
+// usualWidth is that of a terminal, and what output is cut to that goes elsewhere.
+const usualWidth = 80
+
+func widthOf(out io.Writer) int {
+	if file, ok := out.(*os.File); ok {
+		if size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ); err == nil && size.Col >= 40 {
+			return int(size.Col)
+		}
+	}
+	return usualWidth
+}
+
+// cutTo shortens a line to a number of characters.
+func cutTo(line string, width int) string {
+	if runes := []rune(line); len(runes) > width {
+		return string(runes[:width-1]) + "…"
+	}
+	return line
+}
+
+// wrap breaks a text between words, where it can.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+// fleetOfSocket names a fleet by the directory of its control socket.
+func fleetOfSocket(socket string) string { return filepath.Base(filepath.Dir(socket)) }
