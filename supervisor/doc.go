@@ -15,8 +15,9 @@
 // One goroutine, the one that called [Run], owns all state and makes every
 // fork, wait and signal. It must run on the main thread: a parent-death signal
 // belongs to the thread that was the parent. It blocks in one place,
-// epoll_wait(2), with the earliest deadline as its timeout. Two other goroutines
-// only pass things on: signals in, terminal lines out.
+// epoll_wait(2), with the earliest deadline as its timeout. Other goroutines only
+// pass things on: signals in, terminal lines out, and to each client of the
+// control socket (package control) what the loop shows of the fleet.
 //
 // Who owns which descriptor:
 //

@@ -34,7 +34,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(), newStatus(), newCheck(), newInit(), newVersion())
+	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(), newCheck(), newInit(), newVersion())
 	return root
 }
 

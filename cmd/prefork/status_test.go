@@ -67,6 +67,16 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 
+	out, _, code = prefork(t, "why", r.path("fleet.toml"), "crash.0")
+	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("why: exit status %d, want %q in:\n%s", code, want, out)
+		}
+	}
+	if _, stderr, code := prefork(t, "why", r.path("fleet.toml"), "crash.1"); code != 1 || !strings.Contains(stderr, "it has crash.0, well.0, well.1") {
+		t.Errorf("why of no slot: exit status %d: %s", code, stderr)
+	}
+
 	out, _, code = prefork(t, "status")
 	if code != 0 || !strings.Contains(out, "\nfleet") {
 		t.Errorf("all fleets: exit status %d:\n%s", code, out)

@@ -52,9 +52,43 @@ sockets = ["http"]
 		if out, code := m.Try("setpriv", "--reuid=nobody", "--clear-groups", "prefork", "status", "fleet"); code != 1 || !strings.Contains(out, "only root and the user") {
 			t.Errorf("%s: to a stranger: exit status %d: %s", m.Suite, code, out)
 		}
+		m.tellsWhy(t)
 		m.Run(t, "systemctl", "stop", service)
 		if m.exists(t, "/run/prefork/fleet/control") {
 			t.Errorf("%s: the control socket is left", m.Suite)
 		}
 	})
+}
+
+// tellsWhy kills a worker and asks about it.
+func (m machine) tellsWhy(t *testing.T) {
+	t.Helper()
+	m.Run(t, "kill", "-KILL", m.lastPID(t, "web.0"))
+	m.WaitFor(t, "a restart", func() bool {
+		return len(m.entries(t, "MESSAGE", "PREFORK_SLOT=web.0", "PREFORK_EVENT=slot-ready")) == 2
+	})
+	for want, args := range map[string][]string{
+		"web.0 has been ready for ":         {"why", "fleet", "web.0"},
+		"restarts: 1 in all, failures in a": {"why", "fleet", "web.0"},
+		": killed by SIGKILL after ":        {"why", "fleet", "web.0"},
+		"waiting: signal: killed":           {"logs", "fleet", "web.0"},
+		"starting -> ready: running, after": {"logs", "fleet", "web"},
+		"fleet starts fleet=fleet":          {"logs", "fleet"},
+	} {
+		if out := m.Run(t, append([]string{"prefork"}, args...)...); !strings.Contains(out, want) {
+			t.Errorf("%s: prefork %s does not say %q:\n%s", m.Suite, strings.Join(args, " "), want, out)
+		}
+	}
+	if out := m.Run(t, "prefork", "logs", "fleet", "web.0"); strings.Contains(out, "fleet starts") {
+		t.Errorf("%s: the logs of web.0 have what is not about it:\n%s", m.Suite, out)
+	}
+	for want, args := range map[string][]string{
+		`has no slot "web.7"; it has web.0`:      {"why", "fleet", "web.7"},
+		`has no worker or slot "api"; it has we`: {"logs", "fleet", "api"},
+		"there is no nosuch.toml":                {"logs", "nosuch"},
+	} {
+		if out, code := m.Try(append([]string{"prefork"}, args...)...); code != 1 || !strings.Contains(out, want) {
+			t.Errorf("%s: prefork %s: exit status %d, %q; want %q", m.Suite, strings.Join(args, " "), code, out, want)
+		}
+	}
 }

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+func newLogs() *cobra.Command {
+	var follow bool
+	var lines int
+	cmd := &cobra.Command{
+		Use:   "logs FLEET [WORKER[.N]]",
+		Short: "Show what a fleet, a worker or a slot has said, and what happened to it",
+		Long: `Show the journal of a fleet that systemd runs, by journalctl: all of it, or what
+the processes of one worker or slot have said, with the master's words about them.
+
+A fleet that runs in a terminal says everything there.`,
+		Example: "  prefork logs fleet\n  prefork logs -f fleet web\n  prefork logs fleet web.0",
+		Args:    fleetAnd("WORKER or WORKER.N", 0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := inJournal(args[0]); err != nil {
+				return err
+			}
+			matches := []string{"--unit=" + unitOf(args[0])}
+			if len(args) == 2 {
+				slots, err := slotsNamed(args[0], args[1])
+				if err != nil {
+					return err
+				}
+				matches = aboutSlots(args[0], slots)
+			}
+			options := []string{"--lines=" + strconv.Itoa(lines)}
+			if follow {
+				options = append(options, "--follow")
+			}
+			return journalctl(append(options, matches...))
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "begin with so many lines")
+	return cmd
+}
+
+func newWhy() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why FLEET WORKER.N",
+		Short: "Tell why a slot is as it is",
+		Long: `Tell how a slot is, why, and what comes next; and, of a fleet that systemd runs,
+the last things that happened to it. journalctl -x has what can be done about each.`,
+		Example: "  prefork why fleet web.0",
+		Args:    fleetAnd("WORKER.N", 1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := lookAt(args[0])
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == args[1] })
+			if i < 0 {
+				return noSuchSlot(args[0], args[1], f)
+			}
+			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
+				return err
+			}
+			if fleetfile.IsPath(args[0]) {
+				return nil
+			}
+			return lastEvents(cmd.OutOrStdout(), args[0], args[1])
+		},
+	}
+}
+
+// fleetAnd wants a FLEET and so many of something else.
+func fleetAnd(what string, least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if n := len(args) - 1; n < least || n > most {
+			return &status{exitUsage, fmt.Sprintf("%s takes a FLEET and a %s: prefork %s", cmd.Name(), what, cmd.Use)}
+		}
+		return nil
+	}
+}
+
+// inJournal refuses a fleet whose lines are not in the journal.
+func inJournal(fleet string) error {
+	if fleetfile.IsPath(fleet) {
+		return &status{exitFailed, fmt.Sprintf("prefork: a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs %[1]s",
+			fleetfile.NameOf(fleet))}
+	}
+	if _, err := fleetfile.Resolve(fleet); err != nil {
+		code := exitFailed
+		if faults := fleetfile.Errors(nil); !errors.As(err, &faults) {
+			code = exitUsage
+		}
+		return &status{code, err.Error()}
+	}
+	return nil
+}
+
+func unitOf(fleet string) string { return "prefork@" + fleet + ".service" }
+
+// slotsNamed are the slots that WORKER or WORKER.N means: those of the fleet that
+// runs, else those of its file.
+func slotsNamed(fleet, name string) ([]string, error) {
+	var all []string
+	if f, err := lookAt(fleet); err == nil {
+		for i := range f.Slots {
+			all = append(all, f.Slots[i].Name)
+		}
+	} else if file, err := load(fleet); err == nil {
+		for i := range file.Workers {
+			for n := range file.Workers[i].Count {
+				all = append(all, fmt.Sprintf("%s.%d", file.Workers[i].Name, n))
+			}
+		}
+	} else {
+		return nil, err
+	}
+	slots := slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+		worker, _, _ := strings.Cut(s, ".")
+		return s != name && worker != name
+	})
+	if len(slots) == 0 {
+		return nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no worker or slot %q; it has %s", fleet, name, listed(all))}
+	}
+	return slots, nil
+}
+
+func noSuchSlot(fleet, name string, f *control.Fleet) error {
+	var all []string
+	for i := range f.Slots {
+		all = append(all, f.Slots[i].Name)
+	}
+	return &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no slot %q; it has %s", fleet, name, listed(all))}
+}
+
+// listed joins some names.
+func listed(names []string) string {
+	const most = 8
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > most:
+		return strings.Join(names[:most], ", ") + ", …"
+	default:
+		return strings.Join(names, ", ")
+	}
+}
+
+// aboutSlots matches what slots have said, and what their master has said of them.
+// Only processes of the unit are believed.
+func aboutSlots(fleet string, slots []string) []string {
+	unit := "_SYSTEMD_UNIT=" + unitOf(fleet)
+	said, about := []string{unit}, []string{unit, "SYSLOG_IDENTIFIER=prefork"}
+	for _, s := range slots {
+		said, about = append(said, "SYSLOG_IDENTIFIER="+s), append(about, "PREFORK_SLOT="+s)
+	}
+	return slices.Concat(said, []string{"+"}, about)
+}
+
+// journalctl becomes journalctl. It returns only if it cannot.
+func journalctl(args []string) error {
+	path, err := exec.LookPath("journalctl")
+	if err == nil {
+		err = syscall.Exec(path, append([]string{"journalctl"}, args...), os.Environ())
+	}
+	return &status{exitFailed, fmt.Sprintf("prefork: journalctl, which has the logs of fleets that systemd runs: %v", err)}
+}
+
+// writeWhy tells how a slot is.
+func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
+	text := fmt.Sprintf("%s has been %s for %s", s.Name, s.State, ago(s.StateTimestamp, now))
+	if s.MainPID > 0 {
+		text += fmt.Sprintf(", process %d", s.MainPID)
+	}
+	lines := []string{text}
+	if s.Reason != "" {
+		lines = append(lines, wrap("why: "+printable(s.Reason), usualWidth-2)...)
+	}
+	if next := doing(s, now); next != "" && s.State == "waiting" {
+		lines = append(lines, "next: "+next)
+	}
+	if s.StatusText != "" {
+		lines = append(lines, wrap("it says: "+printable(s.StatusText), usualWidth-2)...)
+	}
+	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", s.NRestarts, s.Failures))
+	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
+	return err
+}
+
+// lastEvents prints what the journal has of a slot's history.
+func lastEvents(out io.Writer, fleet, slot string) error {
+	args := []string{
+		"--quiet", "--no-pager", "--lines=10", "--output=short",
+		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork", "PREFORK_SLOT=" + slot,
+	}
+	text, err := exec.Command("journalctl", args...).CombinedOutput()
+	if err != nil {
+		return &status{exitFailed, fmt.Sprintf("prefork: journalctl: %v: %s", err, strings.TrimSpace(string(text)))}
+	}
+	_, err = fmt.Fprintf(out, "\nThe last events:\n%s", text)
+	return err
+}
