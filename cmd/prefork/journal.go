@@ -201,13 +201,16 @@ func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
 	return err
 }
 
-// lastEvents prints what the journal has of a slot's history.
+// lastEvents prints what the journal, if there is one, has of a slot's history.
 func lastEvents(out io.Writer, fleet, slot string) error {
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
 		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork", "PREFORK_SLOT=" + slot,
 	}
 	text, err := exec.Command("journalctl", args...).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) || err == nil && len(text) == 0 {
+		return nil // it runs without systemd
+	}
 	if err != nil {
 		return &status{exitFailed, fmt.Sprintf("prefork: journalctl: %v: %s", err, strings.TrimSpace(string(text)))}
 	}
