@@ -8,13 +8,16 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,11 +36,43 @@ var demo = &Fleet{
 	},
 }
 
+// backend is a fleet that only this user may change.
+type backend struct {
+	look func() (*Fleet, error)
+
+	mu   sync.Mutex
+	done []string // verb, slot and signal
+}
+
+func (b *backend) Look() (*Fleet, error) { return b.look() }
+
+func (b *backend) MayChange(c Caller) error {
+	if b.look == nil || c.UID != uint32(os.Geteuid()) || c.PID != os.Getpid() {
+		return fmt.Errorf("uid %d may not", c.UID)
+	}
+	return nil
+}
+
+func (b *backend) Operate(slot, verb string, signal int32, _ Caller) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slot == "web.10" {
+		return errors.New("the fleet stops")
+	}
+	b.done = append(b.done, fmt.Sprintf("%s %s %d", verb, slot, signal))
+	return nil
+}
+
 // serve offers a fleet at a path.
 func serve(t *testing.T, look func() (*Fleet, error)) (path string) {
 	t.Helper()
+	return serveBackend(t, &backend{look: look})
+}
+
+func serveBackend(t *testing.T, b Backend) (path string) {
+	t.Helper()
 	path = filepath.Join(t.TempDir(), "control")
-	s, err := Listen(path, look)
+	s, err := Listen(path, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +150,8 @@ func connect(t *testing.T, path string) *dbus.Conn {
 // TestOnlyWhatIsListedCanBeCalled tries each verb at each path, and what is not
 // on the list.
 func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
-	conn := connect(t, serve(t, lookAtDemo))
+	b := &backend{look: lookAtDemo}
+	conn := connect(t, serveBackend(t, b))
 	const web = slotsPath + "/web_2e0"
 	for _, c := range []struct {
 		path   dbus.ObjectPath
@@ -147,6 +183,16 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{Path, propertiesInterface + ".Set", []any{Interface, "Name", dbus.MakeVariant("x")}, "PropertyReadOnly"},
 		{"/", managerInterface + ".GetManagedObjects", nil, "web_2e10"},
 		{Path, managerInterface + ".GetManagedObjects", nil, "UnknownInterface"},
+		{web, SlotInterface + ".Start", nil, "[]"},
+		{web, SlotInterface + ".Stop", nil, "[]"},
+		{web, SlotInterface + ".Restart", nil, "[]"},
+		{web, SlotInterface + ".Reset", nil, "[]"},
+		{web, SlotInterface + ".Kill", []any{int32(10)}, "[]"},
+		{web, SlotInterface + ".Kill", []any{uint32(10)}, "InvalidArgs"},
+		{slotsPath + "/web_2e10", SlotInterface + ".Stop", nil, "Failed"},
+		{slotsPath + "/web_2e9", SlotInterface + ".Stop", nil, "UnknownObject"},
+		{Path, SlotInterface + ".Stop", nil, "UnknownObject"},
+		{"/", SlotInterface + ".Stop", nil, "UnknownObject"},
 		{Path, Interface + ".Restart", nil, "UnknownMethod"},
 		{Path, busInterface + ".AddMatch", []any{"type='signal'"}, "UnknownMethod"},
 		{Path, busInterface + ".RequestName", []any{"org.example", uint32(0)}, "UnknownMethod"},
@@ -162,6 +208,43 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		if !strings.Contains(got, c.want) {
 			t.Errorf("%s at %s of %v: got %s, want %q in it", c.method, c.path, c.args, got, c.want)
 		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if want := []string{"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "kill web.0 10"}; !slices.Equal(b.done, want) {
+		t.Errorf("done: %q, want %q", b.done, want)
+	}
+}
+
+// refusing is a backend that lets nobody change anything.
+type refusing struct{ backend }
+
+func (*refusing) MayChange(Caller) error { return errors.New("not you") }
+
+// TestWhoMayNotChangesNothing: every verb that is not for reading is refused
+// before anything else is looked at.
+func TestWhoMayNotChangesNothing(t *testing.T) {
+	b := &refusing{backend{look: lookAtDemo}}
+	conn := connect(t, serveBackend(t, b))
+	for _, v := range verbs() {
+		if v.needs != theRight {
+			continue
+		}
+		var args []any
+		if v.in == "i" {
+			args = append(args, int32(9))
+		}
+		for _, path := range []dbus.ObjectPath{"/", Path, slotsPath + "/web_2e0", slotsPath + "/none"} {
+			err := conn.Object(Interface, path).CallWithContext(within(t, ceiling), v.iface+"."+v.name, 0, args...).Err
+			if e := (dbus.Error{}); !errors.As(err, &e) || e.Name != busInterface+".Error.AccessDenied" {
+				t.Errorf("%s at %s: %v", v.name, path, err)
+			}
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.done) > 0 {
+		t.Errorf("done: %q", b.done)
 	}
 }
 
@@ -305,7 +388,7 @@ func TestIdleClientsKeepNobodyOut(t *testing.T) {
 
 // TestVictimIsNotRoot: what shares the owner's uid makes room before root does.
 func TestVictimIsNotRoot(t *testing.T) {
-	a, b, c := &client{uid: 0}, &client{uid: 1000}, &client{uid: 1000}
+	a, b, c := &client{}, &client{caller: Caller{UID: 1000}}, &client{caller: Caller{UID: 1000}}
 	s := &Server{clients: []*client{a, b, c}}
 	s.heard(b)
 	for _, want := range []*client{c, b, a} {
@@ -321,7 +404,7 @@ func FuzzClient(f *testing.F) {
 	long := encoded(f, ping(0)) // of a path, which says that it has 4 GB
 	binary.LittleEndian.PutUint32(long[20:], 0xfffffffa)
 	f.Add([]byte(sdBus), long)
-	s := &Server{look: lookAtDemo}
+	s := &Server{backend: &backend{look: lookAtDemo}}
 	f.Fuzz(func(t *testing.T, lines, messages []byte) {
 		_ = authenticate(bufio.NewReaderSize(bytes.NewReader(lines), mostMessage), io.Discard, 0, "guid") // only that it ends
 		c := &client{reader: bufio.NewReaderSize(bytes.NewReader(messages), mostMessage)}
@@ -330,7 +413,7 @@ func FuzzClient(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if _, failed := s.answer(&m); failed == nil {
+			if _, failed := s.answer(&m, Caller{PIDFD: -1}); failed == nil {
 				if _, ok := findVerb(m.iface, m.member); !ok {
 					t.Errorf("%q of %q was answered", m.member, m.iface)
 				}

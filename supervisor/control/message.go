@@ -134,6 +134,14 @@ func (c *cursor) byte() byte {
 	return 0
 }
 
+func (c *cursor) int32() int32 {
+	c.align(4)
+	if b := c.take(4); b != nil {
+		return int32(c.order.Uint32(b))
+	}
+	return 0
+}
+
 // string reads a string or a path: its length in 4 bytes, itself and a NUL.
 func (c *cursor) string() string {
 	c.align(4)

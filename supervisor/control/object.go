@@ -47,38 +47,55 @@ const (
 
 // call is one method call, and the fleet as it was when it came.
 type call struct {
-	path  dbus.ObjectPath
-	args  []string // those that are strings; no verb needs others
-	fleet *Fleet   // nil unless the verb wants it
+	path    dbus.ObjectPath
+	args    []string // those that are strings
+	number  int32    // the one that is a number
+	fleet   *Fleet   // nil unless the verb needs it
+	caller  Caller
+	backend Backend
 }
+
+// needs is what a verb needs before it can be answered.
+type needs int
+
+const (
+	nothing needs = iota
+	theFleet
+	theRight // to change the fleet; and the fleet
+)
 
 // verb is something that can be called. There is nothing else.
 type verb struct {
 	iface, name string
 	in, out     string // signatures: of each argument a letter; of the one result
-	looks       bool   // it wants the fleet
+	needs       needs
 	answer      func(c *call) (any, *dbus.Error)
 }
 
 // verbs is a function, as some answers describe all of them.
 func verbs() []verb {
 	return []verb{
-		{busInterface, "Hello", "", "s", false, func(*call) (any, *dbus.Error) { return ":1.1", nil }},
-		{busInterface, "ListNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
-		{busInterface, "ListActivatableNames", "", "as", false, func(*call) (any, *dbus.Error) { return []string{}, nil }},
-		{busInterface, "NameHasOwner", "s", "b", false, func(c *call) (any, *dbus.Error) {
+		{busInterface, "Hello", "", "s", nothing, func(*call) (any, *dbus.Error) { return ":1.1", nil }},
+		{busInterface, "ListNames", "", "as", nothing, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
+		{busInterface, "ListActivatableNames", "", "as", nothing, func(*call) (any, *dbus.Error) { return []string{}, nil }},
+		{busInterface, "NameHasOwner", "s", "b", nothing, func(c *call) (any, *dbus.Error) {
 			return c.args[0] == busInterface || c.args[0] == Interface, nil
 		}},
-		{busInterface, "GetNameOwner", "s", "s", false, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
-		{peerInterface, "Ping", "", "", false, func(*call) (any, *dbus.Error) { return nil, nil }},
-		{peerInterface, "GetMachineId", "", "s", false, machineID},
-		{introspectableInterface, "Introspect", "", "s", true, introspection},
-		{propertiesInterface, "Get", "ss", "v", true, get},
-		{propertiesInterface, "GetAll", "s", "a{sv}", true, getAll},
-		{propertiesInterface, "Set", "ssv", "", false, func(*call) (any, *dbus.Error) {
+		{busInterface, "GetNameOwner", "s", "s", nothing, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
+		{peerInterface, "Ping", "", "", nothing, func(*call) (any, *dbus.Error) { return nil, nil }},
+		{peerInterface, "GetMachineId", "", "s", nothing, machineID},
+		{introspectableInterface, "Introspect", "", "s", theFleet, introspection},
+		{propertiesInterface, "Get", "ss", "v", theFleet, get},
+		{propertiesInterface, "GetAll", "s", "a{sv}", theFleet, getAll},
+		{propertiesInterface, "Set", "ssv", "", nothing, func(*call) (any, *dbus.Error) {
 			return nil, failure("PropertyReadOnly", "properties cannot be set")
 		}},
-		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", true, managedObjects},
+		{SlotInterface, "Start", "", "", theRight, operate("start")},
+		{SlotInterface, "Stop", "", "", theRight, operate("stop")},
+		{SlotInterface, "Restart", "", "", theRight, operate("restart")},
+		{SlotInterface, "Reset", "", "", theRight, operate("reset")},
+		{SlotInterface, "Kill", "i", "", theRight, operate("kill")},
+		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", theFleet, managedObjects},
 	}
 }
 
@@ -94,6 +111,21 @@ func findVerb(iface, name string) (v verb, ok bool) {
 
 func failure(name, format string, args ...any) *dbus.Error {
 	return dbus.NewError(busInterface+".Error."+name, []any{fmt.Sprintf(format, args...)})
+}
+
+// operate carries out what changes a slot.
+func operate(verb string) func(c *call) (any, *dbus.Error) {
+	return func(c *call) (any, *dbus.Error) {
+		object, iface := c.object()
+		slot, ok := object.(Slot)
+		if !ok || iface != SlotInterface {
+			return nil, failure("UnknownObject", "there is no slot %s", c.path)
+		}
+		if err := c.backend.Operate(slot.Name, verb, c.number, c.caller); err != nil {
+			return nil, failure("Failed", "%v", err)
+		}
+		return nil, nil
+	}
 }
 
 func machineID(*call) (any, *dbus.Error) {
@@ -144,7 +176,7 @@ func propertiesOf(c *call) (map[string]dbus.Variant, *dbus.Error) {
 		return nil, failure("UnknownObject", "there is no object %s", c.path)
 	case asked == "" || asked == iface:
 		return properties(object), nil
-	case slices.ContainsFunc(verbs(), func(v verb) bool { return v.iface == asked }):
+	case strings.HasPrefix(asked, busInterface) && slices.ContainsFunc(verbs(), func(v verb) bool { return v.iface == asked }):
 		return map[string]dbus.Variant{}, nil
 	default:
 		return nil, failure("UnknownInterface", "%s has no interface %q", c.path, asked)
@@ -170,7 +202,9 @@ func introspection(c *call) (any, *dbus.Error) {
 	object, iface := c.object()
 	switch {
 	case object != nil:
-		node.Interfaces = append(node.Interfaces, describe(object, iface),
+		own := methodsOf(iface)
+		own.Properties = describe(object)
+		node.Interfaces = append(node.Interfaces, own,
 			methodsOf(propertiesInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
 	case c.path == "/":
 		node.Interfaces = append(node.Interfaces, methodsOf(managerInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
@@ -221,15 +255,14 @@ func methodsOf(iface string) introspect.Interface {
 
 // describe lists the properties of an object. All of them may change, and nobody
 // is told when they do.
-func describe(object any, iface string) introspect.Interface {
-	i := introspect.Interface{Name: iface}
+func describe(object any) (all []introspect.Property) {
 	for _, field := range fieldsOf(reflect.TypeOf(object)) {
 		if field.isProperty() {
-			i.Properties = append(i.Properties, introspect.Property{
+			all = append(all, introspect.Property{
 				Name: field.Name, Type: dbus.SignatureOfType(field.Type).String(), Access: "read",
 				Annotations: []introspect.Annotation{{Name: "org.freedesktop.DBus.Property.EmitsChangedSignal", Value: "false"}},
 			})
 		}
 	}
-	return i
+	return all
 }

@@ -35,7 +35,7 @@ type Server struct {
 	listener *net.UnixListener
 	path     string
 	guid     string
-	look     func() (*Fleet, error)
+	backend  Backend
 	done     sync.WaitGroup
 
 	mu      sync.Mutex
@@ -43,19 +43,38 @@ type Server struct {
 	closed  bool
 }
 
+// Backend is the fleet behind a server. Its methods are called from many
+// goroutines, and may block for as long as a client is to wait.
+type Backend interface {
+	// Look returns the fleet as it is.
+	Look() (*Fleet, error)
+
+	// MayChange says why a caller must not change the fleet; nil: it may.
+	MayChange(Caller) error
+
+	// Operate does something to a slot: "start", "stop", "restart", "reset", or
+	// "kill" with a signal. It is asked only for who may.
+	Operate(slot, verb string, signal int32, by Caller) error
+}
+
+// Caller is who has connected, as the kernel says.
+type Caller struct {
+	UID   uint32
+	PID   int // 0: of another pid namespace
+	PIDFD int // -1 before Linux 6.5. It stays the server's
+}
+
 // client is one connection. Its goroutine alone reads and writes.
 type client struct {
 	conn   *net.UnixConn
 	reader *bufio.Reader
-	uid    uint32
+	caller Caller
 	serial uint32
 }
 
 // Listen makes the socket, which its owner and root may open, in the place of
-// whatever stands there, and serves it. look is called for each call that is about
-// the fleet, from many goroutines; it may block for as long as a client is to
-// wait. The caller closes the server.
-func Listen(path string, look func() (*Fleet, error)) (*Server, error) {
+// whatever stands there, and serves it. The caller closes the server.
+func Listen(path string, backend Backend) (*Server, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -67,7 +86,7 @@ func Listen(path string, look func() (*Fleet, error)) (*Server, error) {
 	}
 	var guid [16]byte
 	_, _ = rand.Read(guid[:]) // never fails
-	s := &Server{listener: listener, path: path, guid: hex.EncodeToString(guid[:]), look: look}
+	s := &Server{listener: listener, path: path, guid: hex.EncodeToString(guid[:]), backend: backend}
 	s.done.Add(1)
 	go s.accept()
 	return s, nil
@@ -104,14 +123,14 @@ func (s *Server) accept() {
 // admit serves a client that the kernel knows to be root or the owner.
 func (s *Server) admit(c *client) {
 	var err error
-	if c.uid, err = peer(c.conn); err != nil || c.uid != 0 && c.uid != uint32(os.Geteuid()) {
-		_ = c.conn.Close() // no word to strangers
+	if c.caller, err = peer(c.conn); err != nil || c.caller.UID != 0 && c.caller.UID != uint32(os.Geteuid()) {
+		c.close() // no word to strangers
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		_ = c.conn.Close() // it came too late
+		c.close() // it came too late
 		return
 	}
 	if len(s.clients) >= mostClients {
@@ -127,7 +146,7 @@ func (s *Server) admit(c *client) {
 // root out.
 func (s *Server) victim() *client {
 	i := 0
-	if n := slices.IndexFunc(s.clients, func(c *client) bool { return c.uid != 0 }); n >= 0 {
+	if n := slices.IndexFunc(s.clients, func(c *client) bool { return c.caller.UID != 0 }); n >= 0 {
 		i = n
 	}
 	victim := s.clients[i]
@@ -145,7 +164,7 @@ func (s *Server) heard(c *client) {
 }
 
 func (s *Server) forget(c *client) {
-	_ = c.conn.Close() // nothing is waiting to be written
+	c.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = slices.DeleteFunc(s.clients, func(o *client) bool { return o == c })
@@ -154,7 +173,7 @@ func (s *Server) forget(c *client) {
 func (s *Server) serve(c *client) {
 	defer s.done.Done()
 	defer s.forget(c)
-	if c.conn.SetDeadline(time.Now().Add(authTimeout)) != nil || authenticate(c.reader, c.conn, c.uid, s.guid) != nil ||
+	if c.conn.SetDeadline(time.Now().Add(authTimeout)) != nil || authenticate(c.reader, c.conn, c.caller.UID, s.guid) != nil ||
 		c.conn.SetDeadline(time.Time{}) != nil {
 		return
 	}
@@ -167,7 +186,7 @@ func (s *Server) serve(c *client) {
 		if m.kind != methodCall {
 			continue
 		}
-		result, failed := s.answer(&m)
+		result, failed := s.answer(&m, c.caller)
 		if m.flags&noReplyExpected == 0 && c.reply(m.serial, result, failed) != nil {
 			return
 		}
@@ -195,7 +214,7 @@ func (c *client) receive() (m message, err error) {
 }
 
 // answer carries out a call that is on the list, and no other.
-func (s *Server) answer(m *message) (any, *dbus.Error) {
+func (s *Server) answer(m *message, by Caller) (any, *dbus.Error) {
 	v, ok := findVerb(m.iface, m.member)
 	switch {
 	case !ok:
@@ -203,18 +222,26 @@ func (s *Server) answer(m *message) (any, *dbus.Error) {
 	case m.signature != v.in:
 		return nil, failure("InvalidArgs", "%s takes arguments of types %q, not %q", v.name, v.in, m.signature)
 	}
-	c := &call{path: dbus.ObjectPath(m.path)}
+	c := &call{path: dbus.ObjectPath(m.path), caller: by, backend: s.backend}
 	for _, letter := range v.in {
-		if letter == 's' {
+		switch letter {
+		case 's':
 			c.args = append(c.args, m.body.string())
+		case 'i':
+			c.number = m.body.int32()
 		}
 	}
 	if m.body.err != nil {
 		return nil, failure("InvalidArgs", "%s: %v", v.name, m.body.err)
 	}
-	if v.looks {
+	if v.needs == theRight {
+		if err := s.backend.MayChange(by); err != nil {
+			return nil, failure("AccessDenied", "%v", err)
+		}
+	}
+	if v.needs != nothing {
 		var err error
-		if c.fleet, err = s.look(); err != nil {
+		if c.fleet, err = s.backend.Look(); err != nil {
 			return nil, failure("Timeout", "%v", err)
 		}
 	}
@@ -251,18 +278,36 @@ func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 	return err
 }
 
-// peer asks the kernel who has connected (SO_PEERCRED, unix(7)).
-func peer(conn *net.UnixConn) (uid uint32, err error) {
+// close is for the client's goroutine, or for who does not start it.
+func (c *client) close() {
+	_ = c.conn.Close() // nothing is waiting to be written
+	if c.caller.PIDFD >= 0 {
+		_ = unix.Close(c.caller.PIDFD) // read only
+		c.caller.PIDFD = -1
+	}
+}
+
+// soPeerPIDFD came with Linux 6.5 (unix(7)).
+const soPeerPIDFD = 77
+
+// peer asks the kernel who has connected (unix(7)).
+func peer(conn *net.UnixConn) (who Caller, err error) {
+	who.PIDFD = -1
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, err
+		return who, err
 	}
 	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, e
+	control := raw.Control(func(fd uintptr) {
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			if pidfd, e := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, soPeerPIDFD); e == nil {
+				who.PIDFD = pidfd // close-on-exec
+			}
+		}
+	})
+	if err = errors.Join(control, err); err != nil {
+		return who, err
 	}
-	if err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
+	who.UID, who.PID = cred.Uid, int(cred.Pid)
+	return who, nil
 }

@@ -83,6 +83,12 @@ type (
 		End        End // of the slot's last process
 	}
 
+	// Answer answers an Operate: Refusal says why nothing is done; "" is yes.
+	Answer struct {
+		ID      uint64
+		Refusal string
+	}
+
 	// Show answers an Inspect.
 	Show struct{ View View }
 
@@ -109,6 +115,7 @@ func (Status) action()    {}
 func (Extend) action()    {}
 func (Ping) action()      {}
 func (Report) action()    {}
+func (Answer) action()    {}
 func (Show) action()      {}
 func (Quit) action()      {}
 

@@ -39,7 +39,11 @@ func eventsAbout(p Proc) []Event {
 }
 
 func eventsAboutNone() []Event {
-	return []Event{Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{}}
+	var all []Event
+	for _, v := range []Verb{VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill} {
+		all = append(all, Operate{1, 0, v, SIGHUP, "uid 0"}, Operate{2, -1, v, SIGHUP, "uid 0"}, Operate{3, 99, v, SIGHUP, "uid 0"})
+	}
+	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{})
 }
 
 func parse(t *testing.T, file string) *ast.File {

@@ -9,7 +9,7 @@ import "time"
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand] and [Inspect] is about one process; an event about a process that the
+// [Demand], [NoDemand], [Operate] and [Inspect] is about one process; an event about a process that the
 // fleet does not hold changes nothing.
 type Event interface{ event() }
 
@@ -96,6 +96,16 @@ type (
 	// NoDemand answers Look: no connection waits.
 	NoDemand struct{ Worker int }
 
+	// Operate is what an operator wants of a slot. Who names the operator in the
+	// log. Answered by Answer.
+	Operate struct {
+		ID     uint64
+		Slot   SlotID
+		Verb   Verb
+		Signal Signal // of VerbKill
+		Who    string
+	}
+
 	// Inspect asks for a View. It changes nothing. Answered by Show.
 	Inspect struct{}
 )
@@ -120,4 +130,5 @@ func (Exited) event()        {}
 func (Swept) event()         {}
 func (Demand) event()        {}
 func (NoDemand) event()      {}
+func (Operate) event()       {}
 func (Inspect) event()       {}

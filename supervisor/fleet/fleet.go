@@ -218,6 +218,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.demanded(now, ev)
 	case NoDemand:
 		f.notDemanded(ev)
+	case Operate:
+		f.operate(now, ev)
 	case Inspect:
 		f.do(Show{f.view(now)})
 	default:
@@ -250,7 +252,7 @@ func (f *Fleet) judge(now Instant) {
 	n := f.count()
 	switch {
 	case f.phase == stopping:
-	case n.finished() == len(f.slots):
+	case n.finished() == len(f.slots) && n.held == 0:
 		f.stop(now, boolInt(n.failed > 0), n.ending())
 	case f.phase == starting && f.readyNow(n):
 		f.serve(now)

@@ -43,6 +43,8 @@ func (w *world) step() {
 		w.passToDeadline()
 	case b < 80:
 		w.strange()
+	case b < 84:
+		w.operator()
 	case b < 88:
 		w.connection()
 	case b < 90:
@@ -139,6 +141,15 @@ func (w *world) strange() {
 		w.fail("%T%+v about an unknown process changed the fleet", ev, ev)
 	}
 	w.inspect()
+}
+
+// operator does something to some slot.
+func (w *world) operator() {
+	w.t.Helper()
+	ev := operator(pick(w, VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill))
+	ev.Slot = SlotID(int(w.byte())%(len(w.f.slots)+2) - 1)
+	w.excused[ev.Slot] = len(w.starts[ev.Slot])
+	w.tell(ev)
 }
 
 // inspect looks at the fleet, which changes nothing, and wants to see it as it is.

@@ -331,3 +331,6 @@ func same(a, b *Fleet) bool {
 func sameActions(a, b []Action) bool {
 	return slices.EqualFunc(a, b, func(x, y Action) bool { return reflect.DeepEqual(x, y) })
 }
+
+// operator is what one does to w.0.
+func operator(v Verb) Operate { return Operate{ID: 1, Verb: v, Signal: SIGHUP, Who: "uid 0"} }

@@ -72,6 +72,7 @@ func reportCases() []reportCase {
 	failed := send(func(p *player) Event { return SpawnFailed{p.slot("w.0").proc, "no memory"} })
 	demand := send(func(*player) Event { return Demand{0} })
 	stop := send(func(*player) Event { return StopRequested{"SIGTERM"} })
+	byHand := func(v Verb) func(p *player) { return send(func(*player) Event { return operator(v) }) }
 	begin, ready := (*player).begin, (*player).ready
 	say := func(n Notified) func(p *player) { return func(p *player) { p.say("w.0", n) } }
 	does := func(steps ...func(p *player)) []func(p *player) { return steps }
@@ -281,6 +282,14 @@ func reportCases() []reportCase {
 		{
 			"was killed", sigkill, does(runW, stop, ends(Exited{Exit: killed})),
 			[]line{{"killing -> exited", Info, KindSlotExited, End{Signalled, killed, usage, 0, 0}}},
+		},
+		{
+			"has finished and is started by hand", exec, does(runW, ends(Exited{}), byHand(VerbStart)),
+			[]line{{"exited -> waiting", Notice, "", End{}}},
+		},
+		{
+			"has failed and is reset", no, does(runW, ends(Exited{Exit: status1}), byHand(VerbReset)),
+			[]line{{"failed -> waiting", Notice, "", End{}}},
 		},
 		{
 			"cannot be killed", sigkill, does(runW, stop, func(p *player) { p.exit("other.0", termed) }, due),

@@ -63,6 +63,8 @@ type slot struct {
 	beatDue  Instant // the next keep-alive
 	forgiven int     // times that its delay was, since the last one
 	woken    bool    // a connection waits for it to start
+	held     bool    // an operator has stopped it
+	again    bool    // an operator wants it to start once it has ended
 	blocked  bool    // due, but there is no floor to fork from
 
 	startedAt Instant
@@ -172,6 +174,7 @@ func (f *Fleet) start(now Instant, s *slot) {
 		return
 	}
 	s.begun++
+	s.again = false
 	s.startedAt, s.wasReady, s.readyFor = now, false, 0
 	s.result, s.exit, s.refusal = "", noExit, ""
 	s.usage, s.status, s.errno = Usage{}, "", ""
@@ -380,8 +383,10 @@ func (f *Fleet) conclude(now Instant, s *slot, what string) {
 	s.deadline = Never
 	again, rule := f.policy(s).shouldRestart(s.result, s.exit)
 	switch {
-	case f.phase == stopping:
+	case f.phase == stopping, s.held:
 		f.setState(s, StateExited, Info, what)
+	case s.again:
+		f.again(now, s, Info, f.sooner(now, s), what)
 	case s.result == Success && f.onDemand(s) && !f.policy(s).RestartPrevent.has(s.exit):
 		f.again(now, s, Info, f.listenDelay(now, s), what)
 	case again && s.result == Success:

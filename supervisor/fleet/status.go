@@ -11,6 +11,7 @@ import (
 // tally counts slots by what matters to the fleet as a whole.
 type tally struct {
 	ready, listening, exited, failed, troubled int // ready counts listening too
+	held                                       int // of exited: stopped by an operator, who may start them
 
 	worst *slot // in trouble; nil if none is
 }
@@ -40,6 +41,9 @@ func (f *Fleet) count() tally {
 		case StateFailed:
 			n.failed++
 		default:
+		}
+		if s.held && s.state == StateExited {
+			n.held++
 		}
 		if t := s.trouble(); t > 0 {
 			n.troubled++
@@ -77,8 +81,11 @@ func (f *Fleet) describeFleet(now Instant) string {
 	if n.listening > 0 {
 		parts[0] += fmt.Sprintf(" (%d listening)", n.listening)
 	}
-	if n.exited > 0 {
-		parts = append(parts, fmt.Sprintf("%d finished", n.exited))
+	if stopped := n.held; stopped > 0 {
+		parts = append(parts, fmt.Sprintf("%d stopped", stopped))
+	}
+	if finished := n.exited - n.held; finished > 0 {
+		parts = append(parts, fmt.Sprintf("%d finished", finished))
 	}
 	if text := f.describeFloor(now); text != "" {
 		parts = append(parts, text)

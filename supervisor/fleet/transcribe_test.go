@@ -52,6 +52,8 @@ func tellAction(a Action) string {
 		return "WATCHDOG=1"
 	case Report:
 		return tellReport(a)
+	case Answer:
+		return fmt.Sprintf("answer #%d: %q", a.ID, a.Refusal)
 	case Show:
 		return fmt.Sprintf("show %+v", a.View)
 	case Quit:

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// operate does something to w.0 and wants it to be taken.
+func (p *player) operate(v Verb) {
+	p.t.Helper()
+	p.send(operator(v))
+	if answers := all[Answer](p.got); len(answers) != 1 || answers[0] != (Answer{ID: 1}) {
+		p.t.Fatalf("%s: answered %+v", v, answers)
+	}
+}
+
+func twoPrograms(t *testing.T, change func(w *Worker)) *player {
+	t.Helper()
+	w := execWorker("w", 1)
+	if change != nil {
+		change(&w)
+	}
+	p := play(t, fleetOf(w, execWorker("other", 1)))
+	p.run("other.0")
+	p.run("w.0")
+	p.wait(sec)
+	return p
+}
+
+// TestStoppedByHandStaysSo: not even restart = "always" starts it, and a fleet in
+// which nothing else is left waits for its operator.
+func TestStoppedByHandStaysSo(t *testing.T) {
+	p := twoPrograms(t, func(w *Worker) { w.Policy.Restart = RestartAlways })
+	p.operate(VerbStop)
+	p.wantState("w.0", StateStopping)
+	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.wantState("w.0", StateExited)
+	p.wantStatus("1/2 ready; 1 stopped")
+	p.wait(time.Hour)
+	p.exit("other.0", status0)
+	none[Stopping](p)
+	p.operate(VerbStart)
+	p.wantState("w.0", StateStarting)
+	p.run("w.0")
+	p.wantState("w.0", StateReady)
+	p.exit("w.0", status0) // it is as before: always
+	p.wantState("w.0", StateWaiting)
+}
+
+func TestRestartByHandHasNoBackoff(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.operate(VerbRestart)
+	p.wantState("w.0", StateStopping)
+	p.exit("w.0", status1)
+	p.wantState("w.0", StateStarting)
+	if s := p.slot("w.0"); s.failures != 0 || s.again {
+		t.Errorf("got %+v", s)
+	}
+	p.run("w.0")
+	p.exit("w.0", status1) // by itself
+	p.wantState("w.0", StateWaiting)
+	p.operate(VerbRestart)
+	p.wantState("w.0", StateWaiting) // two starts are never closer than the bound
+	if got := p.untilDue(); got != minStartInterval {
+		t.Errorf("due in %s, want %s", got, minStartInterval)
+	}
+	p.wantState("w.0", StateStarting)
+}
+
+func TestStopEndsARestartByHand(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.operate(VerbRestart)
+	p.operate(VerbStop)
+	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.wantState("w.0", StateExited)
+	p.operate(VerbStop) // once more changes nothing
+	p.wantState("w.0", StateExited)
+}
+
+func TestStartWhileItStops(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.operate(VerbStop)
+	p.operate(VerbStart)
+	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.wantState("w.0", StateStarting)
+}
+
+func TestResetRevivesWhatGaveUp(t *testing.T) {
+	p := twoPrograms(t, func(w *Worker) {
+		w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod, w.Policy.RestartSec = 1, time.Hour, 0
+	})
+	p.exit("w.0", status1)
+	p.wantState("w.0", StateFailed)
+	p.wantResult("w.0", StartLimitHit)
+	p.operate(VerbReset)
+	p.wantState("w.0", StateStarting)
+	p.run("w.0")
+	p.wantState("w.0", StateReady)
+}
+
+func TestStartByHandEndsABackoff(t *testing.T) {
+	p := twoPrograms(t, func(w *Worker) { w.Policy.RestartSec, w.Policy.RestartMaxDelay = time.Hour, time.Hour })
+	p.exit("w.0", status1)
+	p.wait(sec)
+	p.wantState("w.0", StateWaiting)
+	p.operate(VerbStart)
+	p.wantState("w.0", StateStarting)
+	if got := p.slot("w.0").failures; got != 1 {
+		t.Errorf("%d failures, want 1: only a reset forgets them", got)
+	}
+}
+
+func TestSignalByHand(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.operate(VerbKill)
+	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, SIGHUP}) {
+		t.Errorf("got %+v", kills)
+	}
+	p.wantState("w.0", StateReady)
+	p.exit("w.0", Exit{Signal: SIGHUP}) // a clean exit, that on-failure does not restart
+	p.wantState("w.0", StateExited)
+	p.send(operator(VerbKill))
+	if got := all[Answer](p.got)[0].Refusal; got != "w.0 has no process: it is exited" {
+		t.Errorf("got %q", got)
+	}
+	none[Kill](p)
+}
+
+// A slot that waits for a process of the floor gives its place in the queue up.
+func TestStoppedByHandBeforeItHasAProcess(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 1), execWorker("other", 1))
+	cfg.Spares = 0
+	p := play(t, cfg)
+	p.run("other.0")
+	p.loaded()
+	p.wantState("w.0", StateStarting)
+	p.operate(VerbRestart)
+	p.wantState("w.0", StateWaiting)
+	p.untilDue()
+	p.operate(VerbStop)
+	p.wantState("w.0", StateExited)
+	none[Go](p)
+	p.operate(VerbStart)
+	p.untilDue()
+	p.up()
+	p.wantState("w.0", StateReady)
+}
+
+func TestWhatCannotBeDone(t *testing.T) {
+	p := twoPrograms(t, nil)
+	for slot, want := range map[SlotID]string{-1: "there is no such slot", 2: "there is no such slot"} {
+		ev := operator(VerbRestart)
+		ev.Slot = slot
+		p.send(ev)
+		if got := all[Answer](p.got)[0].Refusal; got != want {
+			t.Errorf("slot %d: %q, want %q", slot, got, want)
+		}
+	}
+	p.send(StopRequested{"SIGTERM"})
+	p.send(operator(VerbStart))
+	if got := all[Answer](p.got)[0].Refusal; !strings.Contains(got, "the fleet stops") {
+		t.Errorf("in a fleet that stops: %q", got)
+	}
+}
