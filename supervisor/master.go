@@ -52,8 +52,8 @@ type master struct {
 	muted     []*slot
 	unmuteAt  fleet.Instant
 
-	looks   *looks          // of clients of the control socket
-	control *control.Server // nil before the fleet has started
+	operators *operators      // clients of the control socket
+	control   *control.Server // nil before the fleet has started
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -185,7 +185,7 @@ func (m *master) wait(until fleet.Instant) []fleet.Event {
 				m.outputs.resume()
 				m.notify.ping = m.signals.taken() || m.notify.ping
 				events = append(events, m.takeSignals()...)
-				events = append(events, m.looks.asked()...)
+				events = append(events, m.operators.asked()...)
 			case deaths, sourceEnd:
 			}
 		}
@@ -297,7 +297,9 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Report:
 		m.report(act)
 	case fleet.Show:
-		m.looks.show(m.shown(act.View))
+		m.operators.show(m.shown(act.View))
+	case fleet.Answer:
+		m.operators.answer(act.ID, act.Refusal)
 	case fleet.Quit:
 	default:
 		panic(fmt.Sprintf("supervisor: unknown action %T", act))

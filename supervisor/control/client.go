@@ -21,41 +21,64 @@ import (
 // ends at the latest. The error wraps fs.ErrNotExist or ECONNREFUSED if no master
 // serves it, fs.ErrPermission if it does not serve this user, and
 // context.DeadlineExceeded if it does not answer in time.
-func Look(ctx context.Context, path string) (*Fleet, error) {
-	f, err := look(ctx, path)
-	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
-		return nil, fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
-	}
+func Look(ctx context.Context, path string) (f *Fleet, err error) {
+	err = with(ctx, path, func(conn *dbus.Conn) error {
+		var all managed
+		if err := conn.Object(Interface, "/").CallWithContext(ctx, managerInterface+".GetManagedObjects", 0).Store(&all); err != nil {
+			return err
+		}
+		f, err = fleetOf(all)
+		return err
+	})
 	return f, err
 }
 
-func look(ctx context.Context, path string) (*Fleet, error) {
+// Operate asks the master that serves a socket to do something to a slot: to
+// "Start", "Stop", "Restart" or "Reset" it, or to "Kill" it with a signal. It
+// returns when the master has taken it, which is before all of it has happened.
+// It blocks, and fails, as Look does.
+func Operate(ctx context.Context, path, slot, verb string, signal int) error {
+	var args []any
+	if verb == "Kill" {
+		args = append(args, int32(signal))
+	}
+	return with(ctx, path, func(conn *dbus.Conn) error {
+		return conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+verb, 0, args...).Err
+	})
+}
+
+// with connects to a socket.
+func with(ctx context.Context, path string, do func(*dbus.Conn) error) error {
+	err := connected(ctx, path, do)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+		return fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
+	}
+	return err
+}
+
+func connected(ctx context.Context, path string, do func(*dbus.Conn) error) error {
 	socket, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer socket.Close() // the connection is of no use any more
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := socket.SetDeadline(deadline); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	conn, err := dbus.NewConn(socket, dbus.WithContext(ctx))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = conn.Close() }() // the same
 	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(unix.Geteuid()))}); err != nil {
-		return nil, err
+		return err
 	}
 	if err := conn.Hello(); err != nil {
-		return nil, err
+		return err
 	}
-	var all managed
-	if err := conn.Object(Interface, "/").CallWithContext(ctx, managerInterface+".GetManagedObjects", 0).Store(&all); err != nil {
-		return nil, err
-	}
-	return fleetOf(all)
+	return do(conn)
 }
 
 // fleetOf puts a fleet together. Its slots come by worker and number.

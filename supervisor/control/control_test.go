@@ -108,6 +108,25 @@ func TestLookSeesTheFleet(t *testing.T) {
 	}
 }
 
+func TestOperate(t *testing.T) {
+	b := &backend{look: lookAtDemo}
+	path := serveBackend(t, b)
+	if err := Operate(within(t, ceiling), path, "web.0", "Kill", 15); err != nil {
+		t.Error(err)
+	}
+	if err := Operate(within(t, ceiling), path, "web.0", "Restart", 0); err != nil {
+		t.Error(err)
+	}
+	if err := Operate(within(t, ceiling), path, "web.10", "Restart", 0); err == nil || err.Error() != "the fleet stops" {
+		t.Errorf("refused: %v", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if want := []string{"kill web.0 15", "restart web.0 0"}; !slices.Equal(b.done, want) {
+		t.Errorf("done: %q, want %q", b.done, want)
+	}
+}
+
 func TestLookSaysWhyItSeesNothing(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Look(within(t, ceiling), filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {

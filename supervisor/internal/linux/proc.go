@@ -22,6 +22,26 @@ type Stat struct {
 
 const pfExiting = 0x4
 
+// Descends tells whether a process descends from another. A parent that ends
+// meanwhile hands its children on, which is noticed; one that is hidden from this
+// process (hidepid=, proc(5)) ends the search. An error means that the first one
+// is gone, or hidden.
+func Descends(pid, from int) (bool, error) {
+	stat, err := ReadStat(pid)
+	for err == nil && stat.Parent != from && stat.Parent > 1 {
+		parent, hidden := ReadStat(stat.Parent)
+		if hidden == nil {
+			pid, stat = stat.Parent, parent
+			continue
+		}
+		before := stat.Parent
+		if stat, err = ReadStat(pid); err == nil && stat.Parent == before {
+			return false, nil
+		}
+	}
+	return err == nil && stat.Parent == from, err
+}
+
 // ReadStat reads /proc/PID/stat. An error means that the process is gone, or
 // hidden from this one.
 func ReadStat(pid int) (Stat, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"testing"
@@ -143,5 +144,43 @@ func TestSubreaperAdoptsOrphans(t *testing.T) {
 	ended(t, orphans[0])
 	if w, err := ReapPID(orphans[0]); w.Signal != int(unix.SIGKILL) || err != nil {
 		t.Errorf("got %+v and %v", w, err)
+	}
+}
+
+func TestDescends(t *testing.T) {
+	child := exec.Command("sh", "-c", "sleep 1000 & echo $!; wait")
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var grandchild int
+	if _, err := fmt.Fscan(out, &grandchild); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = unix.Kill(grandchild, unix.SIGKILL) // what the test has started
+		_ = child.Wait()
+	}()
+	for _, c := range []struct {
+		pid, from int
+		want      bool
+	}{
+		{grandchild, os.Getpid(), true},
+		{grandchild, child.Process.Pid, true},
+		{child.Process.Pid, os.Getpid(), true},
+		{child.Process.Pid, grandchild, false},
+		{os.Getpid(), os.Getpid(), false},
+		{os.Getppid(), os.Getpid(), false},
+		{1, os.Getpid(), false},
+	} {
+		if got, err := Descends(c.pid, c.from); err != nil || got != c.want {
+			t.Errorf("%d from %d: got %v, %v, want %v", c.pid, c.from, got, err, c.want)
+		}
+	}
+	if _, err := Descends(1<<22, os.Getpid()); err == nil {
+		t.Error("a process that does not exist: no error")
 	}
 }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// operators are the clients of the control socket. They ask from goroutines of
+// their own, and the loop answers: all who want to see the fleet with one view a
+// turn, each who wants to change it for itself.
+type operators struct {
+	wake    *wakeup
+	slots   map[string]fleet.SlotID // never changed
+	master  int                     // pid
+	managed bool
+
+	mu      sync.Mutex
+	looking []chan *control.Fleet // each has room for the answer
+	orders  []*operation          // not heard by the loop yet
+	heard   map[uint64]*operation // not answered yet
+	last    uint64
+	ended   bool
+}
+
+// operation is one that the loop is asked for.
+type operation struct {
+	event  fleet.Operate
+	answer chan string // has room for it: why not, or ""
+}
+
+// answerTimeout is how long a client waits for the loop.
+const answerTimeout = 5 * time.Second
+
+const endedText = "the fleet has ended"
+
+var errBusy = fmt.Errorf("the master did not answer within %s: it is stuck, or stopped", answerTimeout)
+
+// Look implements [control.Backend]. It blocks until the loop has had its turn.
+func (o *operators) Look() (*control.Fleet, error) {
+	answer := make(chan *control.Fleet, 1)
+	o.mu.Lock()
+	o.looking = append(o.looking, answer)
+	if o.ended {
+		answer <- nil
+	}
+	o.mu.Unlock()
+	o.wake.up()
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	select {
+	case f := <-answer:
+		if f == nil {
+			return nil, errors.New(endedText)
+		}
+		return f, nil
+	case <-timer.C:
+		return nil, errBusy
+	}
+}
+
+// MayChange implements [control.Backend]: changes are for root and, of a fleet
+// that systemd does not run, for the user who runs it; never for a process of the
+// fleet, which may have the same user.
+func (o *operators) MayChange(c control.Caller) error {
+	own := uint32(os.Geteuid())
+	switch {
+	case c.UID != 0 && o.managed:
+		return errors.New("only root may change a fleet that systemd runs")
+	case c.UID != 0 && c.UID != own:
+		return fmt.Errorf("only root and uid %d may change this fleet", own)
+	case c.PID == 0: // it is outside of this pid namespace, in which the fleet is
+		return nil
+	}
+	below, err := linux.Descends(c.PID, o.master)
+	hidden := err != nil && c.UID != own // what descends from here can be seen, or has this uid
+	switch {
+	case below:
+		return errors.New("a process of the fleet may not change it")
+	case err != nil && !hidden, c.PIDFD >= 0 && errors.Is(linux.PidfdSendSignal(c.PIDFD, 0), unix.ESRCH):
+		return errors.New("the process that has connected has ended")
+	}
+	return nil
+}
+
+// Operate implements [control.Backend]. It blocks until the loop has answered.
+func (o *operators) Operate(slot, verb string, signal int32, by control.Caller) error {
+	id, ok := o.slots[slot]
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no slot %s", slot)
+	case verb == string(fleet.VerbKill) && (signal < 1 || signal > 64):
+		return fmt.Errorf("there is no signal %d", signal)
+	}
+	op := &operation{answer: make(chan string, 1)}
+	op.event = fleet.Operate{Slot: id, Verb: fleet.Verb(verb), Signal: fleet.Signal(signal), Who: fmt.Sprintf("uid %d", by.UID)}
+	o.mu.Lock()
+	o.last++
+	op.event.ID = o.last
+	o.orders = append(o.orders, op)
+	if o.ended {
+		op.answer <- endedText
+	}
+	o.mu.Unlock()
+	o.wake.up()
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	select {
+	case refusal := <-op.answer:
+		if refusal != "" {
+			return errors.New(refusal)
+		}
+		return nil
+	case <-timer.C:
+		return o.giveUp(op)
+	}
+}
+
+// giveUp takes back what the loop has not heard.
+func (o *operators) giveUp(op *operation) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i := slices.Index(o.orders, op); i >= 0 {
+		o.orders = slices.Delete(o.orders, i, i+1)
+		return fmt.Errorf("%w; nothing was done", errBusy)
+	}
+	delete(o.heard, op.event.ID)
+	return errBusy
+}
+
+// asked is what clients have asked for.
+func (o *operators) asked() (events []fleet.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, op := range o.orders {
+		o.heard[op.event.ID] = op
+		events = append(events, op.event)
+	}
+	o.orders = nil
+	if len(o.looking) > 0 {
+		events = append(events, fleet.Inspect{})
+	}
+	return events
+}
+
+func (o *operators) answer(id uint64, refusal string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if op := o.heard[id]; op != nil {
+		op.answer <- refusal
+		delete(o.heard, id)
+	}
+}
+
+// show answers all who look.
+func (o *operators) show(f *control.Fleet) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, answer := range o.looking {
+		answer <- f
+	}
+	o.looking = nil
+}
+
+// end tells all who wait, and who will ask, that there is nothing to wait for.
+func (o *operators) end() {
+	o.show(nil)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	for _, op := range slices.AppendSeq(o.orders, maps.Values(o.heard)) {
+		op.answer <- endedText
+	}
+	o.orders, o.heard = nil, nil
+}
+
+// openControl offers the fleet on a socket in its runtime directory.
+func (m *master) openControl() (err error) {
+	m.operators = &operators{
+		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
+	}
+	for _, s := range m.slots {
+		m.operators.slots[s.name] = s.id
+	}
+	m.control, err = control.Listen(filepath.Join(m.runtime.path, controlName), m.operators)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// closeControl ends the clients, of whom some may wait for an answer.
+func (m *master) closeControl() {
+	if m.control != nil {
+		m.operators.end()
+		m.control.Close()
+	}
+}
+
+// shown is a view as clients get it.
+func (m *master) shown(v fleet.View) *control.Fleet {
+	clock := clockNow()
+	f := &control.Fleet{
+		Name: m.file.Name, File: m.file.Path, MainPID: uint32(m.pid),
+		ActiveState: v.State, StatusText: v.Status, Generation: uint32(v.Generation),
+	}
+	for i := range v.Slots {
+		s := &v.Slots[i]
+		f.Slots = append(f.Slots, control.Slot{
+			Name: s.Name, Worker: s.Worker,
+			State: s.State.String(), StateTimestamp: clock.at(s.Since), Reason: s.Why,
+			MainPID: uint32(s.PID), Generation: uint32(s.Generation), Result: string(s.Result),
+			Failures: uint32(s.Failures), NRestarts: uint32(s.Restarts),
+			NextStartTimestamp: clock.at(s.Due), StatusText: s.Text,
+		})
+	}
+	return f
+}
+
+// clock knows one moment on two clocks.
+type clock struct {
+	monotonic fleet.Instant
+	real      time.Time
+}
+
+func clockNow() clock { return clock{monotonic(), time.Now()} }
+
+// at is an instant in microseconds of CLOCK_REALTIME, 0 for one that never comes.
+func (c clock) at(i fleet.Instant) uint64 {
+	if i == fleet.Never {
+		return 0
+	}
+	return uint64(c.real.Add(i.Sub(c.monotonic)).UnixMicro())
+}

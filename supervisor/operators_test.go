@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+func newOperators(t *testing.T) *operators {
+	t.Helper()
+	wake, err := newWakeup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(wake.close)
+	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid()}
+}
+
+// TestWhoMayChange: root and, in a terminal, the user who runs the fleet; never
+// what descends from the master.
+func TestWhoMayChange(t *testing.T) {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Process.Kill() // it may not end by itself
+		_ = child.Wait()
+	}()
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	own, gone := uint32(os.Geteuid()), ended.Process.Pid
+	for _, c := range []struct {
+		name    string
+		managed bool
+		caller  control.Caller
+		want    string // a part of the refusal
+	}{
+		{"root", true, control.Caller{UID: 0, PID: os.Getppid(), PIDFD: -1}, ""},
+		{"another user", true, control.Caller{UID: 12345, PID: os.Getppid(), PIDFD: -1}, "only root"},
+		{"another user, in a terminal", false, control.Caller{UID: 12345, PID: os.Getppid(), PIDFD: -1}, "only root and uid"},
+		{"the user, in a terminal", false, control.Caller{UID: own, PID: os.Getppid(), PIDFD: -1}, ""},
+		{"root, of another pid namespace", true, control.Caller{UID: 0, PIDFD: -1}, ""},
+		{"a process of the fleet", false, control.Caller{UID: own, PID: child.Process.Pid, PIDFD: -1}, "a process of the fleet"},
+		{"who has ended", false, control.Caller{UID: own, PID: gone, PIDFD: -1}, "has ended"},
+	} {
+		o := newOperators(t)
+		o.managed = c.managed
+		switch err := o.MayChange(c.caller); {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestOperatorsAreAnswered plays the loop's part.
+func TestOperatorsAreAnswered(t *testing.T) {
+	o := newOperators(t)
+	failed := make(chan error)
+	go func() { failed <- o.Operate("web.0", "kill", 10, control.Caller{UID: 7}) }()
+	var events []fleet.Event
+	for len(events) == 0 {
+		events = o.asked()
+	}
+	want := fleet.Operate{ID: 1, Slot: 3, Verb: fleet.VerbKill, Signal: 10, Who: "uid 7"}
+	if len(events) != 1 || events[0] != want {
+		t.Errorf("got %+v, want %+v", events, want)
+	}
+	o.answer(1, "no")
+	if err := <-failed; err == nil || err.Error() != "no" {
+		t.Errorf("got %v", err)
+	}
+	for slot, signal := range map[string]int32{"web.1": 10, "web.0": 0} {
+		if err := o.Operate(slot, "kill", signal, control.Caller{}); err == nil {
+			t.Errorf("%s, signal %d: no error", slot, signal)
+		}
+	}
+	go func() {
+		_, err := o.Look()
+		failed <- err
+	}()
+	for len(o.asked()) == 0 {
+	}
+	o.end()
+	if err := <-failed; err == nil || err.Error() != endedText {
+		t.Errorf("got %v", err)
+	}
+	if err := o.Operate("web.0", "start", 0, control.Caller{}); err == nil || err.Error() != endedText {
+		t.Errorf("afterwards: %v", err)
+	}
+}
