@@ -34,7 +34,9 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(), newCheck(), newInit(), newVersion())
+	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(),
+		newStart(), newStop(), newRestart(), newReset(), newKill(),
+		newCheck(), newInit(), newVersion())
 	return root
 }
 

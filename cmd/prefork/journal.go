@@ -71,7 +71,7 @@ the last things that happened to it. journalctl -x has what can be done about ea
 			}
 			i := slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == args[1] })
 			if i < 0 {
-				return noSuchSlot(args[0], args[1], f)
+				return &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))}
 			}
 			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
 				return err
@@ -100,12 +100,17 @@ func inJournal(fleet string) error {
 		return &status{exitFailed, fmt.Sprintf("prefork: a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs %[1]s",
 			fleetfile.NameOf(fleet))}
 	}
-	if _, err := fleetfile.Resolve(fleet); err != nil {
-		code := exitFailed
-		if faults := fleetfile.Errors(nil); !errors.As(err, &faults) {
-			code = exitUsage
-		}
-		return &status{code, err.Error()}
+	return mustExist(fleet)
+}
+
+// mustExist refuses a name that is not that of a fleet.
+func mustExist(fleet string) error {
+	_, err := fleetfile.Resolve(fleet)
+	if faults := fleetfile.Errors(nil); errors.As(err, &faults) {
+		return &status{exitFailed, err.Error()}
+	}
+	if err != nil {
+		return &status{exitUsage, err.Error()}
 	}
 	return nil
 }
@@ -115,20 +120,31 @@ func unitOf(fleet string) string { return "prefork@" + fleet + ".service" }
 // slotsNamed are the slots that WORKER or WORKER.N means: those of the fleet that
 // runs, else those of its file.
 func slotsNamed(fleet, name string) ([]string, error) {
-	var all []string
 	if f, err := lookAt(fleet); err == nil {
-		for i := range f.Slots {
-			all = append(all, f.Slots[i].Name)
-		}
-	} else if file, err := load(fleet); err == nil {
-		for i := range file.Workers {
-			for n := range file.Workers[i].Count {
-				all = append(all, fmt.Sprintf("%s.%d", file.Workers[i].Name, n))
-			}
-		}
-	} else {
+		return choose(fleet, name, slotNames(f))
+	}
+	file, err := load(fleet)
+	if err != nil {
 		return nil, err
 	}
+	var all []string
+	for i := range file.Workers {
+		for n := range file.Workers[i].Count {
+			all = append(all, fmt.Sprintf("%s.%d", file.Workers[i].Name, n))
+		}
+	}
+	return choose(fleet, name, all)
+}
+
+func slotNames(f *control.Fleet) (all []string) {
+	for i := range f.Slots {
+		all = append(all, f.Slots[i].Name)
+	}
+	return all
+}
+
+// choose returns those of all slots that WORKER or WORKER.N means.
+func choose(fleet, name string, all []string) ([]string, error) {
 	slots := slices.DeleteFunc(slices.Clone(all), func(s string) bool {
 		worker, _, _ := strings.Cut(s, ".")
 		return s != name && worker != name
@@ -137,14 +153,6 @@ func slotsNamed(fleet, name string) ([]string, error) {
 		return nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no worker or slot %q; it has %s", fleet, name, listed(all))}
 	}
 	return slots, nil
-}
-
-func noSuchSlot(fleet, name string, f *control.Fleet) error {
-	var all []string
-	for i := range f.Slots {
-		all = append(all, f.Slots[i].Name)
-	}
-	return &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no slot %q; it has %s", fleet, name, listed(all))}
 }
 
 // listed joins some names.

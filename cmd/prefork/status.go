@@ -63,27 +63,33 @@ const answerTimeout = 5 * time.Second
 
 // lookAt asks the master of the fleet that FLEET names.
 func lookAt(arg string) (*control.Fleet, error) {
+	_, f, err := find(arg)
+	return f, err
+}
+
+// find returns the control socket of the fleet that FLEET names, too.
+func find(arg string) (socket string, f *control.Fleet, err error) {
 	path, missing := fleetfile.Resolve(arg)
 	if faults := fleetfile.Errors(nil); missing != nil && !errors.As(missing, &faults) {
-		return nil, &status{exitUsage, missing.Error()}
+		return "", nil, &status{exitUsage, missing.Error()}
 	}
 	sockets, err := socketsOf(arg, path)
 	if err != nil {
-		return nil, &status{exitFailed, "prefork: " + err.Error()}
+		return "", nil, &status{exitFailed, "prefork: " + err.Error()}
 	}
 	for _, socket := range sockets {
 		f, err := look(socket)
 		if err == nil || !isAbsent(err) {
-			return f, explain(arg, err)
+			return socket, f, explain(arg, err)
 		}
 	}
 	if missing == nil {
 		_, missing = os.Stat(path)
 	}
 	if missing != nil {
-		return nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
+		return "", nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
 	}
-	return nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run; start it: %s", arg, startWith(arg))}
+	return "", nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run; start it: %s", arg, startWith(arg))}
 }
 
 func look(socket string) (*control.Fleet, error) {

@@ -161,3 +161,93 @@ func TestStatusTableOfFleets(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }
+
+// slot asks the master about one slot.
+func (r *rig) slot(name string) (s control.Slot) {
+	r.t.Helper()
+	f, err := lookAt(r.path("fleet.toml"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if i := slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == name }); i >= 0 {
+		return f.Slots[i]
+	}
+	r.t.Fatalf("no slot %s in %+v", name, f)
+	return s
+}
+
+// TestOperations does to slots what an operator may, and leaves the others alone.
+func TestOperations(t *testing.T) {
+	r := startSeen(t, `
+[worker.w]
+exec = ["sleep", "987674"]
+count = 2
+[worker.sick]
+exec = ["false"]
+start_limit_burst = 1
+start_limit_interval_sec = "1h"
+restart_sec = 0
+`)
+	r.eventually("one that gave up", func() bool { return strings.Contains(r.status(), "sick.0 failed") })
+	do := func(args ...string) {
+		t.Helper()
+		if _, stderr, code := prefork(t, slices.Insert(args, 1, r.path("fleet.toml"))...); code != 0 {
+			t.Fatalf("%v: exit status %d: %s", args, code, stderr)
+		}
+	}
+	other, first := r.slot("w.1").MainPID, r.slot("w.0").MainPID
+	ready := func(name string) func() bool { return func() bool { return r.slot(name).State == "ready" } }
+
+	do("restart", "w.0")
+	r.eventually("a restarted slot", func() bool { s := r.slot("w.0"); return s.State == "ready" && s.MainPID != first })
+	do("kill", "w.0")
+	r.eventually("the end of a clean exit", func() bool { return r.slot("w.0").State == "exited" })
+	do("start", "w")
+	r.eventually("a started slot", ready("w.0"))
+	do("stop", "w.0")
+	r.eventually("a stopped slot", func() bool { return r.slot("w.0").State == "exited" })
+	do("start", "w.0")
+	r.eventually("a started slot", ready("w.0"))
+	do("kill", "w.0", "--signal=KILL")
+	r.eventually("a failure", func() bool { return r.slot("w.0").Result == "signal" })
+	do("reset", "w.0")
+	r.eventually("a slot that need not wait", ready("w.0"))
+
+	restarts := r.slot("sick.0").NRestarts
+	do("reset", "sick")
+	r.eventually("another try", func() bool { s := r.slot("sick.0"); return s.State == "failed" && s.NRestarts > restarts })
+	if got := r.slot("w.1").MainPID; got != other {
+		t.Errorf("w.1 has process %d, had %d", got, other)
+	}
+	if _, stderr, code := prefork(t, "kill", r.path("fleet.toml"), "w.0"); code != 0 || stderr != "" {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+	r.eventually("the end", func() bool { return r.slot("w.0").State == "exited" })
+	if _, stderr, code := prefork(t, "kill", r.path("fleet.toml"), "w.0"); code != 1 || !strings.Contains(stderr, "w.0: w.0 has no process: it is exited") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
+// TestWorkerMayNotOperate: one has the user of its master, and a terminal's
+// master is that user's to steer.
+func TestWorkerMayNotOperate(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	r := prepare(t, `
+[worker.calm]
+exec = ["sleep", "987675"]
+[worker.rebel]
+exec = ["env", "PREFORK_TEST_ROLE=prefork", "`+self(t)+`", "stop", "DIR/fleet.toml", "calm.0"]
+restart = "no"
+`)
+	r.cmd.Env = append(r.cmd.Env, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"))
+	r.start()
+	r.eventually("an answer", func() bool {
+		return strings.Contains(r.logged(), "rebel.0: ready -> failed: exit-code: exited with status 1")
+	})
+	if !strings.Contains(r.logged(), "calm.0: a process of the fleet may not change it") {
+		t.Error("the worker was not refused")
+	}
+	if s := r.slot("calm.0"); s.State != "ready" {
+		t.Errorf("got %+v", s)
+	}
+}

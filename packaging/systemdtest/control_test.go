@@ -53,6 +53,7 @@ sockets = ["http"]
 			t.Errorf("%s: to a stranger: exit status %d: %s", m.Suite, code, out)
 		}
 		m.tellsWhy(t)
+		m.operates(t)
 		m.Run(t, "systemctl", "stop", service)
 		if m.exists(t, "/run/prefork/fleet/control") {
 			t.Errorf("%s: the control socket is left", m.Suite)
@@ -91,4 +92,74 @@ func (m machine) tellsWhy(t *testing.T) {
 			t.Errorf("%s: prefork %s: exit status %d, %q; want %q", m.Suite, strings.Join(args, " "), code, out, want)
 		}
 	}
+}
+
+// operates changes slots and the fleet, as who may and as who may not.
+func (m machine) operates(t *testing.T) {
+	t.Helper()
+	before, master := m.lastPID(t, "web.0"), m.service(t).MainPID
+	m.Run(t, "prefork", "restart", "fleet", "web.0")
+	m.WaitFor(t, "a restarted slot", func() bool { return m.lastPID(t, "web.0") != before && m.service(t).StatusText == "1/1 ready" })
+	m.Run(t, "prefork", "stop", "fleet", "web")
+	m.waitForStatus(t, "0/1 ready; 1 stopped")
+	if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=web.0", "PREFORK_EVENT=slot-stops"); !strings.Contains(got[len(got)-1], "stop by uid 0; sent SIGTERM") {
+		t.Errorf("%s: the journal says %q", m.Suite, got)
+	}
+	m.Run(t, "prefork", "start", "fleet", "web.0")
+	m.waitForStatus(t, "1/1 ready")
+	m.mustAsk(t)
+
+	// The user of the fleet, which its workers have, too.
+	out, code := m.Try("setpriv", "--reuid=prefork", "--regid=prefork", "--clear-groups", "prefork", "restart", "fleet", "web.0")
+	if code != 1 || !strings.Contains(out, "only root may change a fleet that systemd runs") {
+		t.Errorf("%s: the fleet's user: exit status %d: %s", m.Suite, code, out)
+	}
+	if out := m.Run(t, "setpriv", "--reuid=prefork", "--regid=prefork", "--clear-groups", "prefork", "status", "fleet"); !strings.Contains(out, "web.0") {
+		t.Errorf("%s: the fleet's user sees %s", m.Suite, out)
+	}
+
+	m.Run(t, "prefork", "restart", "fleet")
+	if u := m.service(t); u.MainPID == master || u.ActiveState != "active" {
+		t.Errorf("%s: after prefork restart: %+v", m.Suite, u)
+	}
+	m.Run(t, "prefork", "stop", "fleet")
+	m.assertState(t, "inactive", service)
+	m.assertState(t, "active", httpSocket)
+	m.Run(t, "prefork", "start", "fleet")
+	m.assertState(t, "active", service)
+	m.WriteFile(t, "/etc/prefork/bad.toml", "nonsense = 1\n")
+	if out, code := m.Try("prefork", "start", "bad"); code != 1 || !strings.Contains(out, "failed; see why: prefork logs bad") {
+		t.Errorf("%s: prefork start bad: exit status %d: %s", m.Suite, code, out)
+	}
+	m.Run(t, "systemctl", "stop", "prefork@bad.service")
+}
+
+// TestWorkerMayNotOperate has a worker try to steer its fleet: under the unit, and
+// as root with users.conf.
+func TestWorkerMayNotOperate(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.story(t)
+		const table = `
+[worker.calm]
+exec = ["sleep", "infinity"]
+[worker.rebel]
+exec = ["sh", "-c", "prefork status fleet >/dev/null && prefork stop fleet calm.0 2>$STATE_DIRECTORY/said; sleep infinity"]
+`
+		for want, dropIn := range map[string]string{"only root may change": "", "a process of the fleet may not change it": "users"} {
+			if dropIn != "" {
+				m.allow(t, "fleet", dropIn)
+			}
+			m.fleet(t, table)
+			m.Run(t, "rm", "-f", "/var/lib/prefork/fleet/said")
+			m.Run(t, "systemctl", "restart", service)
+			m.WaitFor(t, "the worker's attempt", func() bool { return m.ReadFile(t, "/var/lib/prefork/fleet/said") != "" })
+			if said := m.ReadFile(t, "/var/lib/prefork/fleet/said"); !strings.Contains(said, want) {
+				t.Errorf("%s: with %q: %s, want %q", m.Suite, dropIn, said, want)
+			}
+			if u := m.service(t); u.StatusText != "2/2 ready" {
+				t.Errorf("%s: with %q: %+v", m.Suite, dropIn, u)
+			}
+			m.Run(t, "rm", "-rf", "/etc/systemd/system/"+service+".d")
+		}
+	})
 }

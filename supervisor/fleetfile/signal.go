@@ -21,8 +21,8 @@ const (
 	rtMax = 64
 )
 
-// parseSignal reads SIGTERM, TERM, 15, SIGRTMIN+3 or SIGRTMAX-1.
-func parseSignal(s string) (fleet.Signal, bool) {
+// ParseSignal reads SIGTERM, TERM, 15, SIGRTMIN+3 or SIGRTMAX-1.
+func ParseSignal(s string) (fleet.Signal, bool) {
 	if n, err := strconv.Atoi(s); err == nil {
 		return fleet.Signal(n), s == strconv.Itoa(n) && (n >= 1 && n < 32 || n >= rtMin && n <= rtMax)
 	}
@@ -47,7 +47,7 @@ func parseSignal(s string) (fleet.Signal, bool) {
 	return 0, false
 }
 
-// signalName is the inverse of parseSignal.
+// signalName is the inverse of ParseSignal.
 func signalName(s fleet.Signal) string {
 	if s >= rtMin {
 		return "SIGRTMIN+" + strconv.Itoa(int(s)-rtMin)
@@ -80,7 +80,7 @@ func (e *exitSet) add(s string) bool {
 		e.codes[n] = true
 		return true
 	}
-	sig, ok := parseSignal(s)
+	sig, ok := ParseSignal(s)
 	e.signals[sig] = true
 	return ok
 }

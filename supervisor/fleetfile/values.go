@@ -203,7 +203,7 @@ func signal[T any](dst func(*T) *fleet.Signal) value[T] {
 	return value[T]{
 		set: func(c *cell, t *T) {
 			s, ok := number(c.v)
-			sig, known := parseSignal(s)
+			sig, known := ParseSignal(s)
 			if !ok || !known {
 				c.refuse()
 				return

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// whoMay is in the help of what changes a fleet.
+const whoMay = `
+
+Only root may change a fleet that systemd runs; one in a terminal, also the user
+who runs it. No process of a fleet may.`
+
+func newStart() *cobra.Command {
+	return operation("start", "Start a fleet, or slots of one that runs",
+		`Start a fleet as systemctl start prefork@FLEET does, after systemd has read its
+file again; or start slots that do not run: one that was stopped or gave up, or
+waits for its restart.`,
+		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
+				return err
+			}
+			_, err := c.StartUnitContext(ctx, unit, "replace", done)
+			return err
+		})
+}
+
+func newStop() *cobra.Command {
+	return operation("stop", "Stop a fleet, or slots of one that runs",
+		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open;
+or stop slots, until they are started. The rest of the fleet goes on.`,
+		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			_, err := c.StopUnitContext(ctx, unit, "replace", done)
+			return err
+		})
+}
+
+func newRestart() *cobra.Command {
+	return operation("restart", "Restart a fleet, or slots of one that runs",
+		`Restart a fleet as systemctl restart prefork@FLEET does, after systemd has read
+its file again; or end the processes of slots and start the next ones at once.
+Connections wait in the sockets meanwhile.`,
+		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			if err := c.ReloadContext(ctx); err != nil {
+				return err
+			}
+			_, err := c.RestartUnitContext(ctx, unit, "replace", done)
+			return err
+		})
+}
+
+func newReset() *cobra.Command {
+	return operation("reset", "Forget the failures of slots",
+		`Forget how often slots have failed. One that gave up (start_limit_burst), or that
+waits for its restart, is started at once. Without a slot, all of the fleet.`, nil)
+}
+
+func newKill() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "kill FLEET WORKER[.N]...",
+		Short: "Send a signal to the processes of slots",
+		Long: `Send a signal to the main process of each slot. If it ends by that, its restart
+policy applies.` + whoMay,
+		Example: "  prefork kill --signal USR1 fleet web",
+		Args:    fleetAnd("WORKER or WORKER.N", 1, 1000),
+		RunE: func(_ *cobra.Command, args []string) error {
+			signal, ok := fleetfile.ParseSignal(name)
+			if !ok {
+				return &status{exitUsage, fmt.Sprintf("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)}
+			}
+			return operate(args[0], args[1:], "Kill", int(signal))
+		},
+	}
+	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
+	return cmd
+}
+
+// operation is a command that does to slots what its name says and, without slots,
+// to the unit of the fleet what unit does.
+func operation(name, short, long string, unit func(context.Context, *systemd.Conn, string, chan<- string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:     name + " FLEET [WORKER[.N]...]",
+		Short:   short,
+		Long:    long + whoMay,
+		Example: fmt.Sprintf("  prefork %s fleet\n  prefork %[1]s fleet web.0", name),
+		Args:    fleetAnd("WORKER or WORKER.N", 0, 1000),
+		RunE: func(_ *cobra.Command, args []string) error {
+			verb := map[string]string{"start": "Start", "stop": "Stop", "restart": "Restart", "reset": "Reset"}[name]
+			if len(args) > 1 || unit == nil {
+				return operate(args[0], args[1:], verb, 0)
+			}
+			return onUnit(args[0], name, unit)
+		},
+	}
+}
+
+// operate does something to slots of a fleet that runs; to all, if none is named.
+func operate(fleet string, names []string, verb string, signal int) error {
+	socket, f, err := find(fleet)
+	if err != nil {
+		return err
+	}
+	slots := slotNames(f)
+	if len(names) > 0 {
+		slots = nil
+	}
+	for _, name := range names { // all of them, before anything is done
+		chosen, err := choose(fleet, name, slotNames(f))
+		if err != nil {
+			return err
+		}
+		slots = append(slots, chosen...)
+	}
+	for _, slot := range slots {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+		err := control.Operate(ctx, socket, slot, verb, signal)
+		cancel()
+		if err != nil {
+			return refused(fleet, slot, err)
+		}
+	}
+	return nil
+}
+
+// refused says why a slot was left as it is.
+func refused(fleet, slot string, err error) error {
+	e := dbus.Error{}
+	switch {
+	case errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.AccessDenied":
+		return &status{exitFailed, fmt.Sprintf("prefork: %s: %v: try sudo", slot, err)}
+	case errors.As(err, &e):
+		return &status{exitFailed, fmt.Sprintf("prefork: %s: %v", slot, err)}
+	default:
+		return explain(fleet, err)
+	}
+}
+
+// onUnit has systemd do something to the unit of a fleet, and waits until it has.
+func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, chan<- string) error) error {
+	if fleetfile.IsPath(fleet) {
+		return &status{exitUsage, fmt.Sprintf("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
+			name, fleet, fleet)}
+	}
+	if err := mustExist(fleet); err != nil && (name != "stop" || exitOf(err) == exitUsage) {
+		return err // what runs can be stopped even if its file is gone
+	}
+	ctx := context.Background()
+	conn, err := systemd.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return &status{exitFailed, fmt.Sprintf("prefork: systemd, which runs fleets by their names, cannot be reached: %v; to run one here: prefork run %s", err, fleet)}
+	}
+	defer conn.Close()
+	done := make(chan string, 1) // without room the library would wait for ever
+	if err := do(ctx, conn, unitOf(fleet), done); err != nil {
+		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %v", name, unitOf(fleet), err)}
+	}
+	if result := <-done; result != "done" {
+		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %s; see why: prefork logs %s", name, unitOf(fleet), result, fleet)}
+	}
+	return nil
+}
