@@ -37,6 +37,7 @@
 //	                 for workers on demand, never accepted from. They are plain
 //	                 descriptors and never a net.Listener, which would change
 //	                 O_NONBLOCK for everybody who holds the socket
+//	control          its own goroutines: one that accepts, one for each client
 //
 // There is no recover: if the master panics, systemd restarts it, and the
 // sockets stay with systemd.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package control is how an operator sees a fleet that runs: a D-Bus object that
-// the master offers on a Unix socket of its own, and the client of it.
+// Package control is how an operator sees a fleet that runs, and steers it: a D-Bus
+// object that the master offers on a Unix socket of its own, and the client of it.
 //
 //	/                                      org.freedesktop.DBus.ObjectManager
 //	/io/github/decnet/Prefork1             the fleet: io.github.decnet.Prefork1
@@ -13,11 +13,12 @@
 //	busctl --address=unix:path=/run/prefork/demo/control tree
 //
 // The socket is a bus of one: it answers Hello, and every name stands for the
-// fleet. What can be called is one closed list (verbs in object.go).
+// fleet. What can be called is one closed list (verbs in object.go); of those that
+// change something, the [Backend] says who may.
 //
 // Who connects is known from the kernel (SO_PEERCRED): root, and the uid of the
 // master. Clients are not trusted to read, to write or to be few. Each is served
 // by a goroutine of its own, one call at a time, within bounds of size and time;
 // when all places are taken, the one that has been silent longest makes room. The
-// loop of the master is asked for one view a call, and waits for no client.
+// loop of the master answers, and waits for no client.
 package control
