@@ -160,10 +160,10 @@ func (m *master) killLeft(p *process, pids []int) {
 }
 
 // sweep finds what processes that have ended left behind, where they have no
-// control groups. Whatever is left of a
-// slot is by now, or descends from, a child of this process that it did not
-// start; each is attributed to the slot whose session, invocation or title it
-// has. One that has changed all three is not found before the fleet ends.
+// control groups. Whatever is left of a slot is by now, or descends from, a child
+// of this process that it did not start; each is attributed to the slot whose
+// session, invocation or title it has. One that has changed all three is not found
+// before the fleet ends.
 func (m *master) sweep(ended []*process) map[*process][]int {
 	if !slices.ContainsFunc(ended, func(p *process) bool { return p.invocation != "" && p.group == nil }) {
 		return nil // only floors and spares: no user code ran

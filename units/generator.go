@@ -31,7 +31,8 @@ type generator struct {
 // Generate writes the units of all fleets in dirs into dir, which systemd made
 // for this run. What is wrong with a fleet file is logged, and is what its service
 // fails with; the sockets that can be read from it are made all the same, see
-// [salvage]. version is systemd's, 0 if it is not known. The error is about the units that could not be written.
+// [salvage]. version is systemd's, 0 if it is not known. The error is about the
+// units that could not be written.
 func Generate(dir string, dirs []string, version int, log func(text string)) error {
 	g := &generator{dir: dir, template: template(), log: log}
 	errs := []error{g.newer(version)}

@@ -9,8 +9,8 @@ import "time"
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand], [Operate] and [Inspect] is about one process; an event about a process that the
-// fleet does not hold changes nothing.
+// [Demand], [NoDemand], [Operate] and [Inspect] is about one process; an event about
+// a process that the fleet does not hold changes nothing.
 type Event interface{ event() }
 
 // The events.

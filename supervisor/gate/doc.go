@@ -31,8 +31,9 @@
 // this order: the memfd that holds the fields if they are too many for one
 // message (then the message is only "go" NUL "memfd"), the pipe or journal stream
 // for standard output and error if there is a field output, then one descriptor
-// for each field listen, then one for each field stored. The orders of a floor have no such field and bring two: its
-// command socket and its program (package zygote).
+// for each field listen, then one for each field stored. The orders of a floor
+// have no such field and bring two: its command socket and its program (package
+// zygote).
 //
 // A process that has been told to go is not trusted: what it writes to the gate
 // is shown to the operator and decides nothing but its own slot.
