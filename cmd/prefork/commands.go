@@ -33,7 +33,6 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 			return &status{exitUsage, "a command is missing"}
 		},
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(),
 		newStart(), newStop(), newRestart(), newReset(), newKill(),
 		newCheck(), newInit(), newVersion())
@@ -50,8 +49,9 @@ func newRun() *cobra.Command {
 until every slot has finished. prefork@NAME.service runs this command.
 
 Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file.`,
-		Example: "  prefork run ./fleet.toml\n  prefork run fleet --stop-after 5s",
-		Args:    oneFleet,
+		Example:           "  prefork run ./fleet.toml\n  prefork run fleet --stop-after 5s",
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
 			after, err := span("--stop-after", stopAfter)
 			if err != nil {
@@ -115,7 +115,8 @@ func newCheck() *cobra.Command {
 key. A good file is printed as it was understood, with every default filled in.
 
 Nothing is started and nothing is changed. Exit status: 0 good; 78 bad.`,
-		Args: oneFleet,
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := load(args[0])
 			if err != nil {

@@ -30,8 +30,9 @@ func newLogs() *cobra.Command {
 the processes of one worker or slot have said, with the master's words about them.
 
 A fleet that runs in a terminal says everything there.`,
-		Example: "  prefork logs fleet\n  prefork logs -f fleet web\n  prefork logs fleet web.0",
-		Args:    fleetAnd("WORKER or WORKER.N", 0, 1),
+		Example:           "  prefork logs fleet\n  prefork logs -f fleet web\n  prefork logs fleet web.0",
+		Args:              fleetAnd("WORKER or WORKER.N", 0, 1),
+		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := inJournal(args[0]); err != nil {
 				return err
@@ -62,8 +63,9 @@ func newWhy() *cobra.Command {
 		Short: "Tell why a slot is as it is",
 		Long: `Tell how a slot is, why, and what comes next; and, of a fleet that systemd runs,
 the last things that happened to it. journalctl -x has what can be done about each.`,
-		Example: "  prefork why fleet web.0",
-		Args:    fleetAnd("WORKER.N", 1, 1),
+		Example:           "  prefork why fleet web.0",
+		Args:              fleetAnd("WORKER.N", 1, 1),
+		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := lookAt(args[0])
 			if err != nil {

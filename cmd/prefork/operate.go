@@ -72,8 +72,9 @@ func newKill() *cobra.Command {
 		Short: "Send a signal to the processes of slots",
 		Long: `Send a signal to the main process of each slot. If it ends by that, its restart
 policy applies.` + whoMay,
-		Example: "  prefork kill --signal USR1 fleet web",
-		Args:    fleetAnd("WORKER or WORKER.N", 1, 1000),
+		Example:           "  prefork kill --signal USR1 fleet web",
+		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
+		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
 			signal, ok := fleetfile.ParseSignal(name)
 			if !ok {
@@ -90,11 +91,12 @@ policy applies.` + whoMay,
 // to the unit of the fleet what unit does.
 func operation(name, short, long string, unit func(context.Context, *systemd.Conn, string, chan<- string) error) *cobra.Command {
 	return &cobra.Command{
-		Use:     name + " FLEET [WORKER[.N]...]",
-		Short:   short,
-		Long:    long + whoMay,
-		Example: fmt.Sprintf("  prefork %s fleet\n  prefork %[1]s fleet web.0", name),
-		Args:    fleetAnd("WORKER or WORKER.N", 0, 1000),
+		Use:               name + " FLEET [WORKER[.N]...]",
+		Short:             short,
+		Long:              long + whoMay,
+		Example:           fmt.Sprintf("  prefork %s fleet\n  prefork %[1]s fleet web.0", name),
+		Args:              fleetAnd("WORKER or WORKER.N", 0, 1000),
+		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
 			verb := map[string]string{"start": "Start", "stop": "Stop", "restart": "Restart", "reset": "Reset"}[name]
 			if len(args) > 1 || unit == nil {

@@ -36,8 +36,9 @@ names and meanings of the properties that the fleet's D-Bus object has (busctl
 microseconds since 1970.
 
 Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
-		Example: "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
-		Args:    cobra.MaximumNArgs(1),
+		Example:           "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
 			if len(args) == 0 {

@@ -213,6 +213,12 @@ restart_sec = 0
 	do("reset", "w.0")
 	r.eventually("a slot that need not wait", ready("w.0"))
 
+	// What a shell asks for after "prefork stop FLEET w.0 ".
+	out, _, code := prefork(t, "__complete", "stop", r.path("fleet.toml"), "w.0", "")
+	if want := "w\nw.1\tready\nsick.0\tfailed\nsick\n"; code != 0 || !sameLines(out, want) {
+		t.Errorf("completed: exit status %d, %q, want %q", code, out, want)
+	}
+
 	restarts := r.slot("sick.0").NRestarts
 	do("reset", "sick")
 	r.eventually("another try", func() bool { s := r.slot("sick.0"); return s.State == "failed" && s.NRestarts > restarts })
@@ -250,4 +256,14 @@ restart = "no"
 	if s := r.slot("calm.0"); s.State != "ready" {
 		t.Errorf("got %+v", s)
 	}
+}
+
+// sameLines compares what is completed, in any order, without the directive after
+// it.
+func sameLines(completed, want string) bool {
+	got, _, _ := strings.Cut(completed, "\n:")
+	a, b := strings.Split(got, "\n"), strings.Split(strings.TrimSpace(want), "\n")
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
 }

@@ -52,6 +52,9 @@ sockets = ["http"]
 		if out, code := m.Try("setpriv", "--reuid=nobody", "--clear-groups", "prefork", "status", "fleet"); code != 1 || !strings.Contains(out, "only root and the user") {
 			t.Errorf("%s: to a stranger: exit status %d: %s", m.Suite, code, out)
 		}
+		if out := m.Run(t, "prefork", "__complete", "status", ""); !strings.HasPrefix(out, "fleet\nother\n") {
+			t.Errorf("%s: a shell completes %q", m.Suite, out)
+		}
 		m.tellsWhy(t)
 		m.operates(t)
 		m.Run(t, "systemctl", "stop", service)
