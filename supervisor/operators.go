@@ -25,6 +25,7 @@ import (
 type operators struct {
 	wake    *wakeup
 	slots   map[string]fleet.SlotID // never changed
+	file    string                  // the absolute path of the fleet file
 	master  int                     // pid
 	managed bool
 
@@ -192,6 +193,9 @@ func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
 	}
+	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
+		return err
+	}
 	for _, s := range m.slots {
 		m.operators.slots[s.name] = s.id
 	}
@@ -214,7 +218,7 @@ func (m *master) closeControl() {
 func (m *master) shown(v fleet.View) *control.Fleet {
 	clock := clockNow()
 	f := &control.Fleet{
-		Name: m.file.Name, File: m.file.Path, MainPID: uint32(m.pid),
+		Name: m.file.Name, File: m.operators.file, MainPID: uint32(m.pid),
 		ActiveState: v.State, StatusText: v.Status, Generation: uint32(v.Generation),
 	}
 	for i := range v.Slots {

@@ -62,7 +62,7 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 	}
 	crash := f.Slots[slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == "crash.0" })]
 	due := time.UnixMicro(int64(crash.NextStartTimestamp))
-	if int(f.MainPID) != r.pid() || len(f.Slots) != 3 || crash.State != "waiting" || crash.Result != "exit-code" || crash.Failures != 1 ||
+	if int(f.MainPID) != r.pid() || f.File != r.path("fleet.toml") || len(f.Slots) != 3 || crash.State != "waiting" || crash.Result != "exit-code" || crash.Failures != 1 ||
 		time.Until(due) < time.Minute || time.Until(due) > 12*time.Minute {
 		t.Errorf("got %+v", f)
 	}
