@@ -163,7 +163,7 @@ def hostile():
             sent += 1
         except (BlockingIOError, OSError):
             time.sleep(0.0005)
-        if n == 1000:
-            note("sent")
+        if n == 1000 or n % 20_000 == 19_999:
+            note("sent", n)
     note("done", f"{sent} of 100000")
     signal.pause()
