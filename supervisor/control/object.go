@@ -116,9 +116,9 @@ func failure(name, format string, args ...any) *dbus.Error {
 // operate carries out what changes a slot.
 func operate(verb string) func(c *call) (any, *dbus.Error) {
 	return func(c *call) (any, *dbus.Error) {
-		object, iface := c.object()
+		object, _ := c.object()
 		slot, ok := object.(Slot)
-		if !ok || iface != SlotInterface {
+		if !ok {
 			return nil, failure("UnknownObject", "there is no slot %s", c.path)
 		}
 		if err := c.backend.Operate(slot.Name, verb, c.number, c.caller); err != nil {

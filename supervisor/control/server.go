@@ -33,7 +33,6 @@ const (
 // Server offers a fleet on a socket. It may be used from any goroutine.
 type Server struct {
 	listener *net.UnixListener
-	path     string
 	guid     string
 	backend  Backend
 	done     sync.WaitGroup
@@ -86,7 +85,7 @@ func Listen(path string, backend Backend) (*Server, error) {
 	}
 	var guid [16]byte
 	_, _ = rand.Read(guid[:]) // never fails
-	s := &Server{listener: listener, path: path, guid: hex.EncodeToString(guid[:]), backend: backend}
+	s := &Server{listener: listener, guid: hex.EncodeToString(guid[:]), backend: backend}
 	s.done.Add(1)
 	go s.accept()
 	return s, nil
