@@ -125,14 +125,22 @@ func operate(fleet string, names []string, verb string, signal int) error {
 		slots = append(slots, chosen...)
 	}
 	for _, slot := range slots {
-		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
-		err := control.Operate(ctx, socket, slot, verb, signal)
-		cancel()
-		if err != nil {
+		if err := operateSlot(socket, slot, verb, signal); err != nil {
 			return refused(fleet, slot, err)
 		}
 	}
 	return nil
+}
+
+func operateSlot(socket, slot, verb string, signal int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	c, err := control.Dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Operate(ctx, slot, verb, signal)
 }
 
 // refused says why a slot was left as it is.

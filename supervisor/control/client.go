@@ -12,73 +12,115 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
-// Look asks the master that serves a socket for its fleet. It blocks until ctx
-// ends at the latest. The error wraps fs.ErrNotExist or ECONNREFUSED if no master
-// serves it, fs.ErrPermission if it does not serve this user, and
-// context.DeadlineExceeded if it does not answer in time.
-func Look(ctx context.Context, path string) (f *Fleet, err error) {
-	err = with(ctx, path, func(conn *dbus.Conn) error {
-		var all managed
-		if err := conn.Object(Interface, "/").CallWithContext(ctx, managerInterface+".GetManagedObjects", 0).Store(&all); err != nil {
-			return err
-		}
-		f, err = fleetOf(all)
-		return err
-	})
-	return f, err
+// Client is a connection to the master of a fleet. It may be used from any
+// goroutine. The errors of its methods wrap context.DeadlineExceeded if the master
+// does not answer in time.
+type Client struct {
+	conn *dbus.Conn
 }
 
-// Operate asks the master that serves a socket to do something to a slot: to
-// "Start", "Stop", "Restart" or "Reset" it, or to "Kill" it with a signal. It
-// returns when the master has taken it, which is before all of it has happened.
-// It blocks, and fails, as Look does.
-func Operate(ctx context.Context, path, slot, verb string, signal int) error {
-	var args []any
-	if verb == "Kill" {
-		args = append(args, int32(signal))
+// Dial connects to the master that serves a socket. It blocks until ctx ends at
+// the latest; afterwards ctx means nothing to the client, which the caller closes.
+// The error wraps fs.ErrNotExist or ECONNREFUSED if no master serves the socket,
+// and fs.ErrPermission if it does not serve this user.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	socket, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, inTime(ctx, err)
 	}
-	return with(ctx, path, func(conn *dbus.Conn) error {
-		return conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+verb, 0, args...).Err
-	})
+	conn, err := greet(ctx, socket)
+	if err != nil {
+		_ = socket.Close() // it is of no use
+		return nil, inTime(ctx, err)
+	}
+	return &Client{conn}, nil
 }
 
-// with connects to a socket.
-func with(ctx context.Context, path string, do func(*dbus.Conn) error) error {
-	err := connected(ctx, path, do)
+// greet makes a D-Bus connection of a socket.
+func greet(ctx context.Context, socket net.Conn) (*dbus.Conn, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := socket.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := dbus.NewConn(socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(unix.Geteuid()))}); err != nil {
+		return nil, err
+	}
+	if err := conn.Hello(); err != nil {
+		return nil, err
+	}
+	return conn, socket.SetDeadline(time.Time{})
+}
+
+// inTime tells an error that came from the end of ctx.
+func inTime(ctx context.Context, err error) error {
 	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
 	}
 	return err
 }
 
-func connected(ctx context.Context, path string, do func(*dbus.Conn) error) error {
-	socket, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return err
+// Close ends the connection.
+func (c *Client) Close() { _ = c.conn.Close() } // nothing waits to be written
+
+// Look asks the master for its fleet. It blocks until ctx ends at the latest.
+func (c *Client) Look(ctx context.Context) (*Fleet, error) {
+	var all managed
+	call := c.conn.Object(Interface, "/").CallWithContext(ctx, managerInterface+".GetManagedObjects", 0)
+	if err := call.Store(&all); err != nil {
+		return nil, inTime(ctx, err)
 	}
-	defer socket.Close() // the connection is of no use any more
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := socket.SetDeadline(deadline); err != nil {
-			return err
+	return fleetOf(all)
+}
+
+// Operate asks the master to do something to a slot: to "Start", "Stop",
+// "Restart", "Reset", "Freeze" or "Thaw" it, or to "Kill" it with a signal. It
+// returns when the master has taken it, which is before all of it has happened.
+// It blocks until ctx ends at the latest.
+func (c *Client) Operate(ctx context.Context, slot, verb string, signal int) error {
+	var args []any
+	if verb == "Kill" {
+		args = append(args, int32(signal))
+	}
+	return inTime(ctx, c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+verb, 0, args...).Err)
+}
+
+// Changes has the master tell when a state changes: the channel then holds one
+// value, however many did. It is closed when the connection ends. It blocks until
+// ctx ends at the latest, and is called once.
+func (c *Client) Changes(ctx context.Context) (<-chan struct{}, error) {
+	signals, changes := make(chan *dbus.Signal, 64), make(chan struct{}, 1)
+	c.conn.Signal(signals)
+	go func() {
+		defer close(changes)
+		for range signals { // the connection closes it
+			select {
+			case changes <- struct{}{}:
+			default: // it is known already
+			}
 		}
-	}
-	conn, err := dbus.NewConn(socket, dbus.WithContext(ctx))
+	}()
+	return changes, inTime(ctx, c.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(propertiesInterface)))
+}
+
+// Look asks the master that serves a socket for its fleet, as a [Client] does.
+func Look(ctx context.Context, path string) (*Fleet, error) {
+	c, err := Dial(ctx, path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { _ = conn.Close() }() // the same
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(unix.Geteuid()))}); err != nil {
-		return err
-	}
-	if err := conn.Hello(); err != nil {
-		return err
-	}
-	return do(conn)
+	defer c.Close()
+	return c.Look(ctx)
 }
 
 // fleetOf puts a fleet together. Its slots come by worker and number.

@@ -27,11 +27,13 @@ import (
 
 var demo = &Fleet{
 	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
+	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, NotificationsDropped: 2,
 	Slots: []Slot{
-		{Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work"},
+		{Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",
+			FreezerState: "running", Restarts: map[string]uint64{}, CPUUsageNSec: 5e9, MemoryPrivate: 1 << 20, MemoryShared: 90 << 20},
 		{
 			Name: "web.10", Worker: "web", State: "waiting", StateTimestamp: 2, Reason: "exit-code", Result: "exit-code",
-			Failures: 4, NRestarts: 9, NextStartTimestamp: 5,
+			Failures: 4, NRestarts: 9, NextStartTimestamp: 5, FreezerState: "running", Restarts: map[string]uint64{"exit-code": 9},
 		},
 	},
 }
@@ -94,6 +96,16 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+func dial(t *testing.T, path string) *Client {
+	t.Helper()
+	c, err := Dial(within(t, ceiling), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
 // ceiling is for what comes at once on a machine that is not busy.
 const ceiling = time.Minute
 
@@ -110,14 +122,14 @@ func TestLookSeesTheFleet(t *testing.T) {
 
 func TestOperate(t *testing.T) {
 	b := &backend{look: lookAtDemo}
-	path := serveBackend(t, b)
-	if err := Operate(within(t, ceiling), path, "web.0", "Kill", 15); err != nil {
+	c := dial(t, serveBackend(t, b))
+	if err := c.Operate(within(t, ceiling), "web.0", "Kill", 15); err != nil {
 		t.Error(err)
 	}
-	if err := Operate(within(t, ceiling), path, "web.0", "Restart", 0); err != nil {
+	if err := c.Operate(within(t, ceiling), "web.0", "Restart", 0); err != nil {
 		t.Error(err)
 	}
-	if err := Operate(within(t, ceiling), path, "web.10", "Restart", 0); err == nil || err.Error() != "the fleet stops" {
+	if err := c.Operate(within(t, ceiling), "web.10", "Restart", 0); err == nil || err.Error() != "the fleet stops" {
 		t.Errorf("refused: %v", err)
 	}
 	b.mu.Lock()

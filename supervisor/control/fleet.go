@@ -17,7 +17,16 @@ type Fleet struct {
 	ActiveState string `json:"active_state"` // activating, active or deactivating
 	StatusText  string `json:"status_text"`  // one line: is it well, and what is next
 	Generation  uint32 `json:"generation"`   // of the floor; 0: there is none
-	Slots       []Slot `json:"slots"`        // objects of their own
+	FloorPID    uint32 `json:"floor_pid"`    // 0: there is no floor, or it is being loaded
+	FloorMemory uint64 `json:"floor_memory"` // bytes that are resident; 0: not known
+	Spares      uint32 `json:"spares"`       // processes that wait to become a slot
+	NRestarts   uint32 `json:"n_restarts"`   // of all slots
+
+	// NotificationsDropped counts datagrams that were not heard: of strangers, not
+	// well-formed, or too many.
+	NotificationsDropped uint64 `json:"notifications_dropped"`
+
+	Slots []Slot `json:"slots"` // objects of their own
 }
 
 // Slot is what there is to see of a slot. Timestamps are microseconds of
@@ -35,6 +44,20 @@ type Slot struct {
 	NRestarts          uint32 `json:"n_restarts"`           // in all
 	NextStartTimestamp uint64 `json:"next_start_timestamp"` // 0: none, or not known
 	StatusText         string `json:"status_text"`          // what its process says of itself
+	FreezerState       string `json:"freezer_state"`        // running or frozen
+
+	// Restarts counts them by the result of the process before.
+	Restarts map[string]uint64 `json:"restarts"`
+
+	// CPUUsageNSec is that of its control group; where there is none, of its
+	// process, and of the children that this has waited for. 0 is not known.
+	CPUUsageNSec uint64 `json:"cpu_usage_nsec"`
+
+	// MemoryPrivate and MemoryShared are bytes of its main process: what would be
+	// free if it ended, and what others, such as the floor, have mapped too. 0 is
+	// not known: the kernel tells only of processes of the master's own user.
+	MemoryPrivate uint64 `json:"memory_private"`
+	MemoryShared  uint64 `json:"memory_shared"`
 }
 
 // properties are the fields of a Fleet or a Slot that a property can hold.
