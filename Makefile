@@ -4,6 +4,8 @@ BINDIR  ?= $(PREFIX)/bin
 SYSTEMD ?= $(PREFIX)/lib/systemd
 DATADIR ?= $(PREFIX)/share/prefork
 DOCDIR  ?= $(PREFIX)/share/doc/prefork
+# dbus-daemon reads policies here, and in /etc if prefork is not part of the system.
+DBUSDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/dbus-1/system.d
 VERSION ?=
 TOOLS   := $(CURDIR)/.tools
 
@@ -62,6 +64,7 @@ install:
 	ln -sfr $(DESTDIR)$(BINDIR)/prefork $(DESTDIR)$(SYSTEMD)/system-generators/prefork-generator
 	! test -e packaging/prefork.catalog || install -D -m0644 -t $(DESTDIR)$(SYSTEMD)/catalog packaging/prefork.catalog
 	install -D -m0644 packaging/prefork.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/prefork.conf
+	install -D -m0644 -t $(DESTDIR)$(DBUSDIR) packaging/io.github.decnet.Prefork1.conf
 	cd packaging/examples && find . -name '*.toml' -o -name '*.py' | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
 	done

@@ -60,6 +60,7 @@ func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok b
 	}
 	if why != nil {
 		d.Close()
+		m.dropped++
 		if s.dropped++; s.dropped == 1 {
 			m.log.Warn(fmt.Sprintf("%s: a notification is ignored: %v; more of them are only counted", s.name, why), slog.Int("pid", d.PID))
 		}

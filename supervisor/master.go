@@ -53,6 +53,8 @@ type master struct {
 	unmuteAt  fleet.Instant
 
 	operators *operators      // clients of the control socket
+	clock     clock           // in which they are told the time
+	dropped   uint64          // notifications, of all slots
 	control   *control.Server // nil before the fleet has started
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
@@ -286,8 +288,11 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Stopping:
 		m.notify.stopping = true
 		m.dropShim()
+	case fleet.Freeze:
+		return m.freeze(act)
 	case fleet.Status:
 		m.notify.setStatus(act.Text)
+		m.control.Changed()
 	case fleet.Extend:
 		m.notify.extend = act.By
 	case fleet.Ping:
@@ -296,6 +301,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		}
 	case fleet.Report:
 		m.report(act)
+		m.control.Changed()
 	case fleet.Show:
 		m.operators.show(m.shown(act.View))
 	case fleet.Answer:
@@ -360,6 +366,20 @@ func (m *master) kill(act fleet.Kill) {
 			m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err), slog.Int("pid", p.pid))
 		}
 	}
+}
+
+func (m *master) freeze(act fleet.Freeze) []fleet.Event {
+	p := m.procs.byID[act.Proc]
+	switch {
+	case p == nil:
+		return nil // it ended in this turn
+	case p.group == nil:
+		return []fleet.Event{fleet.FreezeFailed{Proc: act.Proc, Why: "it has no control group"}}
+	}
+	if err := p.group.Freeze(act.Frozen); err != nil {
+		return []fleet.Event{fleet.FreezeFailed{Proc: act.Proc, Why: err.Error()}}
+	}
+	return nil
 }
 
 // abandon forgets a request. The worker, should it come, finds its gate closed

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
@@ -23,18 +24,26 @@ import (
 // their own, and the loop answers: all who want to see the fleet with one view a
 // turn, each who wants to change it for itself.
 type operators struct {
-	wake    *wakeup
-	slots   map[string]fleet.SlotID // never changed
-	file    string                  // the absolute path of the fleet file
-	master  int                     // pid
-	managed bool
+	wake      *wakeup
+	slots     map[string]fleet.SlotID // never changed
+	file      string                  // the absolute path of the fleet file
+	master    int                     // pid
+	managed   bool
+	tree      *cgroup.Tree  // nil: there are no control groups
+	measuring chan struct{} // has room for the one who does
 
 	mu      sync.Mutex
-	looking []chan *control.Fleet // each has room for the answer
+	looking []chan *sight         // each has room for the answer
 	orders  []*operation          // not heard by the loop yet
 	heard   map[uint64]*operation // not answered yet
 	last    uint64
 	ended   bool
+}
+
+// sight is what the loop shows to those who look. It is never changed.
+type sight struct {
+	fleet  *control.Fleet
+	spawns fleet.Histogram
 }
 
 // operation is one that the loop is asked for.
@@ -52,7 +61,16 @@ var errBusy = fmt.Errorf("the master did not answer within %s: it is stuck, or s
 
 // Look implements [control.Backend]. It blocks until the loop has had its turn.
 func (o *operators) Look() (*control.Fleet, error) {
-	answer := make(chan *control.Fleet, 1)
+	s, err := o.see()
+	if err != nil {
+		return nil, err
+	}
+	return s.fleet, nil
+}
+
+// see blocks until the loop has had its turn.
+func (o *operators) see() (*sight, error) {
+	answer := make(chan *sight, 1)
 	o.mu.Lock()
 	o.looking = append(o.looking, answer)
 	if o.ended {
@@ -63,11 +81,11 @@ func (o *operators) Look() (*control.Fleet, error) {
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	select {
-	case f := <-answer:
-		if f == nil {
+	case s := <-answer:
+		if s == nil {
 			return nil, errors.New(endedText)
 		}
-		return f, nil
+		return s, nil
 	case <-timer.C:
 		return nil, errBusy
 	}
@@ -167,11 +185,11 @@ func (o *operators) answer(id uint64, refusal string) {
 }
 
 // show answers all who look.
-func (o *operators) show(f *control.Fleet) {
+func (o *operators) show(s *sight) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, answer := range o.looking {
-		answer <- f
+		answer <- s
 	}
 	o.looking = nil
 }
@@ -192,6 +210,7 @@ func (o *operators) end() {
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
+		tree: m.groups.tree, measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err
@@ -202,6 +221,11 @@ func (m *master) openControl() (err error) {
 	m.control, err = control.Listen(filepath.Join(m.runtime.path, controlName), m.operators)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
+	}
+	if m.managed {
+		m.control.JoinBus(control.BusName(m.file.Name), func(err error) {
+			m.log.Notice(fmt.Sprintf("not on the system bus: %v; %s/%s works as always", err, m.runtime.path, controlName))
+		})
 	}
 	return nil
 }
@@ -215,23 +239,42 @@ func (m *master) closeControl() {
 }
 
 // shown is a view as clients get it.
-func (m *master) shown(v fleet.View) *control.Fleet {
-	clock := clockNow()
+func (m *master) shown(v fleet.View) *sight {
+	m.clock.adjust(clockNow())
 	f := &control.Fleet{
 		Name: m.file.Name, File: m.operators.file, MainPID: uint32(m.pid),
-		ActiveState: v.State, StatusText: v.Status, Generation: uint32(v.Generation),
+		ActiveState: v.State, StatusText: v.Status,
+		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
+		NotificationsDropped: m.dropped, Slots: make([]control.Slot, 0, len(v.Slots)),
+	}
+	if p := m.procs.byID[v.Floor]; p != nil {
+		f.FloorPID = uint32(p.pid)
 	}
 	for i := range v.Slots {
-		s := &v.Slots[i]
-		f.Slots = append(f.Slots, control.Slot{
-			Name: s.Name, Worker: s.Worker,
-			State: s.State.String(), StateTimestamp: clock.at(s.Since), Reason: s.Why,
-			MainPID: uint32(s.PID), Generation: uint32(s.Generation), Result: string(s.Result),
-			Failures: uint32(s.Failures), NRestarts: uint32(s.Restarts),
-			NextStartTimestamp: clock.at(s.Due), StatusText: s.Text,
-		})
+		f.Slots = append(f.Slots, m.shownSlot(&v.Slots[i]))
+		f.NRestarts += f.Slots[i].NRestarts
 	}
-	return f
+	return &sight{f, v.Spawns}
+}
+
+func (m *master) shownSlot(v *fleet.SlotView) control.Slot {
+	s := control.Slot{
+		Name: v.Name, Worker: v.Worker,
+		State: v.State.String(), StateTimestamp: m.clock.at(v.Since), Reason: v.Why,
+		MainPID: uint32(v.PID), Generation: uint32(v.Generation), Result: string(v.Result),
+		Failures: uint32(v.Failures), NRestarts: uint32(v.Restarts), Restarts: map[string]uint64{},
+		NextStartTimestamp: m.clock.at(v.Due), StatusText: v.Text, FreezerState: "running",
+	}
+	if v.Frozen {
+		s.FreezerState = "frozen"
+	}
+	for result, n := range v.ByResult {
+		s.Restarts[string(result)] = uint64(n)
+	}
+	if p := m.procs.byID[v.Proc]; p != nil && p.group != nil && v.PID != 0 {
+		s.ControlGroup = p.group.ControlGroup()
+	}
+	return s
 }
 
 // clock knows one moment on two clocks.
@@ -241,6 +284,15 @@ type clock struct {
 }
 
 func clockNow() clock { return clock{monotonic(), time.Now()} }
+
+// adjust takes a new moment if the clocks have moved against each other: else one
+// instant is the same time whenever it is looked at.
+func (c *clock) adjust(now clock) {
+	const most = 100 * time.Millisecond
+	if drift := now.real.Sub(c.real.Add(now.monotonic.Sub(c.monotonic))); drift > most || drift < -most {
+		*c = now
+	}
+}
 
 // at is an instant in microseconds of CLOCK_REALTIME, 0 for one that never comes.
 func (c clock) at(i fleet.Instant) uint64 {

@@ -15,7 +15,7 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
 	}}
 	slots := newSlots(file)
-	m := &master{notify: &notifier{}}
+	m := &master{groups: &groups{}, notify: &notifier{}}
 	m.file = file
 	started, name := 0, ""
 	for _, act := range fleet.New(m.config(Options{File: file})).Decide(1, fleet.Tick{}) {

@@ -131,6 +131,7 @@ func (m *master) config(opts Options) fleet.Config {
 		StopAfter:    opts.StopAfter,
 		PingEvery:    m.notify.pingEvery,
 		Extend:       m.notify.client != nil,
+		Freezer:      m.groups.tree != nil,
 		Seed:         rand.Uint64(),
 	}
 	if file.Floor != nil {

@@ -34,7 +34,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 		},
 	}
 	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(),
-		newStart(), newStop(), newRestart(), newReset(), newKill(),
+		newStart(), newStop(), newRestart(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
 		newCheck(), newInit(), newVersion())
 	return root
 }

@@ -80,11 +80,46 @@ policy applies.` + whoMay,
 			if !ok {
 				return &status{exitUsage, fmt.Sprintf("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)}
 			}
-			return operate(args[0], args[1:], "Kill", int(signal))
+			return operate(args[0], args[1:], verbs["kill"], int(signal))
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
 	return cmd
+}
+
+func newFreeze() *cobra.Command {
+	return freezer("freeze", "Keep the processes of slots from running",
+		`Freeze slots: none of their processes runs until they are thawed. Their watchdogs
+and timeouts stand still meanwhile, and connections wait in their sockets. What
+stops or restarts a slot thaws it first.
+
+This needs control groups, which a fleet that systemd runs has. All of a fleet, with
+its master, is frozen by systemctl freeze prefork@FLEET.`)
+}
+
+func newThaw() *cobra.Command {
+	return freezer("thaw", "Let the processes of frozen slots run again",
+		`Thaw slots: what was left of their watchdogs and timeouts is left of them now.`)
+}
+
+// freezer is a command for slots that are named: all at once would be an accident.
+func freezer(name, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use:               name + " FLEET WORKER[.N]...",
+		Short:             short,
+		Long:              long + whoMay,
+		Example:           fmt.Sprintf("  prefork %s fleet web.0", name),
+		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
+		ValidArgsFunction: completeSlots,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return operate(args[0], args[1:], verbs[name], 0)
+		},
+	}
+}
+
+// verbs are the methods of a slot's object, by the names of commands.
+var verbs = map[string]string{
+	"start": "Start", "stop": "Stop", "restart": "Restart", "reset": "Reset", "kill": "Kill", "freeze": "Freeze", "thaw": "Thaw",
 }
 
 // operation is a command that does to slots what its name says and, without slots,
@@ -98,9 +133,8 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 		Args:              fleetAnd("WORKER or WORKER.N", 0, 1000),
 		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
-			verb := map[string]string{"start": "Start", "stop": "Stop", "restart": "Restart", "reset": "Reset"}[name]
 			if len(args) > 1 || unit == nil {
-				return operate(args[0], args[1:], verb, 0)
+				return operate(args[0], args[1:], verbs[name], 0)
 			}
 			return onUnit(args[0], name, unit)
 		},
@@ -154,29 +188,4 @@ func refused(fleet, slot string, err error) error {
 	default:
 		return explain(fleet, err)
 	}
-}
-
-// onUnit has systemd do something to the unit of a fleet, and waits until it has.
-func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, chan<- string) error) error {
-	if fleetfile.IsPath(fleet) {
-		return &status{exitUsage, fmt.Sprintf("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
-			name, fleet, fleet)}
-	}
-	if err := mustExist(fleet); err != nil && (name != "stop" || exitOf(err) == exitUsage) {
-		return err // what runs can be stopped even if its file is gone
-	}
-	ctx := context.Background()
-	conn, err := systemd.NewSystemConnectionContext(ctx)
-	if err != nil {
-		return &status{exitFailed, fmt.Sprintf("prefork: systemd, which runs fleets by their names, cannot be reached: %v; to run one here: prefork run %s", err, fleet)}
-	}
-	defer conn.Close()
-	done := make(chan string, 1) // without room the library would wait for ever
-	if err := do(ctx, conn, unitOf(fleet), done); err != nil {
-		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %v", name, unitOf(fleet), err)}
-	}
-	if result := <-done; result != "done" {
-		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %s; see why: prefork logs %s", name, unitOf(fleet), result, fleet)}
-	}
-	return nil
 }

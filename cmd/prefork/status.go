@@ -90,7 +90,7 @@ func find(arg string) (socket string, f *control.Fleet, err error) {
 	if missing != nil {
 		return "", nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
 	}
-	return "", nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run; start it: %s", arg, startWith(arg))}
+	return "", nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
 }
 
 func look(socket string) (*control.Fleet, error) {
@@ -133,6 +133,18 @@ func explain(fleet string, err error) error {
 	default:
 		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: %v", fleet, err)}
 	}
+}
+
+// unitSays is what systemd says of a fleet that does not run, if it is not just
+// stopped.
+func unitSays(arg string) string {
+	if fleetfile.IsPath(arg) {
+		return ""
+	}
+	if f, ok := unitFleets()[arg]; ok && f.StatusText != "" {
+		return fmt.Sprintf(" (%s: %s)", f.ActiveState, printable(f.StatusText))
+	}
+	return ""
 }
 
 func startWith(arg string) string {
@@ -180,20 +192,38 @@ func allFleets() (fleets []control.Fleet, errs []error) {
 	}
 	all.Wait()
 	fleets = []control.Fleet{}
+	var stuck []string
 	for i, f := range looked {
 		switch {
 		case f != nil:
 			fleets = append(fleets, *f)
 		case !isAbsent(failed[i]):
+			stuck = append(stuck, sockets[i])
 			errs = append(errs, explain(fleetOfSocket(sockets[i]), failed[i]))
 		}
 	}
+	return append(fleets, idleFleets(found, fleets, stuck)...), errs
+}
+
+// idleFleets are those that have a file, or a unit, and no master, stuck or not.
+func idleFleets(found []fleetfile.Found, running []control.Fleet, stuck []string) (idle []control.Fleet) {
+	units := unitFleets()
 	for _, f := range found {
-		runs := slices.ContainsFunc(fleets, func(o control.Fleet) bool { return o.File == f.Path })
-		stuck := slices.Contains(sockets, supervisor.ControlOfUnit(f.Name)) && !runs
-		if f.Err == nil && !f.Masked && !runs && !stuck {
-			fleets = append(fleets, control.Fleet{Name: f.Name, File: f.Path, ActiveState: inactive, Slots: []control.Slot{}})
+		if f.Err != nil || f.Masked {
+			continue
+		}
+		one, known := units[f.Name]
+		if !known {
+			one = control.Fleet{Name: f.Name, ActiveState: inactive, Slots: []control.Slot{}}
+		}
+		one.File = f.Path
+		units[f.Name] = one
+	}
+	for name, one := range units {
+		runs := slices.ContainsFunc(running, func(o control.Fleet) bool { return o.File == one.File || o.Name == name && one.File == "" })
+		if !runs && !slices.Contains(stuck, supervisor.ControlOfUnit(name)) {
+			idle = append(idle, one)
 		}
 	}
-	return fleets, errs
+	return idle
 }

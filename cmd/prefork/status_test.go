@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,6 +68,11 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 
+	well := f.Slots[slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == "well.0" })]
+	if well.MemoryPrivate == 0 || well.MemoryShared == 0 || well.FreezerState != "running" || crash.MemoryPrivate != 0 {
+		t.Errorf("measured: %+v, and without a process: %+v", well, crash)
+	}
+
 	out, _, code = prefork(t, "why", r.path("fleet.toml"), "crash.0")
 	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1"} {
 		if code != 0 || !strings.Contains(out, want) {
@@ -83,16 +89,51 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 	}
 }
 
-// TestStatusOfAStuckMaster does not hang with it.
-func TestStatusOfAStuckMaster(t *testing.T) {
+// commandsOnSlots are those that ask a master, with arguments after FLEET. One that
+// is missing here fails TestEveryCommandIsTried.
+var commandsOnSlots = map[string][]string{
+	"status": nil, "why": {"w.0"}, "start": {"w.0"}, "stop": {"w.0"}, "restart": {"w.0"}, "reset": {"w.0"},
+	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"},
+}
+
+func TestEveryCommandIsTried(t *testing.T) {
+	elsewhere := []string{"run", "check", "init", "version", "help", "completion", "logs", "enable", "disable"}
+	for _, c := range newRoot().Commands() {
+		if _, ok := commandsOnSlots[c.Name()]; !ok && !slices.Contains(elsewhere, c.Name()) {
+			t.Errorf("%s is not tried on fleets that do not answer", c.Name())
+		}
+	}
+}
+
+// TestEveryCommandSaysWhatIsWrong: no such fleet, one that does not run, no such
+// slot, and a master that is stuck, with which no command hangs.
+func TestEveryCommandSaysWhatIsWrong(t *testing.T) {
 	r := startSeen(t, "[worker.w]\nexec = [\"sleep\", \"987672\"]\n")
 	r.waitReady()
+	r.write("idle.toml", "[worker.w]\nexec = [\"true\"]\n")
+	fails := func(want, file, name string, args []string) {
+		t.Helper()
+		out, stderr, code := prefork(t, append([]string{name, r.path(file)}, args...)...)
+		if code != 1 || out != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s of %s: exit status %d, %q, %q; want %q", name, file, code, out, stderr, want)
+		}
+	}
+	for name, args := range commandsOnSlots {
+		fails("no fleet runs by that name, and: stat "+r.path("none.toml")+": no such file", "none.toml", name, args)
+		fails("does not run; start it: prefork run "+r.path("idle.toml"), "idle.toml", name, args)
+		if args != nil {
+			fails(`"w.7"; it has w.0`, "fleet.toml", name, []string{"w.7"})
+		}
+	}
+	fails("there are no control groups to freeze it with", "fleet.toml", "freeze", []string{"w.0"})
+
 	r.signal(syscall.SIGSTOP)
 	defer r.signal(syscall.SIGCONT)
-	_, stderr, code := prefork(t, "status", r.path("fleet.toml"))
-	if code != 1 || !strings.Contains(stderr, "its master does not answer") {
-		t.Errorf("exit status %d: %s", code, stderr)
+	var all sync.WaitGroup
+	for name, args := range commandsOnSlots {
+		all.Go(func() { fails("its master does not answer: it is stuck, or stopped", "fleet.toml", name, args) })
 	}
+	all.Wait()
 }
 
 // TestStatusAfterAKilledMaster finds a socket that nobody serves.

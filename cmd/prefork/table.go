@@ -62,7 +62,7 @@ func writeFleets(out io.Writer, fleets []control.Fleet) error {
 	for i := range fleets {
 		f := &fleets[i]
 		text := printable(f.StatusText)
-		if f.ActiveState == inactive {
+		if text == "" {
 			text = f.File
 		}
 		rows = append(rows, []string{f.Name, f.ActiveState, text})
@@ -75,8 +75,11 @@ func writeFleets(out io.Writer, fleets []control.Fleet) error {
 	return nil
 }
 
-// troubles counts the slots that need a look.
+// troubles counts the slots that need a look, and a fleet that does not come up.
 func troubles(f *control.Fleet) (n int) {
+	if f.ActiveState == "failed" || f.ActiveState == "activating" && f.MainPID == 0 {
+		n++
+	}
 	for i := range f.Slots {
 		if inTrouble(&f.Slots[i]) {
 			n++
@@ -128,6 +131,8 @@ func inTrouble(s *control.Slot) bool {
 // doing is what is next for a slot or, if that is nothing, what it says of itself.
 func doing(s *control.Slot, now time.Time) string {
 	switch {
+	case s.FreezerState == "frozen":
+		return "frozen: " + printable(s.Reason)
 	case s.NextStartTimestamp > 0:
 		return "starts in " + fleet.Span(time.UnixMicro(int64(s.NextStartTimestamp)).Sub(now))
 	case s.State == "waiting":

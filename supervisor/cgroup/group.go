@@ -63,6 +63,20 @@ func (g *Group) close() {
 // Name is the name of the group in its tree.
 func (g *Group) Name() string { return g.name }
 
+// ControlGroup is how /proc/PID/cgroup of a process in the group names it.
+func (g *Group) ControlGroup() string { return g.cgroup }
+
+// Freeze keeps every process in the group and below it from running, or lets them
+// run again (cgroup.freeze, since Linux 5.2). It does not wait until they have
+// stopped. A frozen process still ends from SIGKILL.
+func (g *Group) Freeze(frozen bool) error {
+	value := "0"
+	if frozen {
+		value = "1"
+	}
+	return writeAt(g.fd, "cgroup.freeze", value)
+}
+
 // FD is for CLONE_INTO_CGROUP (clone(2)). It stays the group's.
 func (g *Group) FD() int { return g.fd }
 
@@ -207,6 +221,20 @@ func (g *Group) Usage() Usage {
 		u.CPU = time.Duration(entry(text, "usage_usec")) * time.Microsecond
 	}
 	return u
+}
+
+// CPUOf reads how much processor time a control group, by its name in
+// /proc/PID/cgroup, has used. It may be called from any goroutine.
+func (t *Tree) CPUOf(group string) (time.Duration, error) {
+	below, ok := strings.CutPrefix(group, t.cgroup+"/")
+	if !ok || strings.Contains(below, "/") {
+		return 0, fmt.Errorf("cgroup: %s is not below %s", group, t.cgroup)
+	}
+	text, err := os.ReadFile(filepath.Join(t.path, below, "cpu.stat"))
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(entry(string(text), "usage_usec")) * time.Microsecond, nil
 }
 
 // entry reads one number of a flat-keyed file.

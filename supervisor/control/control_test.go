@@ -42,11 +42,25 @@ var demo = &Fleet{
 type backend struct {
 	look func() (*Fleet, error)
 
-	mu   sync.Mutex
-	done []string // verb, slot and signal
+	mu       sync.Mutex
+	done     []string // verb, slot and signal
+	measured int
 }
 
 func (b *backend) Look() (*Fleet, error) { return b.look() }
+
+// Measure has numbers for those that have a process.
+func (b *backend) Measure(f *Fleet) {
+	b.mu.Lock()
+	b.measured++
+	b.mu.Unlock()
+	f.FloorMemory = demo.FloorMemory
+	for i := range f.Slots {
+		if s := &f.Slots[i]; s.MainPID != 0 {
+			s.CPUUsageNSec, s.MemoryPrivate, s.MemoryShared = 5e9, 1<<20, 90<<20
+		}
+	}
+}
 
 func (b *backend) MayChange(c Caller) error {
 	if b.look == nil || c.UID != uint32(os.Geteuid()) || c.PID != os.Getpid() {
@@ -87,7 +101,16 @@ func serveBackend(t *testing.T, b Backend) (path string) {
 	return path
 }
 
-func lookAtDemo() (*Fleet, error) { return demo, nil }
+// lookAtDemo shows the demo fleet as the loop does, without what is measured.
+func lookAtDemo() (*Fleet, error) {
+	f := *demo
+	f.FloorMemory, f.Slots = 0, slices.Clone(demo.Slots)
+	for i := range f.Slots {
+		s := &f.Slots[i]
+		s.CPUUsageNSec, s.MemoryPrivate, s.MemoryShared = 0, 0, 0
+	}
+	return &f, nil
+}
 
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
@@ -202,7 +225,9 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{slotsPath, introspectableInterface + ".Introspect", nil, `<node name="web_2e10">`},
 		{web, introspectableInterface + ".Introspect", nil, `<property name="NRestarts" type="u" access="read">`},
 		{Path, propertiesInterface + ".Get", []any{Interface, "StatusText"}, "1/2 ready"},
+		{Path, propertiesInterface + ".Get", []any{Interface, "FloorMemory"}, "104857600"},
 		{Path, propertiesInterface + ".Get", []any{Interface, "Slots"}, "UnknownProperty"},
+		{Path, introspectableInterface + ".Introspect", nil, `<signal name="PropertiesChanged">`},
 		{Path, propertiesInterface + ".Get", []any{SlotInterface, "State"}, "UnknownInterface"},
 		{Path, propertiesInterface + ".GetAll", []any{""}, "/etc/prefork/demo.toml"},
 		{Path, propertiesInterface + ".GetAll", []any{peerInterface}, "[map[]]"},
@@ -218,6 +243,8 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{web, SlotInterface + ".Stop", nil, "[]"},
 		{web, SlotInterface + ".Restart", nil, "[]"},
 		{web, SlotInterface + ".Reset", nil, "[]"},
+		{web, SlotInterface + ".Freeze", nil, "[]"},
+		{web, SlotInterface + ".Thaw", nil, "[]"},
 		{web, SlotInterface + ".Kill", []any{int32(10)}, "[]"},
 		{web, SlotInterface + ".Kill", []any{uint32(10)}, "InvalidArgs"},
 		{slotsPath + "/web_2e10", SlotInterface + ".Stop", nil, "Failed"},
@@ -225,7 +252,9 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{Path, SlotInterface + ".Stop", nil, "UnknownObject"},
 		{"/", SlotInterface + ".Stop", nil, "UnknownObject"},
 		{Path, Interface + ".Restart", nil, "UnknownMethod"},
-		{Path, busInterface + ".AddMatch", []any{"type='signal'"}, "UnknownMethod"},
+		{"/", busInterface + ".AddMatch", []any{"type='signal'"}, "[]"},
+		{"/", busInterface + ".RemoveMatch", []any{"type='signal'"}, "[]"},
+		{"/", busInterface + ".AddMatch", nil, "InvalidArgs"},
 		{Path, busInterface + ".RequestName", []any{"org.example", uint32(0)}, "UnknownMethod"},
 		{Path, "org.example.Ping", nil, "UnknownMethod"},
 	} {
@@ -242,7 +271,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if want := []string{"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "kill web.0 10"}; !slices.Equal(b.done, want) {
+	if want := []string{"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10"}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)
 	}
 }
@@ -444,7 +473,7 @@ func FuzzClient(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if _, failed := s.answer(&m, Caller{PIDFD: -1}); failed == nil {
+			if _, failed := s.answer(&m, &client{server: s}); failed == nil {
 				if _, ok := findVerb(m.iface, m.member); !ok {
 					t.Errorf("%q of %q was answered", m.member, m.iface)
 				}

@@ -9,18 +9,20 @@ import (
 )
 
 // Fleet is what there is to see of a fleet. Its fields are the properties of the
-// object, by the same names, and what prefork status --json prints.
+// object, by the same names, and what prefork status --json prints. The tag
+// emits says of a property that a signal tells when it changes, or that it never
+// does; measured, that the kernel has to be asked for it.
 type Fleet struct {
-	Name        string `json:"name"`
-	File        string `json:"file"`         // the path of the fleet file
-	MainPID     uint32 `json:"main_pid"`     // the master
-	ActiveState string `json:"active_state"` // activating, active or deactivating
-	StatusText  string `json:"status_text"`  // one line: is it well, and what is next
-	Generation  uint32 `json:"generation"`   // of the floor; 0: there is none
-	FloorPID    uint32 `json:"floor_pid"`    // 0: there is no floor, or it is being loaded
-	FloorMemory uint64 `json:"floor_memory"` // bytes that are resident; 0: not known
-	Spares      uint32 `json:"spares"`       // processes that wait to become a slot
-	NRestarts   uint32 `json:"n_restarts"`   // of all slots
+	Name        string `json:"name" emits:"const"`
+	File        string `json:"file" emits:"const"`           // the path of the fleet file
+	MainPID     uint32 `json:"main_pid" emits:"const"`       // the master
+	ActiveState string `json:"active_state" emits:"true"`    // activating, active or deactivating
+	StatusText  string `json:"status_text" emits:"true"`     // one line: is it well, and what is next
+	Generation  uint32 `json:"generation" emits:"true"`      // of the floor; 0: there is none
+	FloorPID    uint32 `json:"floor_pid" emits:"true"`       // 0: there is no floor, or it is being loaded
+	FloorMemory uint64 `json:"floor_memory" measured:"true"` // bytes that are resident; 0: not known
+	Spares      uint32 `json:"spares"`                       // processes that wait to become a slot
+	NRestarts   uint32 `json:"n_restarts" emits:"true"`      // of all slots
 
 	// NotificationsDropped counts datagrams that were not heard: of strangers, not
 	// well-formed, or too many.
@@ -32,45 +34,49 @@ type Fleet struct {
 // Slot is what there is to see of a slot. Timestamps are microseconds of
 // CLOCK_REALTIME.
 type Slot struct {
-	Name               string `json:"name"` // web.0
-	Worker             string `json:"worker"`
-	State              string `json:"state"`
-	StateTimestamp     uint64 `json:"state_timestamp"`      // since when
-	Reason             string `json:"reason"`               // of the state
-	MainPID            uint32 `json:"main_pid"`             // 0: there is no process
-	Generation         uint32 `json:"generation"`           // of the floor that it was forked from
-	Result             string `json:"result"`               // of its last process; "" before the first end
-	Failures           uint32 `json:"failures"`             // in a row
-	NRestarts          uint32 `json:"n_restarts"`           // in all
-	NextStartTimestamp uint64 `json:"next_start_timestamp"` // 0: none, or not known
-	StatusText         string `json:"status_text"`          // what its process says of itself
-	FreezerState       string `json:"freezer_state"`        // running or frozen
+	Name               string `json:"name" emits:"const"` // web.0
+	Worker             string `json:"worker" emits:"const"`
+	State              string `json:"state" emits:"true"`
+	StateTimestamp     uint64 `json:"state_timestamp" emits:"true"`      // since when
+	Reason             string `json:"reason" emits:"true"`               // of the state
+	MainPID            uint32 `json:"main_pid" emits:"true"`             // 0: there is no process
+	Generation         uint32 `json:"generation" emits:"true"`           // of the floor that it was forked from
+	Result             string `json:"result" emits:"true"`               // of its last process; "" before the first end
+	Failures           uint32 `json:"failures" emits:"true"`             // in a row
+	NRestarts          uint32 `json:"n_restarts" emits:"true"`           // in all
+	NextStartTimestamp uint64 `json:"next_start_timestamp" emits:"true"` // 0: none, or not known
+	StatusText         string `json:"status_text"`                       // what its process says of itself
+	ControlGroup       string `json:"control_group" emits:"true"`        // of its process, "" if it has none of its own
+	FreezerState       string `json:"freezer_state" emits:"true"`        // running or frozen
 
 	// Restarts counts them by the result of the process before.
 	Restarts map[string]uint64 `json:"restarts"`
 
 	// CPUUsageNSec is that of its control group; where there is none, of its
 	// process, and of the children that this has waited for. 0 is not known.
-	CPUUsageNSec uint64 `json:"cpu_usage_nsec"`
+	CPUUsageNSec uint64 `json:"cpu_usage_nsec" measured:"true"`
 
 	// MemoryPrivate and MemoryShared are bytes of its main process: what would be
 	// free if it ended, and what others, such as the floor, have mapped too. 0 is
 	// not known: the kernel tells only of processes of the master's own user.
-	MemoryPrivate uint64 `json:"memory_private"`
-	MemoryShared  uint64 `json:"memory_shared"`
+	MemoryPrivate uint64 `json:"memory_private" measured:"true"`
+	MemoryShared  uint64 `json:"memory_shared" measured:"true"`
 }
 
-// properties are the fields of a Fleet or a Slot that a property can hold.
-func properties(object any) map[string]dbus.Variant {
+// properties are the fields of a Fleet or a Slot that a property can hold and that
+// are chosen.
+func properties(object any, chosen func(field) bool) map[string]dbus.Variant {
 	all := map[string]dbus.Variant{}
 	v := reflect.ValueOf(object)
 	for i, field := range fieldsOf(v.Type()) {
-		if field.isProperty() {
+		if field.isProperty() && chosen(field) {
 			all[field.Name] = dbus.MakeVariant(v.Field(i).Interface())
 		}
 	}
 	return all
 }
+
+func every(field) bool { return true }
 
 // setProperties is the reverse of properties. What has another type than it
 // should, or is not known, is left out: the other side may be of another version.
@@ -86,6 +92,17 @@ func setProperties(object any, all map[string]dbus.Variant) {
 type field struct{ reflect.StructField }
 
 func (f field) isProperty() bool { return f.Type.Kind() != reflect.Slice }
+
+// emits is what introspection says of how changes are told (the D-Bus
+// specification's EmitsChangedSignal).
+func (f field) emits() string {
+	if tag := f.Tag.Get("emits"); tag != "" {
+		return tag
+	}
+	return "false"
+}
+
+func (f field) measured() bool { return f.Tag.Get("measured") != "" }
 
 func fieldsOf(t reflect.Type) (all []field) {
 	for i := range t.NumField() {

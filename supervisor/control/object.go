@@ -25,16 +25,22 @@ const (
 // SlotPath is the path of a slot's object: what a path cannot hold is written as
 // systemd does it, "web.0" as web_2e0.
 func SlotPath(name string) dbus.ObjectPath {
+	return slotsPath + "/" + dbus.ObjectPath(escape(name))
+}
+
+// escape writes a text with letters and digits only; another byte, or a digit that
+// comes first, as _ and its code in hexadecimal.
+func escape(text string) string {
 	var b strings.Builder
-	for i := range len(name) {
-		switch c := name[i]; {
+	for i := range len(text) {
+		switch c := text[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9' && i > 0:
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, "_%02x", c)
 		}
 	}
-	return slotsPath + "/" + dbus.ObjectPath(b.String())
+	return b.String()
 }
 
 const (
@@ -51,7 +57,8 @@ type call struct {
 	args    []string // those that are strings
 	number  int32    // the one that is a number
 	fleet   *Fleet   // nil unless the verb needs it
-	caller  Caller
+	caller  Caller   // if the verb needs the right
+	client  *client  // nil on a bus
 	backend Backend
 }
 
@@ -82,6 +89,14 @@ func verbs() []verb {
 			return c.args[0] == busInterface || c.args[0] == Interface, nil
 		}},
 		{busInterface, "GetNameOwner", "s", "s", nothing, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
+		{busInterface, "AddMatch", "s", "", theFleet, func(c *call) (any, *dbus.Error) {
+			c.client.watch(c.fleet)
+			return nil, nil
+		}},
+		{busInterface, "RemoveMatch", "s", "", nothing, func(c *call) (any, *dbus.Error) {
+			c.client.unwatch()
+			return nil, nil
+		}},
 		{peerInterface, "Ping", "", "", nothing, func(*call) (any, *dbus.Error) { return nil, nil }},
 		{peerInterface, "GetMachineId", "", "s", nothing, machineID},
 		{introspectableInterface, "Introspect", "", "s", theFleet, introspection},
@@ -95,11 +110,14 @@ func verbs() []verb {
 		{SlotInterface, "Restart", "", "", theRight, operate("restart")},
 		{SlotInterface, "Reset", "", "", theRight, operate("reset")},
 		{SlotInterface, "Kill", "i", "", theRight, operate("kill")},
+		{SlotInterface, "Freeze", "", "", theRight, operate("freeze")},
+		{SlotInterface, "Thaw", "", "", theRight, operate("thaw")},
 		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", theFleet, managedObjects},
 	}
 }
 
-// findVerb finds what a call without an interface means, too.
+// findVerb finds what a call without an interface means, too. The interface of a
+// bus is its own.
 func findVerb(iface, name string) (v verb, ok bool) {
 	all := verbs()
 	i := slices.IndexFunc(all, func(v verb) bool { return v.name == name && (iface == "" || v.iface == iface) })
@@ -150,7 +168,7 @@ func (c *call) object() (object any, iface string) {
 }
 
 func get(c *call) (any, *dbus.Error) {
-	all, err := propertiesOf(c)
+	all, err := propertiesOf(c, func(f field) bool { return f.Name == c.args[1] })
 	if err != nil {
 		return nil, err
 	}
@@ -162,24 +180,44 @@ func get(c *call) (any, *dbus.Error) {
 }
 
 func getAll(c *call) (any, *dbus.Error) {
-	all, err := propertiesOf(c)
+	all, err := propertiesOf(c, every)
 	if err != nil {
 		return nil, err
 	}
 	return all, nil
 }
 
-func propertiesOf(c *call) (map[string]dbus.Variant, *dbus.Error) {
+func propertiesOf(c *call, chosen func(field) bool) (map[string]dbus.Variant, *dbus.Error) {
 	object, iface := c.object()
 	switch asked := c.args[0]; {
 	case object == nil:
 		return nil, failure("UnknownObject", "there is no object %s", c.path)
 	case asked == "" || asked == iface:
-		return properties(object), nil
+		return properties(c.measured(object, chosen), chosen), nil
 	case strings.HasPrefix(asked, busInterface) && slices.ContainsFunc(verbs(), func(v verb) bool { return v.iface == asked }):
 		return map[string]dbus.Variant{}, nil
 	default:
 		return nil, failure("UnknownInterface", "%s has no interface %q", c.path, asked)
+	}
+}
+
+// measured is an object, a Fleet or a Slot, with what the kernel says of it, if any
+// of that is chosen.
+func (c *call) measured(object any, chosen func(field) bool) any {
+	if !slices.ContainsFunc(fieldsOf(reflect.TypeOf(object)), func(f field) bool { return f.measured() && chosen(f) }) {
+		return object
+	}
+	switch object := object.(type) {
+	case Slot:
+		f := Fleet{Slots: []Slot{object}}
+		c.backend.Measure(&f)
+		return f.Slots[0]
+	case Fleet:
+		object.Slots = nil
+		c.backend.Measure(&object)
+		return object
+	default:
+		panic(fmt.Sprintf("control: cannot measure %T", object))
 	}
 }
 
@@ -190,9 +228,12 @@ func managedObjects(c *call) (any, *dbus.Error) {
 	if c.path != "/" {
 		return nil, failure("UnknownInterface", "%s has no interface %s; / has", c.path, managerInterface)
 	}
-	all := managed{Path: {Interface: properties(*c.fleet)}}
-	for _, s := range c.fleet.Slots {
-		all[SlotPath(s.Name)] = map[string]map[string]dbus.Variant{SlotInterface: properties(s)}
+	f := *c.fleet
+	f.Slots = slices.Clone(f.Slots)
+	c.backend.Measure(&f)
+	all := managed{Path: {Interface: properties(f, every)}}
+	for _, s := range f.Slots {
+		all[SlotPath(s.Name)] = map[string]map[string]dbus.Variant{SlotInterface: properties(s, every)}
 	}
 	return all, nil
 }
@@ -250,17 +291,21 @@ func methodsOf(iface string) introspect.Interface {
 		}
 		i.Methods = append(i.Methods, m)
 	}
+	if iface == propertiesInterface {
+		i.Signals = []introspect.Signal{{Name: "PropertiesChanged", Args: []introspect.Arg{
+			{Name: "interface_name", Type: "s"}, {Name: "changed_properties", Type: "a{sv}"}, {Name: "invalidated_properties", Type: "as"},
+		}}}
+	}
 	return i
 }
 
-// describe lists the properties of an object. All of them may change, and nobody
-// is told when they do.
+// describe lists the properties of an object, and which of them signals tell of.
 func describe(object any) (all []introspect.Property) {
 	for _, field := range fieldsOf(reflect.TypeOf(object)) {
 		if field.isProperty() {
 			all = append(all, introspect.Property{
 				Name: field.Name, Type: dbus.SignatureOfType(field.Type).String(), Access: "read",
-				Annotations: []introspect.Annotation{{Name: "org.freedesktop.DBus.Property.EmitsChangedSignal", Value: "false"}},
+				Annotations: []introspect.Annotation{{Name: "org.freedesktop.DBus.Property.EmitsChangedSignal", Value: field.emits()}},
 			})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -37,9 +38,14 @@ type Server struct {
 	backend  Backend
 	done     sync.WaitGroup
 
-	mu      sync.Mutex
-	clients []*client // the one that has been silent longest comes first
-	closed  bool
+	closing  chan struct{}
+	changed  chan struct{} // has room for one
+	watching atomic.Int32  // how many watchers there are
+
+	mu       sync.Mutex
+	clients  []*client // the one that has been silent longest comes first
+	watchers map[*watcher]bool
+	closed   bool
 }
 
 // Backend is the fleet behind a server. Its methods are called from many
@@ -48,11 +54,15 @@ type Backend interface {
 	// Look returns the fleet as it is.
 	Look() (*Fleet, error)
 
+	// Measure asks the kernel for those properties of f and of the slots in it
+	// that come from there.
+	Measure(f *Fleet)
+
 	// MayChange says why a caller must not change the fleet; nil: it may.
 	MayChange(Caller) error
 
-	// Operate does something to a slot: "start", "stop", "restart", "reset", or
-	// "kill" with a signal. It is asked only for who may.
+	// Operate does something to a slot: "start", "stop", "restart", "reset",
+	// "freeze", "thaw", or "kill" with a signal. It is asked only for who may.
 	Operate(slot, verb string, signal int32, by Caller) error
 }
 
@@ -63,12 +73,20 @@ type Caller struct {
 	PIDFD int // -1 before Linux 6.5. It stays the server's
 }
 
-// client is one connection. Its goroutine alone reads and writes.
+// client is one connection. Its goroutine alone reads; a second one writes the
+// signals, if there are any.
 type client struct {
+	server *Server
 	conn   *net.UnixConn
 	reader *bufio.Reader
 	caller Caller
-	serial uint32
+
+	matches  atomic.Int32 // how often it has asked for signals
+	watching bool         // it has, once
+	gone     chan struct{}
+
+	writing sync.Mutex
+	serial  uint32
 }
 
 // Listen makes the socket, which its owner and root may open, in the place of
@@ -85,9 +103,13 @@ func Listen(path string, backend Backend) (*Server, error) {
 	}
 	var guid [16]byte
 	_, _ = rand.Read(guid[:]) // never fails
-	s := &Server{listener: listener, guid: hex.EncodeToString(guid[:]), backend: backend}
-	s.done.Add(1)
+	s := &Server{
+		listener: listener, guid: hex.EncodeToString(guid[:]), backend: backend,
+		closing: make(chan struct{}), changed: make(chan struct{}, 1), watchers: map[*watcher]bool{},
+	}
+	s.done.Add(2)
 	go s.accept()
+	go s.publish()
 	return s, nil
 }
 
@@ -96,6 +118,7 @@ func Listen(path string, backend Backend) (*Server, error) {
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
+	close(s.closing)
 	_ = s.listener.Close() // it removes the socket, too
 	for _, c := range s.clients {
 		_ = c.conn.Close() // what it waits for will not come
@@ -115,7 +138,7 @@ func (s *Server) accept() {
 			time.Sleep(acceptPause)
 			continue
 		}
-		s.admit(&client{conn: conn, reader: bufio.NewReaderSize(conn, mostMessage)})
+		s.admit(&client{server: s, conn: conn, reader: bufio.NewReaderSize(conn, mostMessage), gone: make(chan struct{})})
 	}
 }
 
@@ -163,6 +186,7 @@ func (s *Server) heard(c *client) {
 }
 
 func (s *Server) forget(c *client) {
+	close(c.gone)
 	c.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +209,7 @@ func (s *Server) serve(c *client) {
 		if m.kind != methodCall {
 			continue
 		}
-		result, failed := s.answer(&m, c.caller)
+		result, failed := s.answer(&m, c)
 		if m.flags&noReplyExpected == 0 && c.reply(m.serial, result, failed) != nil {
 			return
 		}
@@ -213,15 +237,12 @@ func (c *client) receive() (m message, err error) {
 }
 
 // answer carries out a call that is on the list, and no other.
-func (s *Server) answer(m *message, by Caller) (any, *dbus.Error) {
-	v, ok := findVerb(m.iface, m.member)
-	switch {
-	case !ok:
-		return nil, failure("UnknownMethod", "there is no method %q of %q", m.member, m.iface)
-	case m.signature != v.in:
-		return nil, failure("InvalidArgs", "%s takes arguments of types %q, not %q", v.name, v.in, m.signature)
+func (s *Server) answer(m *message, by *client) (any, *dbus.Error) {
+	v, failed := verbFor(m.iface, m.member, m.signature)
+	if failed != nil {
+		return nil, failed
 	}
-	c := &call{path: dbus.ObjectPath(m.path), caller: by, backend: s.backend}
+	c := &call{path: dbus.ObjectPath(m.path), client: by, caller: by.caller}
 	for _, letter := range v.in {
 		switch letter {
 		case 's':
@@ -233,8 +254,26 @@ func (s *Server) answer(m *message, by Caller) (any, *dbus.Error) {
 	if m.body.err != nil {
 		return nil, failure("InvalidArgs", "%s: %v", v.name, m.body.err)
 	}
+	return s.carryOut(v, c)
+}
+
+// verbFor finds what is called.
+func verbFor(iface, member, signature string) (v verb, failed *dbus.Error) {
+	v, ok := findVerb(iface, member)
+	switch {
+	case !ok:
+		return v, failure("UnknownMethod", "there is no method %q of %q", member, iface)
+	case signature != v.in:
+		return v, failure("InvalidArgs", "%s takes arguments of types %q, not %q", v.name, v.in, signature)
+	}
+	return v, nil
+}
+
+// carryOut gives a call what its verb needs, if the caller has the right.
+func (s *Server) carryOut(v verb, c *call) (any, *dbus.Error) {
+	c.backend = s.backend
 	if v.needs == theRight {
-		if err := s.backend.MayChange(by); err != nil {
+		if err := s.backend.MayChange(c.caller); err != nil {
 			return nil, failure("AccessDenied", "%v", err)
 		}
 	}
@@ -250,7 +289,6 @@ func (s *Server) answer(m *message, by Caller) (any, *dbus.Error) {
 func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 	m := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldReplySerial: dbus.MakeVariant(to),
-		dbus.FieldSender:      dbus.MakeVariant(":1.0"),
 		dbus.FieldDestination: dbus.MakeVariant(":1.1"),
 	}}
 	switch {
@@ -260,6 +298,46 @@ func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 	case result != nil:
 		m.Body = []any{result}
 	}
+	return c.write(m)
+}
+
+// watch sends the client what changes from now on. It is for its goroutine.
+func (c *client) watch(seen *Fleet) {
+	c.matches.Add(1)
+	if c.watching {
+		return
+	}
+	c.watching = true
+	c.server.watch(seen, c.gone, c.signal)
+}
+
+func (c *client) unwatch() {
+	if c.matches.Load() > 0 {
+		c.matches.Add(-1)
+	}
+}
+
+// signal tells of changes, if they are still wanted.
+func (c *client) signal(all []change) error {
+	if c.matches.Load() == 0 {
+		return nil
+	}
+	for i := range all {
+		if err := c.write(&dbus.Message{Type: dbus.TypeSignal, Body: all[i].body(), Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldPath:      dbus.MakeVariant(all[i].path),
+			dbus.FieldInterface: dbus.MakeVariant(propertiesInterface),
+			dbus.FieldMember:    dbus.MakeVariant(propertiesChanged),
+		}}); err != nil {
+			_ = c.conn.Close() // its goroutine ends
+			return err
+		}
+	}
+	return nil
+}
+
+// write sends a message. A client that does not read fails it.
+func (c *client) write(m *dbus.Message) error {
+	m.Headers[dbus.FieldSender] = dbus.MakeVariant(":1.0")
 	if len(m.Body) > 0 {
 		m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(m.Body...))
 	}
@@ -267,6 +345,8 @@ func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 	if err := m.EncodeTo(&text, binary.LittleEndian); err != nil {
 		return err
 	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	// A message of this package's has no serial number, and 0 is not valid.
 	c.serial++
 	binary.LittleEndian.PutUint32(text.Bytes()[8:], c.serial)

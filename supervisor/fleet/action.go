@@ -48,6 +48,13 @@ type (
 		Signal Signal
 	}
 
+	// Freeze keeps a process, and all of its control group, from running; or
+	// lets it run again. Answered by FreezeFailed if that cannot be done.
+	Freeze struct {
+		Proc   Proc
+		Frozen bool
+	}
+
 	// Watch asks for one Demand, when a connection waits at the sockets of a
 	// worker. Unwatch takes that back.
 	Watch   struct{ Worker int }
@@ -106,6 +113,7 @@ func (Abandon) action()   {}
 func (StartShim) action() {}
 func (Go) action()        {}
 func (Kill) action()      {}
+func (Freeze) action()    {}
 func (Watch) action()     {}
 func (Unwatch) action()   {}
 func (Look) action()      {}

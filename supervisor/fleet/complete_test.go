@@ -35,12 +35,13 @@ func eventsAbout(p Proc) []Event {
 		Notified{Proc: p, Watchdog: true, Interval: sec},
 		Notified{Proc: p, Trigger: true},
 		Notified{Proc: p, Extend: 1000 * sec},
+		FreezeFailed{p, "no such file"},
 	}
 }
 
 func eventsAboutNone() []Event {
 	var all []Event
-	for _, v := range []Verb{VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill} {
+	for _, v := range []Verb{VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill, VerbFreeze, VerbThaw} {
 		all = append(all, Operate{1, 0, v, SIGHUP, "uid 0"}, Operate{2, -1, v, SIGHUP, "uid 0"}, Operate{3, 99, v, SIGHUP, "uid 0"})
 	}
 	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{})
@@ -165,6 +166,7 @@ var (
 	finish    = func(p *player) { p.exit("w.0", status0) }
 	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
 	introduce = send(func(p *player) Event { return Introduced{p.slot("w.0").proc, 7} })
+	freeze    = send(func(*player) Event { return operator(VerbFreeze) })
 	spareDies = send(func(p *player) Event { return Exited{Proc: p.f.pool.spares[0].proc} })
 	lose      = (*player).loseFloor
 	loaded    = (*player).loaded
@@ -183,6 +185,8 @@ func execSituations() []situation {
 		{"killing at the gate", drive(cfg, due)},
 		{"killing after a stop timeout", drive(cfg, introduce, due, due)},
 		{"killing what it left behind", drive(cfg, runW, leave)},
+		{"starting, frozen", drive(cfg, introduce, freeze)},
+		{"ready, frozen", drive(cfg, runW, freeze)},
 		{"killing in vain", drive(cfg, introduce, due, due, due)},
 		{"exited", drive(cfg, runW, finish)},
 		{"failed", drive(gives, runW, crash)},
@@ -223,6 +227,7 @@ func notifySituations() []situation {
 	}
 	ready := say(Notified{Ready: true})
 	return []situation{
+		{"ready with a watchdog, frozen", drive(cfg, introduce, running, ready, freeze)},
 		{"starting, runs", drive(cfg, introduce, running)},
 		{"starting, was ready before it ran", drive(cfg, introduce, ready)},
 		{"ready with a watchdog", drive(cfg, introduce, running, ready)},

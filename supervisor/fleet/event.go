@@ -106,6 +106,12 @@ type (
 		Who    string
 	}
 
+	// FreezeFailed says that a process could not be frozen, or thawed.
+	FreezeFailed struct {
+		Proc Proc
+		Why  string
+	}
+
 	// Inspect asks for a View. It changes nothing. Answered by Show.
 	Inspect struct{}
 )
@@ -131,4 +137,5 @@ func (Swept) event()         {}
 func (Demand) event()        {}
 func (NoDemand) event()      {}
 func (Operate) event()       {}
+func (FreezeFailed) event()  {}
 func (Inspect) event()       {}

@@ -16,6 +16,7 @@ type Config struct {
 	StopAfter    time.Duration // stop by itself after this long; 0: never
 	PingEvery    time.Duration // Ping for the watchdog this often; 0: never
 	Extend       bool          // the service manager wants Extend while the fleet starts and stops
+	Freezer      bool          // slots have control groups, so that they can be frozen
 	Seed         uint64        // of the jitter
 }
 
@@ -92,6 +93,7 @@ type Fleet struct {
 	floor   floor
 	pool    pool
 	demands []demand // by worker
+	spawns  Histogram
 	random  uint64
 	last    Proc
 
@@ -158,7 +160,9 @@ func (f *Fleet) Deadline() Instant {
 	d := min(f.startDeadline, f.stopAt, f.nextPing, f.nextExtend,
 		f.floor.due, f.floor.deadline, f.pool.due, f.pool.deadline)
 	for i := range f.slots {
-		d = min(d, f.slots[i].due, f.slots[i].deadline, f.slots[i].beatDue)
+		if s := &f.slots[i]; !s.frozen {
+			d = min(d, s.due, s.deadline, s.beatDue)
+		}
 	}
 	for i := range f.demands {
 		d = min(d, f.demands[i].lookAt)
@@ -220,6 +224,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.notDemanded(ev)
 	case Operate:
 		f.operate(now, ev)
+	case FreezeFailed:
+		f.freezeFailed(now, ev)
 	case Inspect:
 		f.do(Show{f.view(now)})
 	default:

@@ -146,7 +146,7 @@ func (w *world) strange() {
 // operator does something to some slot.
 func (w *world) operator() {
 	w.t.Helper()
-	ev := operator(pick(w, VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill))
+	ev := operator(pick(w, VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill, VerbFreeze, VerbThaw))
 	ev.Slot = SlotID(int(w.byte())%(len(w.f.slots)+2) - 1)
 	w.excused[ev.Slot] = len(w.starts[ev.Slot])
 	w.tell(ev)
@@ -180,6 +180,7 @@ func (w *world) inspect() {
 func (w *world) happens(b *being) {
 	w.t.Helper()
 	switch {
+	case b.frozen:
 	case b.state == left:
 		w.dead(b.id)
 		w.tell(Swept{b.id})
@@ -292,6 +293,7 @@ func (w *world) end() {
 			b := w.procs[id]
 			switch {
 			case w.quits > 0:
+			case b.frozen:
 			case b.immortal && b.dying && b.state != left:
 				stuck = stuck || !b.abandoned
 			case b.dying || b.state == left || b.abandoned:

@@ -33,7 +33,7 @@ func entryWorker(name string, count int) Worker {
 }
 
 func fleetOf(workers ...Worker) Config {
-	return Config{Workers: workers, TimeoutStart: 300 * sec, Seed: 1}
+	return Config{Workers: workers, TimeoutStart: 300 * sec, Freezer: true, Seed: 1}
 }
 
 // player drives a fleet, one event after the other, and checks after each that
@@ -277,6 +277,8 @@ func checkSlot(f *Fleet, s *slot) error {
 		return fmt.Errorf("blocked")
 	case s.state == StateReady && (!s.wasReady || !s.told || s.sweeping):
 		return fmt.Errorf("not told, or gone")
+	case s.frozen && (!s.told || s.state != StateStarting && s.state != StateReady):
+		return fmt.Errorf("frozen")
 	case s.sweeping && s.state != StateKilling:
 		return fmt.Errorf("sweeping")
 	}

@@ -49,7 +49,7 @@ const mostForgiven = 3
 // Tick that ends the turn judges.
 func (f *Fleet) hearFirst(now Instant) {
 	for i := range f.slots {
-		if s := &f.slots[i]; s.beatDue <= now {
+		if s := &f.slots[i]; s.beatDue <= now && !s.frozen {
 			s.beatDue = now + 1
 		}
 	}

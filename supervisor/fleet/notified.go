@@ -93,6 +93,7 @@ func (s *slot) extend(now Instant, by time.Duration) {
 // stopsItself waits for a process that said STOPPING=1 as for one that was asked
 // to end, and sends it nothing.
 func (f *Fleet) stopsItself(now Instant, s *slot) {
+	f.thaw(now, s) // it said so before it was frozen
 	f.leaveReady(s)
 	s.deadline = now.timeout(f.policy(s).TimeoutStop)
 	f.setState(s, StateStopping, Info, "stops by itself (STOPPING=1)"+f.sigkillFollows(s))
@@ -101,6 +102,7 @@ func (f *Fleet) stopsItself(now Instant, s *slot) {
 // abort ends a process that is stuck: SIGABRT, so that it can leave a core and a
 // traceback, and SIGKILL if that does not help.
 func (f *Fleet) abort(now Instant, s *slot, why string) {
+	f.thaw(now, s)
 	f.leaveReady(s)
 	s.result = Watchdog
 	s.deadline = now.timeout(f.policy(s).TimeoutStop)

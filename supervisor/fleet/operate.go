@@ -18,6 +18,8 @@ const (
 	VerbRestart Verb = "restart" // end its process and start the next at once
 	VerbReset   Verb = "reset"   // forget its failures; what waits or gave up starts now
 	VerbKill    Verb = "kill"    // send its process a signal
+	VerbFreeze  Verb = "freeze"  // keep its processes from running; nothing is held against them
+	VerbThaw    Verb = "thaw"    // let them run again
 )
 
 // operate does what an operator wants, and says if that cannot be done.
@@ -54,6 +56,13 @@ func (f *Fleet) obey(now Instant, s *slot, ev Operate) (refusal string) {
 		}
 		f.report(Notice, fmt.Sprintf("%s: sent %s (%s)", s.name, ev.Signal, why))
 		f.do(Kill{Proc: s.proc, Signal: ev.Signal})
+	case VerbFreeze:
+		return f.freezeByHand(now, s, why)
+	case VerbThaw:
+		if s.frozen {
+			f.thaw(now, s)
+			f.setState(s, s.state, Notice, why)
+		}
 	default:
 		panic(fmt.Sprintf("fleet: unknown verb %q", ev.Verb))
 	}
@@ -136,4 +145,48 @@ func (f *Fleet) endByHand(now Instant, s *slot, why string) {
 	s.again = false
 	s.due = now.Add(f.sooner(now, s))
 	f.setState(s, StateWaiting, Notice, why)
+}
+
+// freezeByHand freezes a slot that runs, or starts. Its deadlines pass on when it
+// is thawed.
+func (f *Fleet) freezeByHand(now Instant, s *slot, why string) (refusal string) {
+	switch {
+	case !f.cfg.Freezer:
+		return "there are no control groups to freeze it with: only a fleet that systemd runs has them"
+	case !s.told || s.state != StateReady && s.state != StateStarting:
+		return fmt.Sprintf("%s has no process that could be frozen: it is %s", s.name, s.state)
+	case s.frozen:
+		return ""
+	}
+	s.frozen, s.frozenAt = true, now
+	f.setState(s, s.state, Notice, why)
+	f.do(Freeze{Proc: s.proc, Frozen: true})
+	return ""
+}
+
+// thaw lets a slot run again, if it is frozen: what was left of its deadlines is
+// left of them now.
+func (f *Fleet) thaw(now Instant, s *slot) {
+	if s.frozen {
+		f.do(Freeze{Proc: s.proc, Frozen: false})
+		f.resume(now, s)
+	}
+}
+
+func (f *Fleet) resume(now Instant, s *slot) {
+	gap := now.Sub(s.frozenAt)
+	s.frozen, s.deadline, s.beatDue = false, s.deadline.Add(gap), s.beatDue.Add(gap)
+}
+
+// freezeFailed leaves a slot that could not be frozen as it was. If it could not
+// be thawed, its watchdog and the operator will see that.
+func (f *Fleet) freezeFailed(now Instant, ev FreezeFailed) {
+	s := f.owned(ev.Proc)
+	if s == nil || !s.told || s.sweeping {
+		return
+	}
+	if s.frozen {
+		f.resume(now, s)
+	}
+	f.setState(s, s.state, Err, "freezer: "+ev.Why)
 }

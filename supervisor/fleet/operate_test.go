@@ -165,3 +165,67 @@ func TestWhatCannotBeDone(t *testing.T) {
 		t.Errorf("in a fleet that stops: %q", got)
 	}
 }
+
+// TestFrozenSlotIsNotHeldToAnything: neither its watchdog nor a reload passes, and
+// when it is thawed what was left of both is left of them.
+func TestFrozenSlotIsNotHeldToAnything(t *testing.T) {
+	p := playBeside(t, notifyWorker())
+	p.ready()
+	p.wait(2 * sec)
+	p.operate(VerbFreeze)
+	p.want(Freeze{p.slot("w.0").proc, true})
+	p.wantStatus("2/2 ready; 1 frozen")
+	if v := p.see().Slots[0]; !v.Frozen || v.Why != "freeze by uid 0" {
+		t.Errorf("shown as %+v", v)
+	}
+	p.operate(VerbFreeze) // once more changes nothing
+	none[Freeze](p)
+	p.wait(time.Hour)
+	p.wantState("w.0", StateReady)
+	p.operate(VerbThaw)
+	p.want(Freeze{p.slot("w.0").proc, false})
+	if got := p.untilDue(); got != 3*sec {
+		t.Errorf("the watchdog has %s left, want 3s", got)
+	}
+	p.wantState("w.0", StateStopping)
+}
+
+// TestFrozenSlotIsThawedToStop: a signal would not reach it, and SIGKILL would
+// follow.
+func TestFrozenSlotIsThawedToStop(t *testing.T) {
+	for name, stop := range map[string]func(p *player){
+		"stop":      func(p *player) { p.operate(VerbStop) },
+		"restart":   func(p *player) { p.operate(VerbRestart) },
+		"the fleet": func(p *player) { p.send(StopRequested{"SIGTERM"}) },
+	} {
+		p := twoPrograms(t, nil)
+		p.operate(VerbFreeze)
+		proc := p.slot("w.0").proc
+		stop(p)
+		t.Log(name)
+		p.want(Freeze{proc, false}, Kill{proc, SIGTERM})
+		if p.slot("w.0").frozen {
+			t.Errorf("%s: it is frozen", name)
+		}
+	}
+}
+
+func TestFreezerThatFails(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.operate(VerbFreeze)
+	p.send(FreezeFailed{p.slot("w.0").proc, "no such file"})
+	if s := p.see().Slots[0]; s.Frozen || s.Why != "freezer: no such file" || s.State != StateReady {
+		t.Errorf("shown as %+v", s)
+	}
+	p.f.cfg.Freezer = false
+	p.send(operator(VerbFreeze))
+	if got := all[Answer](p.got)[0].Refusal; !strings.Contains(got, "there are no control groups") {
+		t.Errorf("without a freezer: %q", got)
+	}
+	p.exit("w.0", status0)
+	p.f.cfg.Freezer = true
+	p.send(operator(VerbFreeze))
+	if got := all[Answer](p.got)[0].Refusal; got != "w.0 has no process that could be frozen: it is exited" {
+		t.Errorf("without a process: %q", got)
+	}
+}

@@ -25,6 +25,11 @@ const (
 	StartLimitHit Result = "start-limit-hit"
 )
 
+// allResults are all of them.
+var allResults = [...]Result{
+	Success, ExitCode, Signalled, CoreDump, Watchdog, Timeout, Protocol, OOMKill, Resources, StartLimitHit,
+}
+
 // Exit is how a process ended: by a status or by a signal.
 type Exit struct {
 	Code   int

@@ -64,9 +64,12 @@ type slot struct {
 	forgiven int     // times that its delay was, since the last one
 	woken    bool    // a connection waits for it to start
 	held     bool    // an operator has stopped it
+	frozen   bool    // by an operator; its deadline and beatDue do not pass meanwhile
+	frozenAt Instant // while it is
 	again    bool    // an operator wants it to start once it has ended
 	blocked  bool    // due, but there is no floor to fork from
 
+	dueAt     Instant // when its process was asked for
 	startedAt Instant
 	readyAt   Instant
 	wasReady  bool
@@ -76,8 +79,9 @@ type slot struct {
 	waits     time.Duration // before the next start
 	starts    []Instant     // the last ones, for the start limit
 
-	begun      int    // starts in all
-	lastResult Result // of the last process that has ended
+	begun      int                  // starts in all
+	restarts   [len(allResults)]int // by the result of the process before
+	lastResult Result               // of the last process that has ended
 }
 
 func (f *Fleet) policy(s *slot) *Policy { return &f.cfg.Workers[s.worker].Policy }
@@ -115,6 +119,9 @@ func (f *Fleet) owned(p Proc) *slot {
 
 // advanceSlot does what is due for one slot.
 func (f *Fleet) advanceSlot(now Instant, s *slot) {
+	if s.frozen {
+		return // it cannot do what it is expected to
+	}
 	switch s.state {
 	case StateWaiting:
 		if now >= s.due || s.blocked && f.canFork() {
@@ -174,8 +181,11 @@ func (f *Fleet) start(now Instant, s *slot) {
 		return
 	}
 	s.begun++
+	if i := slices.Index(allResults[:], s.lastResult); i >= 0 {
+		s.restarts[i]++
+	}
 	s.again = false
-	s.startedAt, s.wasReady, s.readyFor = now, false, 0
+	s.dueAt, s.startedAt, s.wasReady, s.readyFor = now, now, false, 0
 	s.result, s.exit, s.refusal = "", noExit, ""
 	s.usage, s.status, s.errno = Usage{}, "", ""
 	f.setState(s, StateStarting, Debug, "due")
@@ -237,6 +247,7 @@ func (f *Fleet) running(now Instant, ev Running) {
 		return // it was stopped meanwhile, or is not ours
 	}
 	s.runs, s.refusal = true, ""
+	f.spawns.add(now.Sub(s.dueAt))
 	if f.policy(s).Notify && !s.saidReady {
 		f.setState(s, StateStarting, Debug, "running, READY=1 is awaited")
 		return
@@ -277,6 +288,7 @@ func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
 		f.kill(now, s, why) // at its gate there is no user code that could clean up
 	default:
 		sig := f.policy(s).KillSignal
+		f.thaw(now, s)
 		f.leaveReady(s)
 		s.deadline = now.timeout(f.policy(s).TimeoutStop)
 		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, sig, f.sigkillFollows(s)))
@@ -286,6 +298,7 @@ func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
 
 func (f *Fleet) kill(now Instant, s *slot, why string) {
 	f.leaveReady(s)
+	s.frozen = false // it ends nevertheless (cgroup.freeze in cgroups(7))
 	s.deadline = now.Add(killGrace)
 	f.setState(s, StateKilling, Warning, why+"; sent SIGKILL")
 	f.do(Kill{Proc: s.proc, Signal: SIGKILL})
@@ -316,7 +329,7 @@ func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
 	if s.sweeping {
 		return // a process ends once
 	}
-	s.exit, s.usage = ev.Exit, ev.Usage
+	s.exit, s.usage, s.frozen = ev.Exit, ev.Usage, false
 	if s.wasReady {
 		s.readyFor = now.Sub(s.readyAt)
 	}

@@ -12,6 +12,7 @@ import (
 type tally struct {
 	ready, listening, exited, failed, troubled int // ready counts listening too
 	held                                       int // of exited: stopped by an operator, who may start them
+	frozen                                     int
 
 	worst *slot // in trouble; nil if none is
 }
@@ -44,6 +45,9 @@ func (f *Fleet) count() tally {
 		}
 		if s.held && s.state == StateExited {
 			n.held++
+		}
+		if s.frozen {
+			n.frozen++
 		}
 		if t := s.trouble(); t > 0 {
 			n.troubled++
@@ -83,6 +87,9 @@ func (f *Fleet) describeFleet(now Instant) string {
 	}
 	if stopped := n.held; stopped > 0 {
 		parts = append(parts, fmt.Sprintf("%d stopped", stopped))
+	}
+	if n.frozen > 0 {
+		parts = append(parts, fmt.Sprintf("%d frozen", n.frozen))
 	}
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))

@@ -40,6 +40,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("do not watch the sockets of worker %d", a.Worker)
 	case Look:
 		return fmt.Sprintf("does a connection wait for worker %d?", a.Worker)
+	case Freeze:
+		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
 	case Ready:
 		return "READY=1"
 	case Stopping:

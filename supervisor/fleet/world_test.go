@@ -25,6 +25,7 @@ type world struct {
 	request Proc         // outstanding at the floor
 	watched map[int]bool // by worker
 	looked  []int        // workers whose Look is to be answered
+	warm    []Proc       // processes that could not be frozen
 
 	starts   map[SlotID][]Instant
 	excused  map[SlotID]int // so many of them, by an operator
@@ -59,6 +60,7 @@ type being struct {
 	kind      beingKind
 	state     beingState
 	slot      SlotID
+	frozen    bool
 	deaf      bool // ignores the signals that it can
 	immortal  bool // does not even end from SIGKILL
 	dying     bool // a signal that it heeds, or SIGKILL, was sent
@@ -92,6 +94,7 @@ func (w *world) config() Config {
 		StopAfter:    pick(w, 0, 0, 0, 40*sec),
 		PingEvery:    pick(w, 0, 5*sec),
 		Extend:       w.byte()%2 == 1,
+		Freezer:      true,
 		Seed:         uint64(w.byte()),
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
@@ -145,6 +148,11 @@ func (w *world) tell(ev Event) {
 		if _, ok := a.(Quit); ok && i != len(acts)-1 {
 			w.fail("Quit is not the last action")
 		}
+	}
+	for len(w.warm) > 0 {
+		id := w.warm[0]
+		w.warm = w.warm[1:]
+		w.tell(FreezeFailed{id, "no such file"})
 	}
 	for len(w.looked) > 0 {
 		worker := w.looked[0]
@@ -205,6 +213,8 @@ func (w *world) act(a Action) {
 		w.stopped = true
 	case Quit:
 		w.quit(a)
+	case Freeze:
+		w.freeze(a)
 	case Extend, Status, Report, Ping:
 	}
 }
@@ -316,6 +326,21 @@ func (w *world) kill(a Kill) {
 		w.fail("signal to process %d, which has ended", a.Proc)
 	}
 	b.dying = b.dying || a.Signal == SIGKILL || !b.deaf
+	b.frozen = b.frozen && a.Signal != SIGKILL
+}
+
+// freeze may fail. What has not been told to go is never frozen.
+func (w *world) freeze(a Freeze) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	switch {
+	case b.frozen == a.Frozen || b.kind == floorBeing || b.state < told:
+		w.fail("%s, which cannot be", tellAction(a))
+	case a.Frozen && w.byte()%4 == 3:
+		w.warm = append(w.warm, a.Proc)
+	default:
+		b.frozen = a.Frozen
+	}
 }
 
 // quit may leave behind only what cannot be killed: with status 1, or long ago.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,8 +18,12 @@ type Stat struct {
 	State   byte
 	Parent  int
 	Session int
-	Exiting bool // the kernel is ending the process (PF_EXITING)
+	Exiting bool          // the kernel is ending the process (PF_EXITING)
+	CPU     time.Duration // of the process, and of the children that it has waited for
 }
+
+// clockTick is the unit of times in /proc: USER_HZ, which is 100 wherever Go runs.
+const clockTick = 10 * time.Millisecond
 
 const pfExiting = 0x4
 
@@ -61,11 +66,11 @@ func parseStat(text []byte) (Stat, error) {
 		return Stat{}, fmt.Errorf("stat: no name in %q", text)
 	}
 	fields := strings.Fields(string(text[end+1:]))
-	if len(fields) < 7 || len(fields[0]) != 1 {
+	if len(fields) < 15 || len(fields[0]) != 1 {
 		return Stat{}, fmt.Errorf("stat: too few fields in %q", text)
 	}
-	var numbers [7]int
-	for i := 1; i < 7; i++ {
+	var numbers [15]int
+	for i := 1; i < len(numbers); i++ {
 		n, err := strconv.Atoi(fields[i])
 		if err != nil {
 			return Stat{}, fmt.Errorf("stat: %v", err)
@@ -77,6 +82,7 @@ func parseStat(text []byte) (Stat, error) {
 		Parent:  numbers[1],
 		Session: numbers[3],
 		Exiting: numbers[6]&pfExiting != 0,
+		CPU:     time.Duration(numbers[11]+numbers[12]+numbers[13]+numbers[14]) * clockTick,
 	}, nil
 }
 

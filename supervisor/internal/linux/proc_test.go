@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,18 +22,18 @@ func TestParseStatBelievesNoName(t *testing.T) {
 		want Stat
 		ok   bool
 	}{
-		"plain":           {"7 (cat) R 1 2 3 0 -1 4194304 1 2", Stat{State: 'R', Parent: 1, Session: 3}, true},
-		"exiting":         {"7 (cat) Z 1 2 3 0 -1 4194308 1 2", Stat{State: 'Z', Parent: 1, Session: 3, Exiting: true}, true},
-		"spaces":          {"7 (a b  c) S 1 2 3 0 -1 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
-		"an end":          {"7 (a) R 6 6 6 0 -1 0) S 1 2 3 0 -1 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
-		"lines":           {"7 (\n) R 1 2\n) S 1 2 3 0 -1 0\n", Stat{State: 'S', Parent: 1, Session: 3}, true},
-		"only brackets":   {"7 ())))) S 1 2 3 0 -1 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
-		"no name":         {"7 S 1 2 3 0 -1 0", Stat{}, false},
+		"plain":           {"7 (cat) R 1 2 3 0 -1 4194304 1 0 2 0 150 50 3 1", Stat{State: 'R', Parent: 1, Session: 3, CPU: 2040 * time.Millisecond}, true},
+		"exiting":         {"7 (cat) Z 1 2 3 0 -1 4194308 1 0 2 0 0 0 0 0", Stat{State: 'Z', Parent: 1, Session: 3, Exiting: true}, true},
+		"spaces":          {"7 (a b  c) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
+		"an end":          {"7 (a) R 6 6 6 0 -1 0) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
+		"lines":           {"7 (\n) R 1 2\n) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0\n", Stat{State: 'S', Parent: 1, Session: 3}, true},
+		"only brackets":   {"7 ())))) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
+		"no name":         {"7 S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{}, false},
 		"nothing":         {"", Stat{}, false},
 		"a name only":     {"7 (cat)", Stat{}, false},
 		"too few fields":  {"7 (cat) S 1 2 3 0 -1", Stat{}, false},
-		"not a number":    {"7 (cat) S 1 x 3 0 -1 0", Stat{}, false},
-		"no single state": {"7 (cat) SS 1 2 3 0 -1 0", Stat{}, false},
+		"not a number":    {"7 (cat) S 1 x 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{}, false},
+		"no single state": {"7 (cat) SS 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{}, false},
 	} {
 		got, err := parseStat([]byte(c.text))
 		if got != c.want || (err == nil) != c.ok {
@@ -52,7 +53,7 @@ func FuzzParseStat(f *testing.F) {
 		if state <= ' ' || state >= 0x7f || state == ')' {
 			state = 'S'
 		}
-		text := fmt.Sprintf("1 (%s) %c %d 9 %d 0 -1 %d 7 7", name, state, parent, session, flags)
+		text := fmt.Sprintf("1 (%s) %c %d 9 %d 0 -1 %d 7 7 7 7 0 0 0 0", name, state, parent, session, flags)
 		want := Stat{State: state, Parent: parent, Session: session, Exiting: flags&pfExiting != 0}
 		if got, err := parseStat([]byte(text)); got != want || err != nil {
 			t.Errorf("%q: got %+v and %v, want %+v", text, got, err, want)
@@ -67,7 +68,7 @@ func TestReadStat(t *testing.T) {
 		t.Fatal(err)
 	}
 	stat, err := ReadStat(os.Getpid())
-	stat.State = 0 // it may sleep for a moment
+	stat.State, stat.CPU = 0, 0 // it may sleep for a moment, and has used some
 	if want := (Stat{Parent: os.Getppid(), Session: session}); stat != want || err != nil {
 		t.Errorf("of this process: got %+v and %v, want %+v", stat, err, want)
 	}

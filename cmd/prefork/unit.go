@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+func newEnable() *cobra.Command {
+	return enabler("enable", "Have a fleet start with the machine",
+		`Have systemd start a fleet with the machine, as systemctl enable prefork@FLEET does.
+start = "boot" in the fleet file does the same.`,
+		func(ctx context.Context, c *systemd.Conn, unit string) error {
+			_, _, err := c.EnableUnitFilesContext(ctx, []string{unit}, false, false)
+			return err
+		})
+}
+
+func newDisable() *cobra.Command {
+	return enabler("disable", "Do not start a fleet with the machine",
+		`Take back what enable did, as systemctl disable prefork@FLEET does. A fleet whose
+file says start = "boot" starts nevertheless.`,
+		func(ctx context.Context, c *systemd.Conn, unit string) error {
+			_, err := c.DisableUnitFilesContext(ctx, []string{unit}, false)
+			return err
+		})
+}
+
+func enabler(name, short, long string, do func(context.Context, *systemd.Conn, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:               name + " FLEET",
+		Short:             short,
+		Long:              long,
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return onUnit(args[0], name, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+				if err := do(ctx, c, unit); err != nil {
+					return err
+				}
+				done <- jobDone
+				return c.ReloadContext(ctx)
+			})
+		},
+	}
+}
+
+// jobDone is the result of a job of systemd's that has done its work.
+const jobDone = "done"
+
+// toSystemd connects to the system's manager. The caller closes the connection.
+func toSystemd(ctx context.Context, fleet string) (*systemd.Conn, error) {
+	conn, err := systemd.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return nil, &status{exitFailed, fmt.Sprintf("prefork: systemd, which runs fleets by their names, cannot be reached: %v; to run one here: prefork run %s", err, fleet)}
+	}
+	return conn, nil
+}
+
+// onUnit has systemd do something to the unit of a fleet, and waits until it has.
+func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, chan<- string) error) error {
+	if fleetfile.IsPath(fleet) {
+		return &status{exitUsage, fmt.Sprintf("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
+			name, fleet, fleet)}
+	}
+	if err := mustExist(fleet); err != nil && (name != "stop" || exitOf(err) == exitUsage) {
+		return err // what runs can be stopped even if its file is gone
+	}
+	ctx := context.Background() // a fleet may take its time to start
+	conn, err := toSystemd(ctx, fleet)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	done := make(chan string, 1) // without room the library would wait for ever
+	if err := do(ctx, conn, unitOf(fleet), done); err != nil {
+		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %v", name, unitOf(fleet), err)}
+	}
+	if result := <-done; result != jobDone {
+		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %s; see why: prefork logs %s", name, unitOf(fleet), result, fleet)}
+	}
+	return nil
+}
+
+// unitFleets are the fleets of which systemd has a unit, by name, as it sees them:
+// what does not run, and why. Where systemd cannot be asked there are none.
+func unitFleets() map[string]control.Fleet {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	conn, err := systemd.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+	units, err := conn.ListUnitsByPatternsContext(ctx, nil, []string{unitOf("*")})
+	if err != nil {
+		return nil
+	}
+	fleets := map[string]control.Fleet{}
+	for i := range units {
+		u := &units[i]
+		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, "prefork@"), ".service")
+		fleets[name] = control.Fleet{Name: name, ActiveState: u.ActiveState, StatusText: whyNot(ctx, conn, u), Slots: []control.Slot{}}
+	}
+	return fleets
+}
+
+// whyNot says in a line what systemd knows of a unit without a master.
+func whyNot(ctx context.Context, conn *systemd.Conn, u *systemd.UnitStatus) string {
+	props, err := conn.GetUnitTypePropertiesContext(ctx, u.Name, "Service")
+	if err != nil {
+		return u.SubState
+	}
+	result, _ := props["Result"].(string)
+	text, _ := props["StatusText"].(string)
+	if u.ActiveState == inactive && result == "success" {
+		return ""
+	}
+	parts := []string{u.SubState}
+	if result != "" && result != "success" {
+		parts[0] += " (" + result + ")"
+	}
+	if text != "" {
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ": ")
+}

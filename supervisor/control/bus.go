@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// BusName is the name of a fleet on the system bus. What a name cannot hold is
+// written as in a path.
+func BusName(fleet string) string { return Interface + ".f_" + escape(fleet) }
+
+const (
+	mostBusCalls = 64 // at a time
+	busTimeout   = 5 * time.Second
+
+	// How long after a lost bus the next try comes.
+	busPauseLeast = time.Second
+	busPauseMost  = time.Minute
+)
+
+// JoinBus offers the fleet on the system bus under its name, too, for as long as
+// the server is open. A bus that goes away is joined again when it is back. It does
+// not block. Why the fleet is not there is told to report, unless there is no bus.
+func (s *Server) JoinBus(name string, report func(error)) {
+	b := &bus{server: s, name: name, places: make(chan struct{}, mostBusCalls)}
+	go func() { // nobody waits for it: a bus that does not answer holds nothing up
+		if err := b.join(); err != nil {
+			if !errors.Is(err, os.ErrNotExist) {
+				report(err)
+			}
+			return
+		}
+		for pause := busPauseLeast; ; pause = min(2*pause, busPauseMost) {
+			select {
+			case <-s.closing:
+				return
+			case <-time.After(pause):
+			}
+			if b.join() == nil {
+				pause = busPauseLeast
+			}
+		}
+	}()
+}
+
+// bus is one connection after the other to the system bus, which is trusted to say
+// who sends what. It has checked the messages that come from there.
+type bus struct {
+	server *Server
+	name   string
+	places chan struct{} // has one for each call in flight
+	conn   *dbus.Conn
+}
+
+// join offers the fleet until the bus goes away, which is no error.
+func (b *bus) join() (err error) {
+	b.conn, err = dbus.ConnectSystemBus(dbus.WithHandler(b))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.conn.Close() }() // what is not sent is for nobody
+	owned, err := b.conn.RequestName(b.name, dbus.NameFlagDoNotQueue)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.name, err)
+	}
+	if owned != dbus.RequestNameReplyPrimaryOwner {
+		return fmt.Errorf("%s: the name is another's", b.name)
+	}
+	gone := b.conn.Context().Done()
+	b.server.watch(&Fleet{}, gone, b.signal) // at first it is all told
+	select {
+	case <-gone:
+	case <-b.server.closing:
+	}
+	return nil
+}
+
+func (b *bus) signal(all []change) error {
+	for i := range all {
+		if err := b.conn.Emit(all[i].path, propertiesInterface+"."+propertiesChanged, all[i].body()...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LookupObject implements [dbus.Handler]: what there is, is found out by the verb.
+func (b *bus) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return b, true }
+
+// LookupInterface implements [dbus.ServerObject]. The interface of a bus is the
+// bus's own.
+func (b *bus) LookupInterface(name string) (dbus.Interface, bool) {
+	return busMethods{b, name}, name != busInterface
+}
+
+// busMethods are the verbs of one interface; of any, if it is "".
+type busMethods struct {
+	bus   *bus
+	iface string
+}
+
+// LookupMethod implements [dbus.Interface].
+func (m busMethods) LookupMethod(name string) (dbus.Method, bool) {
+	v, ok := findVerb(m.iface, name)
+	return busMethod{m.bus}, ok && v.iface != busInterface
+}
+
+// busMethod takes a whole message, as the other side of the server does.
+type busMethod struct{ bus *bus }
+
+func (busMethod) NumArguments() int     { return 1 }
+func (busMethod) NumReturns() int       { return 0 } // not asked for
+func (busMethod) ArgumentValue(int) any { return dbus.Message{} }
+func (busMethod) ReturnValue(int) any   { return nil } // not asked for
+
+// DecodeArguments implements [dbus.ArgumentDecoder].
+func (busMethod) DecodeArguments(_ *dbus.Conn, _ string, m *dbus.Message, _ []any) ([]any, error) {
+	return []any{m}, nil
+}
+
+// Call implements [dbus.Method].
+func (m busMethod) Call(args ...any) ([]any, error) {
+	select {
+	case m.bus.places <- struct{}{}:
+		defer func() { <-m.bus.places }()
+	default:
+		return nil, failure("LimitsExceeded", "%d calls are being answered already", mostBusCalls)
+	}
+	result, failed := m.bus.answer(args[0].(*dbus.Message))
+	switch {
+	case failed != nil:
+		return nil, failed
+	case result == nil:
+		return nil, nil
+	default:
+		return []any{result}, nil
+	}
+}
+
+// answer carries out a call that is on the list, as the private socket does.
+func (b *bus) answer(m *dbus.Message) (any, *dbus.Error) {
+	v, failed := verbFor(headerOf(m, dbus.FieldInterface), headerOf(m, dbus.FieldMember), headerOf(m, dbus.FieldSignature))
+	if failed != nil {
+		return nil, failed
+	}
+	c := &call{path: dbus.ObjectPath(headerOf(m, dbus.FieldPath))}
+	for _, arg := range m.Body { // of the types that the signature says
+		switch arg := arg.(type) {
+		case string:
+			c.args = append(c.args, arg)
+		case int32:
+			c.number = arg
+		}
+	}
+	if v.needs == theRight {
+		var err error
+		if c.caller, err = b.who(headerOf(m, dbus.FieldSender)); err != nil {
+			return nil, failure("AccessDenied", "who calls is not known: %v", err)
+		}
+	}
+	return b.server.carryOut(v, c)
+}
+
+// headerOf is a header field as text, "" if it is not there.
+func headerOf(m *dbus.Message, f dbus.HeaderField) string {
+	switch value := m.Headers[f].Value().(type) {
+	case string:
+		return value
+	case dbus.ObjectPath:
+		return string(value)
+	case dbus.Signature:
+		return value.String()
+	default:
+		return ""
+	}
+}
+
+// who asks the bus for the user and the process of a connection.
+func (b *bus) who(sender string) (Caller, error) {
+	var all map[string]dbus.Variant
+	ctx, cancel := context.WithTimeout(context.Background(), busTimeout)
+	defer cancel()
+	call := b.conn.BusObject().CallWithContext(ctx, busInterface+".GetConnectionCredentials", 0, sender)
+	if err := call.Store(&all); err != nil {
+		return Caller{}, err
+	}
+	uid, known := all["UnixUserID"].Value().(uint32)
+	pid, _ := all["ProcessID"].Value().(uint32)
+	if !known || pid == 0 {
+		return Caller{}, errors.New("the bus does not say")
+	}
+	return Caller{UID: uid, PID: int(pid), PIDFD: -1}, nil
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package control
+
+import (
+	"maps"
+	"reflect"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Signals tell what has changed since the last ones, however long ago that is:
+// each who watches has its own memory of the fleet. Who reads slowly is told less
+// often, and nothing is kept for it.
+//
+//	loop            publisher         a goroutine for each who watches
+//	Changed() ───▶  Look() ────────▶  what is new to this one: PropertiesChanged
+//
+// Where nobody watches, Changed is all that happens.
+
+// tellPause is the least time between two looks for the sake of signals.
+const tellPause = 100 * time.Millisecond
+
+// Changed says that something of the fleet has changed. It does not block.
+func (s *Server) Changed() {
+	if s.watching.Load() == 0 {
+		return
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default: // it is known already
+	}
+}
+
+// publish looks at the fleet after it has changed and hands it to all who watch.
+func (s *Server) publish() {
+	defer s.done.Done()
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-s.changed:
+		}
+		if f, err := s.backend.Look(); err == nil {
+			s.tell(f)
+		}
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(tellPause):
+		}
+	}
+}
+
+func (s *Server) tell(f *Fleet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.watchers {
+		select {
+		case <-w.news: // which it has not taken
+		default:
+		}
+		w.news <- f
+	}
+}
+
+// watcher is someone who is told of changes.
+type watcher struct {
+	news chan *Fleet // has room for one: the newest
+	seen *Fleet
+	send func([]change) error
+}
+
+// watch tells of what changes after seen, until gone or the server is closed, or
+// send fails.
+func (s *Server) watch(seen *Fleet, gone <-chan struct{}, send func([]change) error) {
+	w := &watcher{news: make(chan *Fleet, 1), seen: seen, send: send}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.watchers[w] = true
+	s.watching.Add(1)
+	s.done.Add(1)
+	go func() {
+		defer s.done.Done()
+		defer s.unwatch(w)
+		w.run(gone, s.closing)
+	}()
+	s.Changed() // between seen and now
+}
+
+func (s *Server) unwatch(w *watcher) {
+	s.watching.Add(-1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watchers, w)
+}
+
+func (w *watcher) run(gone, closing <-chan struct{}) {
+	for {
+		select {
+		case <-gone:
+			return
+		case <-closing:
+			return
+		case f := <-w.news:
+			if w.send(changes(w.seen, f)) != nil {
+				return
+			}
+			w.seen = f
+		}
+	}
+}
+
+// change is what one PropertiesChanged tells.
+type change struct {
+	path       dbus.ObjectPath
+	iface      string
+	properties map[string]dbus.Variant
+}
+
+const propertiesChanged = "PropertiesChanged"
+
+func (c *change) body() []any { return []any{c.iface, c.properties, []string{}} }
+
+// changes are the differences between two views of one fleet, of the properties
+// that emit them.
+func changes(was, is *Fleet) (all []change) {
+	add := func(path dbus.ObjectPath, iface string, was, is any) {
+		if changed := difference(was, is); len(changed) > 0 {
+			all = append(all, change{path, iface, changed})
+		}
+	}
+	add(Path, Interface, *was, *is)
+	for i := range is.Slots {
+		before := Slot{}
+		if i < len(was.Slots) {
+			before = was.Slots[i]
+		}
+		add(SlotPath(is.Slots[i].Name), SlotInterface, before, is.Slots[i])
+	}
+	return all
+}
+
+// difference is what of an object is not as it was.
+func difference(was, is any) map[string]dbus.Variant {
+	told := func(f field) bool { return f.emits() == "true" }
+	before := properties(was, told)
+	changed := properties(is, told)
+	maps.DeleteFunc(changed, func(name string, v dbus.Variant) bool { return reflect.DeepEqual(before[name], v) })
+	return changed
+}
