@@ -4,6 +4,7 @@ package systemdtest_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,12 +57,95 @@ sockets = ["http"]
 			t.Errorf("%s: a shell completes %q", m.Suite, out)
 		}
 		m.tellsWhy(t)
+		m.isOnTheBus(t)
 		m.operates(t)
+		m.freezes(t)
 		m.Run(t, "systemctl", "stop", service)
 		if m.exists(t, "/run/prefork/fleet/control") {
 			t.Errorf("%s: the control socket is left", m.Suite)
 		}
 	})
+}
+
+// isOnTheBus looks at the fleet on the system bus as root and as a stranger, who may
+// change nothing, and is told of a change.
+func (m machine) isOnTheBus(t *testing.T) {
+	t.Helper()
+	const slot = "/io/github/decnet/Prefork1/slot/web_2e0"
+	name := control.BusName("fleet")
+	m.WaitFor(t, "the fleet on the bus", func() bool {
+		_, code := m.Try("busctl", "status", name)
+		return code == 0
+	})
+	stranger := []string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}
+	for want, args := range map[string][]string{
+		slot:                          {"tree", "--list", name},
+		".Restart":                    {"introspect", "--no-pager", name, slot},
+		"emits-change":                {"introspect", "--no-pager", name, string(control.Path)},
+		`s "1/1 ready"`:               {"get-property", name, string(control.Path), control.Interface, "StatusText"},
+		`"/etc/prefork/fleet.toml"`:   {"call", name, "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"},
+		`s "io.github.decnet.Prefork`: {"call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetNameOwner", "s", name},
+	} {
+		if strings.HasPrefix(want, `s "io`) {
+			want = `s ":1.`
+		}
+		for who, as := range map[string][]string{"root": nil, "a stranger": stranger} {
+			if out := m.Run(t, slices.Concat(as, []string{"busctl"}, args)...); !strings.Contains(out, want) {
+				t.Errorf("%s: to %s busctl %s does not say %s:\n%s", m.Suite, who, strings.Join(args, " "), want, out)
+			}
+		}
+	}
+	before := m.lastPID(t, "web.0")
+	for _, method := range []string{"Start", "Stop", "Restart", "Reset", "Freeze", "Thaw", "Kill"} {
+		args := []string{"busctl", "call", name, slot, control.SlotInterface, method}
+		if method == "Kill" {
+			args = append(args, "i", "9")
+		}
+		for who, as := range map[string][]string{"a stranger": stranger, "the fleet's user": {"setpriv", "--reuid=prefork", "--regid=prefork", "--clear-groups"}} {
+			if out, code := m.Try(slices.Concat(as, args)...); code == 0 || !strings.Contains(out, "ccess") {
+				t.Errorf("%s: %s may %s: exit status %d: %s", m.Suite, who, method, code, out)
+			}
+		}
+	}
+	if got := m.lastPID(t, "web.0"); got != before {
+		t.Errorf("%s: web.0 has process %s, had %s", m.Suite, got, before)
+	}
+	m.Run(t, "sh", "-c", "busctl monitor "+name+" >/run/monitor 2>&1 & echo $! >/run/monitor.pid")
+	m.WaitFor(t, "a monitor", func() bool { return strings.Contains(m.ReadFile(t, "/run/monitor"), "Monitoring bus") })
+	m.Run(t, "busctl", "call", name, slot, control.SlotInterface, "Restart")
+	m.WaitFor(t, "signals of a restart", func() bool {
+		seen := m.ReadFile(t, "/run/monitor")
+		return strings.Contains(seen, "Member=PropertiesChanged") && strings.Contains(seen, `STRING "stopping"`) && m.lastPID(t, "web.0") != before
+	})
+	m.Run(t, "sh", "-c", "kill $(cat /run/monitor.pid)")
+	m.waitForStatus(t, "1/1 ready")
+}
+
+// freezes a slot: nothing answers on its socket meanwhile, its siblings and its
+// watchdog do not care, and it goes on where it was.
+func (m machine) freezes(t *testing.T) {
+	t.Helper()
+	m.Run(t, "prefork", "freeze", "fleet", "web.0")
+	m.waitForStatus(t, "1/1 ready; 1 frozen")
+	pid := m.lastPID(t, "web.0")
+	if out := m.Run(t, "sh", "-c", "cat /sys/fs/cgroup$(sed -n s/0:://p /proc/"+pid+"/cgroup)/cgroup.events"); !strings.Contains(out, "frozen 1") {
+		t.Errorf("%s: the group says %s", m.Suite, out)
+	}
+	if out := m.Run(t, "prefork", "status", "fleet"); !strings.Contains(out, "frozen: freeze by uid 0") {
+		t.Errorf("%s: status says\n%s", m.Suite, out)
+	}
+	m.Run(t, "prefork", "thaw", "fleet", "web.0")
+	m.waitForStatus(t, "1/1 ready")
+	if got := m.lastPID(t, "web.0"); got != pid {
+		t.Errorf("%s: process %s, had %s", m.Suite, got, pid)
+	}
+	m.Run(t, "prefork", "freeze", "fleet", "web.0")
+	m.Run(t, "prefork", "restart", "fleet", "web.0")
+	m.WaitFor(t, "a restarted slot", func() bool { return m.lastPID(t, "web.0") != pid && m.service(t).StatusText == "1/1 ready" })
+	if out := m.entries(t, "MESSAGE", "PREFORK_SLOT=web.0", "PREFORK_EVENT=slot-timeout"); len(out) > 0 {
+		t.Errorf("%s: it had to be killed: %q", m.Suite, out)
+	}
+	m.Run(t, "prefork", "freeze", "fleet", "web.0") // and the fleet stops
 }
 
 // tellsWhy kills a worker and asks about it.

@@ -24,8 +24,9 @@
 // changed (signals.go).
 //
 // Who connects is known from the kernel (SO_PEERCRED): root, and the uid of the
-// master. On the system bus everybody may look, and the bus says who calls. Clients are not trusted to read, to write or to be few. Each is served
-// by a goroutine of its own, one call at a time, within bounds of size and time;
-// when all places are taken, the one that has been silent longest makes room. The
-// loop of the master answers, and waits for no client.
+// master. On the system bus everybody may look, and the bus says who calls. Clients
+// are not trusted to read, to write or to be few. Each is served by a goroutine of
+// its own, one call at a time, within bounds of size and time; when all places are
+// taken, the one that has been silent longest makes room. The loop of the master
+// answers, and waits for no client.
 package control
