@@ -83,7 +83,7 @@ func Display(text string) string {
 	text = strings.Trim(text, "\n")
 	indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
 	var b strings.Builder
-	b.WriteString(".Bd -literal -offset indent\n")
+	b.WriteString(".Bd -literal -offset 2n\n")
 	for line := range strings.SplitSeq(text, "\n") {
 		b.WriteString(oneLine(strings.ReplaceAll(Escape(strings.TrimPrefix(line, indent)), "'", `\(aq`)))
 	}

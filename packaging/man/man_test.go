@@ -46,7 +46,7 @@ func TestText(t *testing.T) {
 		{"One [A]... two.\n\nThree.", "One [A]... two.\n.Pp\nThree.\n"},
 		{"See sd_notify(3), or a(b). As in systemd.unit(5).", "See\n.Xr sd_notify 3 ,\nor a(b).\nAs in\n.Xr systemd.unit 5 .\n"},
 		{".Dd is --no macro, 'nor is \\e …", "\\&.Dd is \\-\\-no macro, 'nor is \\ee \\[u2026]\n"},
-		{"Such as:\n\n    a 'b'\n      -c", "Such as:\n.Bd -literal -offset indent\na \\(aqb\\(aq\n  \\-c\n.Ed\n"},
+		{"Such as:\n\n    a 'b'\n      -c", "Such as:\n.Bd -literal -offset 2n\na \\(aqb\\(aq\n  \\-c\n.Ed\n"},
 	} {
 		if got := Text(c.text); got != c.want {
 			t.Errorf("%q: got\n%s\nwant\n%s", c.text, got, c.want)
