@@ -6,6 +6,11 @@ DATADIR ?= $(PREFIX)/share/prefork
 DOCDIR  ?= $(PREFIX)/share/doc/prefork
 # dbus-daemon reads policies here, and in /etc if prefork is not part of the system.
 DBUSDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/dbus-1/system.d
+MANDIR  ?= $(PREFIX)/share/man
+# Debian has those of packages in share/zsh/vendor-completions.
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 VERSION ?=
 TOOLS   := $(CURDIR)/.tools
 
@@ -50,7 +55,7 @@ BENCH ?=
 bench:
 	PREFORK_BENCH='$(BENCH)' go test -run '^TestBench$$' -count 1 -timeout 2h -v ./packaging/bench
 
-# Units name the program and the drop-ins where they are installed.
+# Units and pages name the program and the drop-ins where they are installed.
 PATHS = sed 's,/usr/bin/prefork,$(BINDIR)/prefork,; s,/usr/share/prefork,$(DATADIR),'
 
 .PHONY: install
@@ -65,6 +70,16 @@ install:
 	! test -e packaging/prefork.catalog || install -D -m0644 -t $(DESTDIR)$(SYSTEMD)/catalog packaging/prefork.catalog
 	install -D -m0644 packaging/prefork.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/prefork.conf
 	install -D -m0644 -t $(DESTDIR)$(DBUSDIR) packaging/io.github.decnet.Prefork1.conf
+	for f in packaging/man/*.[1-8]; do \
+		install -d $(DESTDIR)$(MANDIR)/man$${f##*.} && \
+		$(PATHS) $$f >$(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} && \
+		chmod 0644 $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit; \
+	done
+	install -d $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	./prefork completion bash >$(DESTDIR)$(BASHDIR)/prefork
+	./prefork completion zsh >$(DESTDIR)$(ZSHDIR)/_prefork
+	./prefork completion fish >$(DESTDIR)$(FISHDIR)/prefork.fish
+	chmod 0644 $(DESTDIR)$(BASHDIR)/prefork $(DESTDIR)$(ZSHDIR)/_prefork $(DESTDIR)$(FISHDIR)/prefork.fish
 	cd packaging/examples && find . -name '*.toml' -o -name '*.py' | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
 	done

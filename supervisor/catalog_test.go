@@ -95,3 +95,36 @@ func TestCatalog(t *testing.T) {
 		t.Errorf("the catalog has no entry for %v", byID)
 	}
 }
+
+// prefork@.service(8) names each field, each kind of event and each exit status of
+// a worker that could not start.
+func TestServicePage(t *testing.T) {
+	text, err := os.ReadFile("../packaging/man/prefork@.service.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := strings.ReplaceAll(string(text), `\-`, "-")
+	var names []string
+	for name := range setFields() {
+		names = append(names, name)
+	}
+	for kind := range kinds(t) {
+		names = append(names, "It "+string(kind))
+	}
+	orders, err := os.ReadFile("gate/orders.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statuses := regexp.MustCompile(`(?m)^\tExit\w+ += (\d+)$`).FindAllStringSubmatch(string(orders), -1)
+	if len(statuses) < 10 {
+		t.Errorf("the statuses are %q", statuses)
+	}
+	for _, status := range statuses {
+		names = append(names, "It "+status[1])
+	}
+	for _, name := range names {
+		if !regexp.MustCompile(name + `\b`).MatchString(page) {
+			t.Errorf("the page does not have %s", name)
+		}
+	}
+}

@@ -219,6 +219,7 @@ func socketUnit(name string, file *fleetfile.Fleet, s *fleetfile.Socket, listen 
 	b.WriteString(made(file))
 	b.WriteString("[Unit]\n")
 	set("Description", fmt.Sprintf("socket %s of prefork fleet %s", s.Name, file.Name))
+	set("Documentation", "man:prefork@.service(8) man:prefork.toml(5)")
 	set("SourcePath", file.Path)
 	b.WriteString("\n[Socket]\n")
 	set("Service", "prefork@"+file.Name+".service")

@@ -96,6 +96,46 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// Documentation= of each unit names pages that there are, and one of them names
+// each drop-in.
+func TestUnitsAreDocumented(t *testing.T) {
+	files, _ := generate(t, 252, "testdata/full/etc")
+	service, err := os.ReadFile("prefork@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["prefork@.service"] = string(service)
+	for name, text := range files {
+		if strings.Contains(name, "/") { // a drop-in or a link
+			continue
+		}
+		_, rest, _ := strings.Cut(text, "\nDocumentation=")
+		line, _, _ := strings.Cut(rest, "\n")
+		if line == "" {
+			t.Errorf("%s has no documentation", name)
+		}
+		for uri := range strings.FieldsSeq(line) {
+			page := strings.NewReplacer("man:", "../packaging/man/", "(", ".", ")", "").Replace(uri)
+			if _, err := os.Stat(page); err != nil {
+				t.Errorf("%s: %s: %v", name, uri, err)
+			}
+		}
+	}
+	page, err := os.ReadFile("../packaging/man/prefork@.service.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropIns, err := filepath.Glob("drop-ins/*.conf")
+	if err != nil || len(dropIns) == 0 {
+		t.Fatalf("the drop-ins are %q, %v", dropIns, err)
+	}
+	for _, path := range dropIns {
+		if want := "/usr/share/prefork/" + filepath.Base(path); !strings.Contains(string(page), ".It Pa "+strings.ReplaceAll(want, "-", `\-`)+"\n") {
+			t.Errorf("the page does not explain %s", want)
+		}
+	}
+}
+
 func TestGenerateForOldSystemd(t *testing.T) {
 	for version, want := range map[int]int{0: 0, 252: 0, 253: 0, 254: 1, 262: 1} {
 		if files, _ := generate(t, version); len(files) != want {
@@ -159,7 +199,7 @@ func settings(t testing.TB, text string) map[string][]string {
 const socketName = "prefork-x:s.socket"
 
 var socketKeys = []string{
-	"Backlog", "Description", "FileDescriptorName", "ListenStream", "RemoveOnStop", "Service", "SocketMode", "SourcePath",
+	"Backlog", "Description", "Documentation", "FileDescriptorName", "ListenStream", "RemoveOnStop", "Service", "SocketMode", "SourcePath",
 	"TriggerLimitIntervalSec",
 }
 

@@ -53,7 +53,7 @@ A fleet that runs in a terminal says everything there.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
-	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "begin with so many lines")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "begin with so many `LINES`")
 	return cmd
 }
 

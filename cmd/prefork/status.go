@@ -30,10 +30,8 @@ func newStatus() *cobra.Command {
 		Long: `Show how a fleet is: its slots, the worst first, with why and what comes next.
 Without FLEET, a line for each fleet.
 
-With --json, the same as one object, or as a list of them. The fields have the
-names and meanings of the properties that the fleet's D-Bus object has (busctl
---address=unix:path=/run/prefork/NAME/control introspect …), timestamps are
-microseconds since 1970.
+With --json, the same as one object, or as a list of them; the manual describes
+the fields.
 
 Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
 		Example:           "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",

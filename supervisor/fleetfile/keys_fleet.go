@@ -17,43 +17,40 @@ type fleetDraft struct {
 }
 
 var topTable = table[fleetDraft]{
-	doc: "keys before the first table: the whole fleet",
 	fields: []field[fleetDraft]{
 		{Key{
 			Name: "description", Kind: KindString, Example: `"edge collectors"`,
-			Rule: "a string of one line", Doc: "what the fleet is for, in one line",
+			Rule: "a string of one line",
 		}, text(func(f *fleetDraft) *string { return &f.Description }, isLine)},
 		{Key{
 			Name: "ready_when", Kind: KindReady, Default: `"all"`, Example: `1`,
 			Rule: `"all", "floor" or a number from 1 up`,
-			Doc:  "when the fleet is ready: all slots, the loaded floor, or so many slots are ready",
 			Only: "cannot be more than there are slots",
 		}, value[fleetDraft]{setReady, showReady}},
 		{Key{
 			Name: "timeout_start_sec", Kind: KindSpan, Default: `"5min"`, Example: `"10min"`,
-			Rule: "a time span", Doc: "how long the fleet may take to become ready; 0 or infinity: for ever",
+			Rule: "a time span",
 		}, timeout(func(f *fleetDraft) *time.Duration { return &f.TimeoutStart })},
 		{Key{
 			Name: "start", Kind: KindChoice, Default: `"manual"`, Example: `"boot"`,
 			Rule: `"manual", "boot" or "connection"`,
-			Doc:  "what starts the fleet under systemd: an administrator, the boot, or the first connection to a socket",
 			Only: "\"connection\" with a [socket.NAME]",
 		}, choice(func(f *fleetDraft) *Start { return &f.Start }, StartManual, StartBoot, StartConnection)},
 		{Key{
 			Name: "floor", Kind: KindTable, Example: `{ preload = ["json"] }`,
-			Rule: "a table", Doc: "what is loaded once for all workers that have an entry",
+			Rule: "a table",
 		}, later("floor")},
 		{Key{
 			Name: "socket", Kind: KindTable, Example: `{ extra = { listen = "9090" } }`,
-			Rule: "a table of tables", Doc: "the sockets that are handed down to workers",
+			Rule: "a table of tables",
 		}, later("socket")},
 		{Key{
 			Name: "defaults", Kind: KindTable, Example: `{ count = 2 }`,
-			Rule: "a table", Doc: "keys for all workers; tables merge with those of a worker, lists are replaced",
+			Rule: "a table",
 		}, later("defaults")},
 		{Key{
 			Name: "worker", Kind: KindTable, Example: `{ extra = { exec = ["sleep", "1"] } }`,
-			Rule: "a table of tables", Doc: "the workers",
+			Rule: "a table of tables",
 		}, later("worker")},
 	},
 }
@@ -88,51 +85,50 @@ func showReady(f *fleetDraft) string {
 
 var floorTable = table[Floor]{
 	header: "[floor]",
-	doc:    "what is loaded once; needed by workers that have an entry",
 	fields: []field[Floor]{
 		{Key{
 			Name: "python", Kind: KindString, Default: `"python3"`, Example: `"/usr/bin/python3"`,
-			Rule: "the name or the path of a program", Doc: "the interpreter; a name is looked for in PATH",
+			Rule: "the name or the path of a program",
 		}, file(func(f *Floor) *string { return &f.Python }, true)},
 		{Key{
 			Name: "preload", Kind: KindStrings, Example: `["json", "asyncio"]`,
-			Rule: "a list of module names", Doc: "modules that are imported once, in this order",
+			Rule: "a list of module names",
 		}, texts(func(f *Floor) *[]string { return &f.Preload }, isModule)},
 		{Key{
 			Name: "path", Kind: KindStrings, Example: `["/opt/app"]`,
-			Rule: "a list of directories", Doc: "directories put before sys.path; relative ones start at the fleet file",
+			Rule: "a list of directories",
 		}, directories(func(f *Floor) *[]string { return &f.Path })},
 		{Key{
 			Name: "setup", Kind: KindString, Example: `"app.base:load_model"`,
-			Rule: `"module:callable"`, Doc: "called once after the imports",
+			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.Setup }, isCallable)},
 		{Key{
 			Name: "after_fork", Kind: KindString, Example: `"app.base:reopen"`,
-			Rule: `"module:callable"`, Doc: "called in each worker before its entry",
+			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.AfterFork }, isCallable)},
 		{Key{
 			Name: "env", Kind: KindEnv, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
-			Rule: "a table of strings", Doc: "environment of the floor and of all workers forked from it",
+			Rule: "a table of strings",
 		}, environment(func(f *Floor) *map[string]string { return &f.Env })},
 		{Key{
 			Name: "user", Kind: KindID, Example: `"app"`,
-			Rule: "the name or the number of a user", Doc: "who imports the floor; default: who the master is",
+			Rule: "the name or the number of a user",
 		}, identity(func(f *Floor) *string { return &f.User })},
 		{Key{
 			Name: "threads", Kind: KindChoice, Default: `"refuse"`, Example: `"allow"`,
-			Rule: `"refuse" or "allow"`, Doc: "what to do if the floor has more than one thread",
+			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.Threads }, Refuse, Allow)},
 		{Key{
 			Name: "fds", Kind: KindChoice, Default: `"refuse"`, Example: `"allow"`,
-			Rule: `"refuse" or "allow"`, Doc: "what to do if the floor has left sockets, pipes or epoll open",
+			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.FDs }, Refuse, Allow)},
 		{Key{
 			Name: "gc_freeze", Kind: KindBool, Default: `true`, Example: `false`,
-			Rule: "true or false", Doc: "keep the garbage collector away from what the floor has loaded",
+			Rule: "true or false",
 		}, truth(func(f *Floor) *bool { return &f.GCFreeze })},
 		{Key{
 			Name: "spares", Kind: KindInteger, Default: `1`, Example: `4`,
-			Rule: "a whole number from 0 to 1000", Doc: "processes kept forked, ready to become any slot",
+			Rule: "a whole number from 0 to 1000",
 		}, whole(func(f *Floor) *int { return &f.Spares }, 0, 1000)},
 	},
 }

@@ -20,28 +20,28 @@ const (
 var resourceFields = []field[draft]{
 	{Key{
 		Name: "memory_high", Kind: KindSize, Example: `"150M"`,
-		Rule: `a size or "infinity"`, Doc: "memory of a slot above which it is slowed down and its memory reclaimed",
+		Rule: `a size or "infinity"`,
 		Only: "not above memory_max",
 	}, memory(func(d *draft) *uint64 { return &d.MemoryHigh })},
 	{Key{
 		Name: "memory_max", Kind: KindSize, Example: `"1.5G"`,
-		Rule: `a size or "infinity"`, Doc: "memory that a slot cannot exceed: the kernel kills it, with the result oom-kill",
+		Rule: `a size or "infinity"`,
 	}, memory(func(d *draft) *uint64 { return &d.MemoryMax })},
 	{Key{
 		Name: "tasks_max", Kind: KindCount, Example: `64`,
-		Rule: `a whole number from 1 to 4194304 or "infinity"`, Doc: "processes and threads that a slot can have",
+		Rule: `a whole number from 1 to 4194304 or "infinity"`,
 	}, value[draft]{setTasksMax, showTasksMax}},
 	{Key{
 		Name: "cpu_weight", Kind: KindInteger, Example: `200`,
-		Rule: "a whole number from 1 to 10000", Doc: "share of processor time when there is not enough; others have 100",
+		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.CPUWeight })},
 	{Key{
 		Name: "cpu_quota", Kind: KindPercent, Example: `"150%"`,
-		Rule: "a percentage with at most two decimals", Doc: "processor time that a slot cannot exceed; 100% is one processor",
+		Rule: "a percentage with at most two decimals",
 	}, value[draft]{setCPUQuota, showCPUQuota}},
 	{Key{
 		Name: "io_weight", Kind: KindInteger, Example: `50`,
-		Rule: "a whole number from 1 to 10000", Doc: "share of input and output when there is not enough; others have 100",
+		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.IOWeight })},
 }
 

@@ -17,46 +17,45 @@ type socketDraft struct {
 
 var socketTable = table[socketDraft]{
 	header: "[socket.NAME]",
-	doc:    "a socket that is taken from systemd or bound by the master, and handed down to workers",
 	fields: []field[socketDraft]{
 		{Key{
 			Name: "listen", Kind: KindOneOrAll, Example: `["0.0.0.0:8080", "[::]:8080"]`,
-			Rule: "an address or a list of them", Doc: "IP:PORT, [IPv6]:PORT, PORT, /path or @abstract",
+			Rule: "an address or a list of them",
 			Only: "is needed; an address can be listed once in a file",
 		}, value[socketDraft]{setListen, showListen}},
 		{Key{
 			Name: "type", Kind: KindChoice, Default: `"stream"`, Example: `"datagram"`,
-			Rule: `"stream", "datagram" or "seqpacket"`, Doc: "the type of the socket",
+			Rule: `"stream", "datagram" or "seqpacket"`,
 			Only: "seqpacket is for Unix sockets",
 		}, choice(func(s *socketDraft) *SocketType { return &s.Type }, Stream, Datagram, Seqpacket)},
 		{Key{
 			Name: "backlog", Kind: KindInteger, Default: `4096`, Example: `128`,
-			Rule: "a whole number from 1 to 2147483647", Doc: "connections that may wait to be accepted, see listen(2)",
+			Rule: "a whole number from 1 to 2147483647",
 			Only: "not with type = \"datagram\"",
 		}, backlog()},
 		{Key{
 			Name: "reuse_port", Kind: KindBool, Default: `false`, Example: `true`,
-			Rule: "true or false", Doc: "let other sockets of the same user be bound to the address too: SO_REUSEPORT of socket(7)",
+			Rule: "true or false",
 			Only: "with an IP address in listen",
 		}, truth(func(s *socketDraft) *bool { return &s.ReusePort })},
 		{Key{
 			Name: "free_bind", Kind: KindBool, Default: `false`, Example: `true`,
-			Rule: "true or false", Doc: "take an address that the machine does not have yet: IP_FREEBIND of ip(7)",
+			Rule: "true or false",
 			Only: "with an IP address in listen",
 		}, truth(func(s *socketDraft) *bool { return &s.FreeBind })},
 		{Key{
 			Name: "mode", Kind: KindMode, Default: `"0666"`, Example: `"0660"`,
-			Rule: "an octal number from 0000 to 0777", Doc: "permissions of the socket's file",
+			Rule: "an octal number from 0000 to 0777",
 			Only: "with a path in listen",
 		}, value[socketDraft]{setSocketMode, showSocketMode}},
 		{Key{
 			Name: "user", Kind: KindID, Example: `"root"`,
-			Rule: "the name or the number of a user", Doc: "owner of the socket's file",
+			Rule: "the name or the number of a user",
 			Only: "with a path in listen",
 		}, identity(func(s *socketDraft) *string { return &s.User })},
 		{Key{
 			Name: "group", Kind: KindID, Example: `"www-data"`,
-			Rule: "the name or the number of a group", Doc: "group of the socket's file",
+			Rule: "the name or the number of a group",
 			Only: "with a path in listen",
 		}, identity(func(s *socketDraft) *string { return &s.Group })},
 	},

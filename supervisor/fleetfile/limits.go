@@ -21,34 +21,33 @@ type limit struct {
 	parse    func(string) (uint64, bool)
 	format   func(uint64) string
 	example  string
-	doc      string
 }
 
 // limits has every resource of setrlimit(2), by systemd's names.
 var limits = []limit{
-	{"cpu", unix.RLIMIT_CPU, parseSeconds, formatSeconds, `"1h"`, "processor time; a bare number is seconds"},
-	{"fsize", unix.RLIMIT_FSIZE, parseBytes, FormatSize, `"1G"`, "size of a file that is written"},
-	{"data", unix.RLIMIT_DATA, parseBytes, FormatSize, `"2G"`, "size of the data segment"},
-	{"stack", unix.RLIMIT_STACK, parseBytes, FormatSize, `"8M"`, "size of the main thread's stack"},
-	{"core", unix.RLIMIT_CORE, parseBytes, FormatSize, `"0:infinity"`, "size of a core dump"},
-	{"rss", unix.RLIMIT_RSS, parseBytes, FormatSize, `"1G"`, "no effect on Linux"},
-	{"nofile", unix.RLIMIT_NOFILE, parseCount, formatCount, `"1024:65536"`, "open files"},
-	{"as", unix.RLIMIT_AS, parseBytes, FormatSize, `"4G"`, "size of the address space"},
-	{"nproc", unix.RLIMIT_NPROC, parseCount, formatCount, `512`, "processes and threads of the user"},
-	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, FormatSize, `"64M"`, "memory locked into RAM"},
-	{"locks", unix.RLIMIT_LOCKS, parseCount, formatCount, `100`, "file locks; no effect on Linux"},
-	{"sigpending", unix.RLIMIT_SIGPENDING, parseCount, formatCount, `1000`, "queued signals of the user"},
-	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, FormatSize, `"800K"`, "bytes in POSIX message queues"},
-	{"nice", unix.RLIMIT_NICE, parseNiceLimit, formatCount, `"-5"`, "how far nice may be lowered: a signed level in quotes, or 20 minus the level"},
-	{"rtprio", unix.RLIMIT_RTPRIO, parseCount, formatCount, `10`, "real-time priority"},
-	{"rttime", unix.RLIMIT_RTTIME, parseMicroseconds, formatMicroseconds, `"200ms"`, "real-time processor time without a system call; a bare number is microseconds, as in systemd"},
+	{"cpu", unix.RLIMIT_CPU, parseSeconds, formatSeconds, `"1h"`},
+	{"fsize", unix.RLIMIT_FSIZE, parseBytes, FormatSize, `"1G"`},
+	{"data", unix.RLIMIT_DATA, parseBytes, FormatSize, `"2G"`},
+	{"stack", unix.RLIMIT_STACK, parseBytes, FormatSize, `"8M"`},
+	{"core", unix.RLIMIT_CORE, parseBytes, FormatSize, `"0:infinity"`},
+	{"rss", unix.RLIMIT_RSS, parseBytes, FormatSize, `"1G"`},
+	{"nofile", unix.RLIMIT_NOFILE, parseCount, formatCount, `"1024:65536"`},
+	{"as", unix.RLIMIT_AS, parseBytes, FormatSize, `"4G"`},
+	{"nproc", unix.RLIMIT_NPROC, parseCount, formatCount, `512`},
+	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, FormatSize, `"64M"`},
+	{"locks", unix.RLIMIT_LOCKS, parseCount, formatCount, `100`},
+	{"sigpending", unix.RLIMIT_SIGPENDING, parseCount, formatCount, `1000`},
+	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, FormatSize, `"800K"`},
+	{"nice", unix.RLIMIT_NICE, parseNiceLimit, formatCount, `"-5"`},
+	{"rtprio", unix.RLIMIT_RTPRIO, parseCount, formatCount, `10`},
+	{"rttime", unix.RLIMIT_RTTIME, parseMicroseconds, formatMicroseconds, `"200ms"`},
 }
 
 func limitFields() []field[draft] {
 	fields := make([]field[draft], len(limits))
 	for i, lim := range limits {
 		fields[i] = field[draft]{Key{
-			Name: "limit_" + lim.name, Kind: KindLimit, Example: lim.example, Doc: lim.doc,
+			Name: "limit_" + lim.name, Kind: KindLimit, Example: lim.example,
 			Rule: `a limit, "infinity" or "soft:hard" with soft not above hard`,
 		}, value[draft]{lim.set, lim.show}}
 	}

@@ -30,14 +30,14 @@ const (
 	KindCount    Kind = "integer or infinity"
 )
 
-// Key describes one key of a table.
+// Key describes one key of a table. What it is for is said in the template, see
+// [Template], of which the manual is made.
 type Key struct {
 	Name    string
 	Kind    Kind
 	Default string // as it would be written; "" if there is none
 	Example string // a value as it is written in TOML
 	Rule    string // completes "must be"
-	Doc     string // one line for manuals
 	Only    string // what the key needs beside it, or excludes; "" if nothing
 	Own     bool   // cannot stand in [defaults]
 }
@@ -45,8 +45,7 @@ type Key struct {
 // Table describes one table of a fleet file.
 type Table struct {
 	Header string // such as [worker.NAME]; "" for the top level
-	Doc    string
-	Keys   []Key // in the order in which they are documented and printed
+	Keys   []Key  // in the order in which they are printed
 }
 
 // Schema returns every table and key that a fleet file can have. [defaults]
@@ -58,7 +57,6 @@ func Schema() []Table {
 // table is a Table with the code that reads and prints each key of a T.
 type table[T any] struct {
 	header string
-	doc    string
 	fields []field[T]
 }
 
@@ -76,7 +74,7 @@ type value[T any] struct {
 }
 
 func (t *table[T]) describe() Table {
-	d := Table{Header: t.header, Doc: t.doc}
+	d := Table{Header: t.header}
 	for i := range t.fields {
 		d.Keys = append(d.Keys, t.fields[i].Key)
 	}
