@@ -61,23 +61,38 @@ type bus struct {
 
 // join offers the fleet until the bus goes away, which is no error.
 func (b *bus) join() (err error) {
-	b.conn, err = dbus.ConnectSystemBus(dbus.WithHandler(b))
-	if err != nil {
+	if b.conn, err = dbus.SystemBusPrivate(dbus.WithHandler(b)); err != nil {
 		return err
 	}
 	defer func() { _ = b.conn.Close() }() // what is not sent is for nobody
-	owned, err := b.conn.RequestName(b.name, dbus.NameFlagDoNotQueue)
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.name, err)
-	}
-	if owned != dbus.RequestNameReplyPrimaryOwner {
-		return fmt.Errorf("%s: the name is another's", b.name)
+	if err := b.take(); err != nil {
+		return err
 	}
 	gone := b.conn.Context().Done()
 	b.server.watch(&Fleet{}, gone, b.signal) // at first it is all told
 	select {
 	case <-gone:
 	case <-b.server.closing:
+	}
+	return nil
+}
+
+// take gets the name of the fleet. A bus that does not answer is given up.
+func (b *bus) take() error {
+	late := time.AfterFunc(busTimeout, func() { _ = b.conn.Close() }) // which fails all that waits
+	defer late.Stop()
+	if err := b.conn.Auth(nil); err != nil {
+		return fmt.Errorf("the bus: %w", err)
+	}
+	if err := b.conn.Hello(); err != nil {
+		return fmt.Errorf("the bus: %w", err)
+	}
+	owned, err := b.conn.RequestName(b.name, dbus.NameFlagDoNotQueue)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", b.name, err)
+	case owned != dbus.RequestNameReplyPrimaryOwner:
+		return fmt.Errorf("%s: the name is another's", b.name)
 	}
 	return nil
 }
