@@ -301,6 +301,9 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		}
 	case fleet.Report:
 		m.report(act)
+		if act.Slot != "" && act.Level < fleet.Debug {
+			m.operators.remember(m.now(), act.Slot, act.Text)
+		}
 		m.control.Changed()
 	case fleet.Show:
 		m.operators.show(m.shown(act.View))

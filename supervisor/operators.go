@@ -36,6 +36,7 @@ type operators struct {
 	looking []chan *sight         // each has room for the answer
 	orders  []*operation          // not heard by the loop yet
 	heard   map[uint64]*operation // not answered yet
+	history map[string][]happening
 	last    uint64
 	ended   bool
 }
@@ -45,6 +46,16 @@ type sight struct {
 	fleet  *control.Fleet
 	spawns fleet.Histogram
 }
+
+// happening is a line about a slot.
+type happening struct {
+	at   fleet.Instant
+	text string
+}
+
+// mostHistory is how many lines about a slot are kept, for those who ask where
+// there is no journal.
+const mostHistory = 8
 
 // operation is one that the loop is asked for.
 type operation struct {
@@ -89,6 +100,29 @@ func (o *operators) see() (*sight, error) {
 	case <-timer.C:
 		return nil, errBusy
 	}
+}
+
+// History implements [control.Backend].
+func (o *operators) History(slot string) []control.Happening {
+	clock := clockNow()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := []control.Happening{}
+	for _, h := range o.history[slot] {
+		all = append(all, control.Happening{Timestamp: clock.at(h.at), Text: h.text})
+	}
+	return all
+}
+
+// remember keeps a line about a slot.
+func (o *operators) remember(now fleet.Instant, slot, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	lines := o.history[slot]
+	if len(lines) >= mostHistory {
+		lines = slices.Delete(lines, 0, len(lines)-mostHistory+1)
+	}
+	o.history[slot] = append(lines, happening{now, text})
 }
 
 // MayChange implements [control.Backend]: changes are for root and, of a fleet
@@ -210,7 +244,8 @@ func (o *operators) end() {
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
-		tree: m.groups.tree, measuring: make(chan struct{}, 1),
+		history: map[string][]happening{},
+		tree:    m.groups.tree, measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,12 +31,16 @@ func newLogs() *cobra.Command {
 		Long: `Show the journal of a fleet that systemd runs, by journalctl: all of it, or what
 the processes of one worker or slot have said, with the master's words about them.
 
-A fleet that runs in a terminal says everything there.`,
+A fleet that is run from a file says everything where it runs; of that one, what
+last happened to its slots is shown.`,
 		Example:           "  prefork logs fleet\n  prefork logs -f fleet web\n  prefork logs fleet web.0",
 		Args:              fleetAnd("WORKER or WORKER.N", 0, 1),
 		ValidArgsFunction: completeSlots,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := inJournal(args[0]); err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if fleetfile.IsPath(args[0]) {
+				return eventsOf(cmd.OutOrStdout(), args[0], args[1:], follow)
+			}
+			if err := mustExist(args[0]); err != nil {
 				return err
 			}
 			matches := []string{"--unit=" + unitOf(args[0])}
@@ -61,13 +67,13 @@ func newWhy() *cobra.Command {
 	return &cobra.Command{
 		Use:   "why FLEET WORKER.N",
 		Short: "Tell why a slot is as it is",
-		Long: `Tell how a slot is, why, and what comes next; and, of a fleet that systemd runs,
-the last things that happened to it. journalctl -x has what can be done about each.`,
+		Long: `Tell how a slot is, why, and what comes next, and the last things that happened to
+it. journalctl -x has what can be done about each.`,
 		Example:           "  prefork why fleet web.0",
 		Args:              fleetAnd("WORKER.N", 1, 1),
 		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := lookAt(args[0])
+			socket, f, err := find(args[0])
 			if err != nil {
 				return err
 			}
@@ -78,10 +84,16 @@ the last things that happened to it. journalctl -x has what can be done about ea
 			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
 				return err
 			}
-			if fleetfile.IsPath(args[0]) {
-				return nil
+			out := cmd.OutOrStdout()
+			if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
+				return err
 			}
-			return lastEvents(cmd.OutOrStdout(), args[0], args[1])
+			if !fleetfile.IsPath(args[0]) {
+				if told, err := fromJournal(out, args[0], args[1]); told || err != nil {
+					return err
+				}
+			}
+			return lastEvents(out, args[0], socket, args[1:])
 		},
 	}
 }
@@ -94,15 +106,6 @@ func fleetAnd(what string, least, most int) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// inJournal refuses a fleet whose lines are not in the journal.
-func inJournal(fleet string) error {
-	if fleetfile.IsPath(fleet) {
-		return &status{exitFailed, fmt.Sprintf("prefork: a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs %[1]s",
-			fleetfile.NameOf(fleet))}
-	}
-	return mustExist(fleet)
 }
 
 // mustExist refuses a name that is not that of a fleet.
@@ -211,19 +214,66 @@ func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
 	return err
 }
 
-// lastEvents prints what the journal, if there is one, has of a slot's history.
-func lastEvents(out io.Writer, fleet, slot string) error {
+// fromJournal prints what the journal, if there is one, has of a slot's history.
+func fromJournal(out io.Writer, fleet, slot string) (told bool, err error) {
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
 		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork", "PREFORK_SLOT=" + slot,
 	}
 	text, err := exec.Command("journalctl", args...).CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) || err == nil && len(text) == 0 {
-		return nil // it runs without systemd
+		return false, nil // it runs without systemd
 	}
 	if err != nil {
-		return &status{exitFailed, fmt.Sprintf("prefork: journalctl: %v: %s", err, strings.TrimSpace(string(text)))}
+		return false, &status{exitFailed, fmt.Sprintf("prefork: journalctl: %v: %s", err, strings.TrimSpace(string(text)))}
 	}
-	_, err = fmt.Fprintf(out, "\nThe last events:\n%s", text)
+	_, err = out.Write(text)
+	return true, err
+}
+
+// eventsOf prints what there is of a fleet that is run from a file.
+func eventsOf(out io.Writer, fleet string, names []string, follow bool) error {
+	if follow {
+		return &status{exitFailed, fmt.Sprintf("prefork: a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs -f %[1]s",
+			fleetfile.NameOf(fleet))}
+	}
+	socket, f, err := find(fleet)
+	if err != nil {
+		return err
+	}
+	slots := slotNames(f)
+	if len(names) > 0 {
+		if slots, err = choose(fleet, names[0], slots); err != nil {
+			return err
+		}
+	}
+	return lastEvents(out, fleet, socket, slots)
+}
+
+// lastEvents prints what the master remembers of slots, the oldest first.
+func lastEvents(out io.Writer, fleet, socket string, slots []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	c, err := control.Dial(ctx, socket)
+	if err != nil {
+		return explain(fleet, err)
+	}
+	defer c.Close()
+	var all []control.Happening
+	for _, slot := range slots {
+		happened, err := c.History(ctx, slot)
+		if err != nil {
+			return explain(fleet, err)
+		}
+		for _, h := range happened {
+			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + printable(h.Text)})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b control.Happening) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
+	lines := ""
+	for _, h := range all {
+		lines += time.UnixMicro(int64(h.Timestamp)).Format(time.Stamp) + " " + h.Text + "\n"
+	}
+	_, err = io.WriteString(out, lines)
 	return err
 }

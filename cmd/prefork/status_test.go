@@ -74,10 +74,13 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 	}
 
 	out, _, code = prefork(t, "why", r.path("fleet.toml"), "crash.0")
-	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1"} {
+	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1", "The last events:\n", " crash.0: ready -> waiting: exit-code: exited with status 3"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("why: exit status %d, want %q in:\n%s", code, want, out)
 		}
+	}
+	if out, _, code = prefork(t, "logs", r.path("fleet.toml"), "well"); code != 0 || strings.Count(out, "starting -> ready") != 2 || strings.Contains(out, "crash") {
+		t.Errorf("logs: exit status %d:\n%s", code, out)
 	}
 	if _, stderr, code := prefork(t, "why", r.path("fleet.toml"), "crash.1"); code != 1 || !strings.Contains(stderr, "it has crash.0, well.0, well.1") {
 		t.Errorf("why of no slot: exit status %d: %s", code, stderr)
@@ -92,12 +95,12 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 // commandsOnSlots are those that ask a master, with arguments after FLEET. One that
 // is missing here fails TestEveryCommandIsTried.
 var commandsOnSlots = map[string][]string{
-	"status": nil, "why": {"w.0"}, "start": {"w.0"}, "stop": {"w.0"}, "restart": {"w.0"}, "reset": {"w.0"},
+	"status": nil, "why": {"w.0"}, "logs": {"w.0"}, "start": {"w.0"}, "stop": {"w.0"}, "restart": {"w.0"}, "reset": {"w.0"},
 	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"},
 }
 
 func TestEveryCommandIsTried(t *testing.T) {
-	elsewhere := []string{"run", "check", "init", "version", "help", "completion", "logs", "enable", "disable"}
+	elsewhere := []string{"run", "check", "init", "version", "help", "completion", "enable", "disable"}
 	for _, c := range newRoot().Commands() {
 		if _, ok := commandsOnSlots[c.Name()]; !ok && !slices.Contains(elsewhere, c.Name()) {
 			t.Errorf("%s is not tried on fleets that do not answer", c.Name())

@@ -83,6 +83,13 @@ func (c *Client) Look(ctx context.Context) (*Fleet, error) {
 	return fleetOf(all)
 }
 
+// History asks the master for what last happened to a slot, the oldest first. It
+// blocks until ctx ends at the latest.
+func (c *Client) History(ctx context.Context, slot string) (all []Happening, err error) {
+	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+".History", 0).Store(&all)
+	return all, inTime(ctx, err)
+}
+
 // Operate asks the master to do something to a slot: to "Start", "Stop",
 // "Restart", "Reset", "Freeze" or "Thaw" it, or to "Kill" it with a signal. It
 // returns when the master has taken it, which is before all of it has happened.

@@ -64,6 +64,10 @@ func (b *backend) Measure(f *Fleet) {
 	}
 }
 
+func (b *backend) History(slot string) []Happening {
+	return []Happening{{7, slot + " has started"}, {8, "it is ready"}}
+}
+
 func (b *backend) MayChange(c Caller) error {
 	if b.look == nil || c.UID != uint32(os.Geteuid()) || c.PID != os.Getpid() {
 		return fmt.Errorf("uid %d may not", c.UID)
@@ -241,6 +245,8 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{Path, propertiesInterface + ".Set", []any{Interface, "Name", dbus.MakeVariant("x")}, "PropertyReadOnly"},
 		{"/", managerInterface + ".GetManagedObjects", nil, "web_2e10"},
 		{Path, managerInterface + ".GetManagedObjects", nil, "UnknownInterface"},
+		{web, SlotInterface + ".History", nil, "web.0 has started"},
+		{Path, SlotInterface + ".History", nil, "UnknownObject"},
 		{web, SlotInterface + ".Start", nil, "[]"},
 		{web, SlotInterface + ".Stop", nil, "[]"},
 		{web, SlotInterface + ".Restart", nil, "[]"},
@@ -308,6 +314,74 @@ func TestWhoMayNotChangesNothing(t *testing.T) {
 	if len(b.done) > 0 {
 		t.Errorf("done: %q", b.done)
 	}
+}
+
+// TestEveryVerbForEveryCallerAtEveryPath: reading is for all who are let in, at the
+// paths that have what is read; changing is for who has the right, of a slot that
+// is there. All else is refused, and does nothing.
+func TestEveryVerbForEveryCallerAtEveryPath(t *testing.T) {
+	callers := map[string]struct {
+		who Caller
+		may bool
+	}{
+		"root":     {Caller{UID: 0, PID: os.Getpid()}, true},
+		"a worker": {Caller{UID: 0, PID: os.Getppid()}, false},
+		"a user":   {Caller{UID: 12345, PID: 7}, false},
+		"nobody":   {Caller{}, false},
+	}
+	const web, none = slotsPath + "/web_2e0", slotsPath + "/none"
+	objects := []dbus.ObjectPath{Path, web}
+	everywhere := []dbus.ObjectPath{"/", Path, slotsPath, web, none}
+	readable := map[string][]dbus.ObjectPath{ // where each may be called
+		"Hello": everywhere, "ListNames": everywhere, "ListActivatableNames": everywhere, "NameHasOwner": everywhere, "GetNameOwner": everywhere,
+		"AddMatch": everywhere, "RemoveMatch": everywhere, "Ping": everywhere, "GetMachineId": everywhere,
+		"Introspect": {"/", Path, slotsPath, web}, "Get": objects, "GetAll": objects, "Set": nil, "GetManagedObjects": {"/"}, "History": {web},
+	}
+	args := map[string][]string{"Get": {"", "Name"}, "GetAll": {""}, "Set": {"", "Name"}, "NameHasOwner": {"x"}, "GetNameOwner": {"x"}}
+	for _, v := range verbs() {
+		for name, c := range callers {
+			for _, path := range everywhere {
+				b := &choosy{backend{look: lookAtDemo}}
+				s := &Server{backend: b, closing: make(chan struct{}), changed: make(chan struct{}, 1), watchers: map[*watcher]bool{}, closed: true}
+				_, failed := s.carryOut(v, &call{path: path, args: args[v.name], number: 9, caller: c.who, client: &client{server: s, caller: c.who}})
+				places, reads := readable[v.name]
+				right := "AccessDenied"
+				switch {
+				case reads && slices.Contains(places, path), !reads && c.may && path == web:
+					right = ""
+				case v.name == "Set":
+					right = "PropertyReadOnly"
+				case v.name == "GetManagedObjects":
+					right = "UnknownInterface"
+				case reads, c.may:
+					right = "UnknownObject"
+				}
+				got := ""
+				if failed != nil {
+					got = strings.TrimPrefix(failed.Name, busInterface+".Error.")
+				}
+				if v.name == "GetMachineId" && got == "Failed" {
+					got = "" // this machine has none
+				}
+				if got != right {
+					t.Errorf("%s by %s at %s: %q, want %q", v.name, name, path, got, right)
+				}
+				if done := len(b.done) > 0; done != (!reads && right == "") {
+					t.Errorf("%s by %s at %s does %q", v.name, name, path, b.done)
+				}
+			}
+		}
+	}
+}
+
+// choosy is a backend that only root may change, and not as a worker.
+type choosy struct{ backend }
+
+func (c *choosy) MayChange(who Caller) error {
+	if who.UID == 0 && who.PID == os.Getpid() {
+		return nil
+	}
+	return errors.New("not you")
 }
 
 func bodyText(body []any) string {

@@ -63,6 +63,12 @@ type Slot struct {
 	MemoryShared  uint64 `json:"memory_shared" measured:"true"`
 }
 
+// Happening is something that happened to a slot, in words.
+type Happening struct {
+	Timestamp uint64 // microseconds of CLOCK_REALTIME
+	Text      string
+}
+
 // properties are the fields of a Fleet or a Slot that a property can hold and that
 // are chosen.
 func properties(object any, chosen func(field) bool) map[string]dbus.Variant {

@@ -105,6 +105,7 @@ func verbs() []verb {
 		{propertiesInterface, "Set", "ssv", "", nothing, func(*call) (any, *dbus.Error) {
 			return nil, failure("PropertyReadOnly", "properties cannot be set")
 		}},
+		{SlotInterface, "History", "", "a(ts)", theFleet, history},
 		{SlotInterface, "Start", "", "", theRight, operate("start")},
 		{SlotInterface, "Stop", "", "", theRight, operate("stop")},
 		{SlotInterface, "Restart", "", "", theRight, operate("restart")},
@@ -144,6 +145,16 @@ func operate(verb string) func(c *call) (any, *dbus.Error) {
 		}
 		return nil, nil
 	}
+}
+
+// history is told of a slot only: it is long, and seldom asked for.
+func history(c *call) (any, *dbus.Error) {
+	object, _ := c.object()
+	slot, ok := object.(Slot)
+	if !ok {
+		return nil, failure("UnknownObject", "there is no slot %s", c.path)
+	}
+	return c.backend.History(slot.Name), nil
 }
 
 func machineID(*call) (any, *dbus.Error) {

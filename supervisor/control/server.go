@@ -58,6 +58,9 @@ type Backend interface {
 	// that come from there.
 	Measure(f *Fleet)
 
+	// History is what last happened to a slot, the oldest first; never nil.
+	History(slot string) []Happening
+
 	// MayChange says why a caller must not change the fleet; nil: it may.
 	MayChange(Caller) error
 
