@@ -11,8 +11,9 @@ package memory
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strconv"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // Use is the resident memory of a process, in bytes.
@@ -28,7 +29,8 @@ type Use struct {
 // it has ended. Of one that is ending, the sum is 0.
 func Of(pid int) (Use, error) {
 	path := "/proc/" + strconv.Itoa(pid) + "/smaps_rollup"
-	text, err := os.ReadFile(path)
+	var buf [4096]byte // for some thirty lines
+	text, err := linux.ReadSmall(path, buf[:])
 	if err != nil {
 		return Use{}, err
 	}

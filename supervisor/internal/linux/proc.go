@@ -51,7 +51,7 @@ func Descends(pid, from int) (bool, error) {
 // hidden from this one.
 func ReadStat(pid int) (Stat, error) {
 	var buf [512]byte
-	text, err := readSmall("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
+	text, err := ReadSmall("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
 	if err != nil {
 		return Stat{}, err
 	}
@@ -65,20 +65,22 @@ func parseStat(text []byte) (Stat, error) {
 	if end < 0 {
 		return Stat{}, fmt.Errorf("stat: no name in %q", text)
 	}
-	fields := strings.Fields(string(text[end+1:]))
-	if len(fields) < 15 || len(fields[0]) != 1 {
-		return Stat{}, fmt.Errorf("stat: too few fields in %q", text)
-	}
-	var numbers [15]int
-	for i := 1; i < len(numbers); i++ {
-		n, err := strconv.Atoi(fields[i])
+	var numbers [statFields]int
+	rest, field := nextField(text[end+1:])
+	state := field
+	for i := 1; i < statFields; i++ {
+		rest, field = nextField(rest)
+		n, err := strconv.Atoi(string(field))
 		if err != nil {
-			return Stat{}, fmt.Errorf("stat: %v", err)
+			return Stat{}, fmt.Errorf("stat: field %d of %q: %v", i+3, text, err)
 		}
 		numbers[i] = n
 	}
+	if len(state) != 1 {
+		return Stat{}, fmt.Errorf("stat: no state in %q", text)
+	}
 	return Stat{
-		State:   fields[0][0],
+		State:   state[0],
 		Parent:  numbers[1],
 		Session: numbers[3],
 		Exiting: numbers[6]&pfExiting != 0,
@@ -86,9 +88,21 @@ func parseStat(text []byte) (Stat, error) {
 	}, nil
 }
 
-// readSmall reads a file of /proc in one call, without the net poller and the
-// allocations of package os: it is on the way from a crash to its successor.
-func readSmall(path string, buf []byte) ([]byte, error) {
+// statFields is how many fields after the name are read.
+const statFields = 15
+
+// nextField takes a field off the front of a line.
+func nextField(line []byte) (rest, field []byte) {
+	line = bytes.TrimLeft(line, " \n")
+	if end := bytes.IndexAny(line, " \n"); end >= 0 {
+		return line[end:], line[:end]
+	}
+	return nil, line
+}
+
+// ReadSmall reads the beginning of a file of /proc into buf, in one call, without
+// the net poller and the allocations of package os.
+func ReadSmall(path string, buf []byte) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
