@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/metrics"
 )
 
 // master is the real system: the process table and everything that touches the
@@ -56,6 +57,7 @@ type master struct {
 	clock     clock           // in which they are told the time
 	dropped   uint64          // notifications, of all slots
 	control   *control.Server // nil before the fleet has started
+	metrics   *metrics.Server // nil if nobody is to see them
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -115,12 +117,16 @@ func (m *master) open(opts Options) (err error) {
 	if err := m.openNotify(); err != nil {
 		return err
 	}
-	return m.openControl()
+	if err := m.openControl(); err != nil {
+		return err
+	}
+	return m.openMetrics()
 }
 
 // close gives back what the master holds when the fleet has ended.
 func (m *master) close() {
 	m.closeControl()
+	m.closeMetrics()
 	if m.signals != nil {
 		m.endStragglers()
 		m.signals.close()

@@ -41,6 +41,10 @@ var topTable = table[fleetDraft]{
 			Rule: "a table",
 		}, later("floor")},
 		{Key{
+			Name: "metrics", Kind: KindTable, Example: `{ listen = "127.0.0.1:9090" }`,
+			Rule: "a table", Doc: "where the master answers monitoring",
+		}, later("metrics")},
+		{Key{
 			Name: "socket", Kind: KindTable, Example: `{ extra = { listen = "9090" } }`,
 			Rule: "a table of tables",
 		}, later("socket")},

@@ -140,11 +140,7 @@ func (s *socketDraft) check(l *loader, path string) {
 		if s.Type == Seqpacket && a.IP.IsValid() {
 			l.errorf(s.paths[i], "a seqpacket socket must be a Unix socket; write a path, or another type")
 		}
-		if first, ok := l.listed[a.key(s.Type)]; ok {
-			l.errorf(s.paths[i], "%s is listed already in line %d by %s; remove one of them", a.Text, l.index.line(first), first)
-			continue
-		}
-		l.listed[a.key(s.Type)] = s.paths[i]
+		l.claim(a, s.Type, s.paths[i])
 	}
 	if s.bad["listen"] || s.bad["type"] {
 		return
@@ -162,4 +158,14 @@ func (s *socketDraft) check(l *loader, path string) {
 			l.errorf(s.from[key], "is for IP addresses only; remove %s or add an IP address to listen", key)
 		}
 	}
+}
+
+// claim notes that the entry at path occupies an address, or reports that another
+// does so already.
+func (l *loader) claim(a Address, t SocketType, path string) {
+	if first, ok := l.listed[a.key(t)]; ok {
+		l.errorf(path, "%s is listed already in line %d by %s; remove one of them", a.Text, l.index.line(first), first)
+		return
+	}
+	l.listed[a.key(t)] = path
 }

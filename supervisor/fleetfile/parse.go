@@ -123,6 +123,10 @@ func (l *loader) fleet(f *Fleet, root map[string]any) {
 		walk(l, "floor", v, &floorTable, f.Floor, newGiven(), false)
 	}
 	l.sockets(f, d.tables["socket"])
+	if v, ok := d.tables["metrics"]; ok {
+		l.metrics(f, v)
+	}
+	shareV6(f)
 	if f.Start == StartConnection && l.declared != nil && len(l.declared) == 0 {
 		l.errorf("start", "a connection needs a socket; add [socket.NAME] with listen, or write start = \"boot\"")
 	}
@@ -163,7 +167,6 @@ func (l *loader) sockets(f *Fleet, v any) {
 		return
 	}
 	l.declared = map[string]bool{}
-	ipv4 := map[string]bool{}
 	for _, name := range names {
 		s := &socketDraft{given: newGiven(), Socket: Socket{Name: name, Type: Stream, Backlog: 4096, Mode: 0o666}}
 		l.declared[name] = true
@@ -175,20 +178,29 @@ func (l *loader) sockets(f *Fleet, v any) {
 		walk(l, path, m[name], &socketTable, s, s.given, false)
 		s.check(l, path)
 		l.addresses[name] = len(s.Listen)
-		for _, a := range s.Listen {
-			if a.IP.Addr().Is4() {
-				ipv4[a.port(s.Type)] = true
-			}
-		}
 		f.Sockets = append(f.Sockets, s.Socket)
 	}
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		for j := range s.Listen {
-			a := &s.Listen[j]
-			a.V6Only = a.IP.Addr().Is6() && ipv4[a.port(s.Type)]
+}
+
+// shareV6 leaves IPv4 to the addresses that name it.
+func shareV6(f *Fleet) {
+	ipv4 := map[string]bool{}
+	each := func(do func(t SocketType, a *Address)) {
+		for i := range f.Sockets {
+			for j := range f.Sockets[i].Listen {
+				do(f.Sockets[i].Type, &f.Sockets[i].Listen[j])
+			}
+		}
+		if f.Metrics != nil {
+			do(Stream, &f.Metrics.Listen)
 		}
 	}
+	each(func(t SocketType, a *Address) {
+		if a.IP.Addr().Is4() {
+			ipv4[a.port(t)] = true
+		}
+	})
+	each(func(t SocketType, a *Address) { a.V6Only = a.IP.Addr().Is6() && ipv4[a.port(t)] })
 }
 
 // workers reports whether the numbers of slots are sound.

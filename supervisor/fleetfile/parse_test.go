@@ -197,7 +197,7 @@ func TestSyntaxErrorsHaveLineAndKey(t *testing.T) {
 func TestWrongTableShapesAreRefused(t *testing.T) {
 	for text, key := range map[string]string{
 		"[[worker]]\nexec = [\"a\"]": "worker", "[[worker.a]]\nexec = [\"a\"]": "worker.a",
-		"[[floor]]\n": "floor", "[[socket.a]]\nlisten = \"80\"": "socket.a", "[[defaults]]\n": "defaults",
+		"[[floor]]\n": "floor", "[[metrics]]\n": "metrics", "[[socket.a]]\nlisten = \"80\"": "socket.a", "[[defaults]]\n": "defaults",
 	} {
 		wantError(t, text, 1, key)
 	}
@@ -208,7 +208,7 @@ func TestSuggestionsAreOfTheSameTable(t *testing.T) {
 	for text, want := range map[string]string{
 		"[worker.a]\nexec = [\"a\"]\nRestartSec = 1":  "unknown key in [worker.NAME]; did you mean restart_sec?",
 		"[worker.a]\nexec = [\"a\"]\nLimitNOFILE = 1": "unknown key in [worker.NAME]; did you mean limit_nofile?",
-		"[worker.a]\nexec = [\"a\"]\nlisten = \"80\"": "unknown key in [worker.NAME]; move it to [socket.NAME], where it belongs",
+		"[worker.a]\nexec = [\"a\"]\nlisten = \"80\"": "unknown key in [worker.NAME]; move it to [metrics] or [socket.NAME], where it belongs",
 		"count = 3":                     "unknown key in the top level; move it to [worker.NAME], where it belongs",
 		"[workers.a]\nexec = [\"a\"]":   "unknown key in the top level; did you mean worker?",
 		"[defaults]\npreload = [\"a\"]": "unknown key in [defaults]; move it to [floor], where it belongs",
@@ -265,4 +265,20 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("not sorted: %v", err)
 		}
 	})
+}
+
+// An IPv6 wildcard leaves IPv4 to who names it, in a socket or in [metrics].
+func TestMetricsShareAPortWithASocket(t *testing.T) {
+	for _, text := range []string{
+		"[metrics]\nlisten = \"[::]:80\"\n[socket.a]\nlisten = \"0.0.0.0:80\"",
+		"[metrics]\nlisten = \"0.0.0.0:80\"\n[socket.a]\nlisten = \"80\"",
+	} {
+		f := mustParse(t, text)
+		if six := f.Metrics.Listen.V6Only || f.Sockets[0].Listen[0].V6Only; !six {
+			t.Errorf("both want IPv4: %+v, %+v", f.Metrics.Listen, f.Sockets[0].Listen)
+		}
+	}
+	if f := mustParse(t, "[metrics]\nlisten = \"80\""); f.Metrics.Listen.V6Only {
+		t.Error("nobody else wants IPv4")
+	}
 }

@@ -21,6 +21,9 @@ func (f *Fleet) WriteTo(w io.Writer) (int64, error) {
 	if f.Floor != nil {
 		printTable(&b, "floor", &floorTable, f.Floor)
 	}
+	if f.Metrics != nil {
+		printTable(&b, "metrics", &metricsTable, &metricsDraft{Metrics: *f.Metrics})
+	}
 	for _, s := range f.Sockets {
 		printTable(&b, join("socket", s.Name), &socketTable, &socketDraft{Socket: s})
 	}

@@ -20,6 +20,8 @@ var around = map[string]string{
 	"[floor]":                                "[floor]\n",
 	"[socket.NAME]":                          "[socket.s]\nlisten = \"/run/s.sock\"\n",
 	"[socket.NAME].listen":                   "[socket.s]\n",
+	"[metrics]":                              "[metrics]\nlisten = \"/run/m.sock\"\n",
+	"[metrics].listen":                       "[metrics]\n",
 	"[worker.NAME]":                          "[worker.w]\nexec = [\"w\"]\n",
 	"[worker.NAME].exec":                     "[worker.w]\n",
 	"[worker.NAME].entry":                    "[floor]\n[worker.w]\n",
@@ -42,7 +44,7 @@ func fileWith(header, key, line string) (text string, n int, table string) {
 	if header == "" {
 		return line + "\n" + before, 1, ""
 	}
-	path := strings.NewReplacer("[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.").Replace(header)
+	path := strings.NewReplacer("[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.", "[metrics]", "metrics.").Replace(header)
 	return before + line + "\n", strings.Count(before, "\n") + 1, path
 }
 
@@ -193,7 +195,7 @@ func TestEveryKeyIsRefusedInAnotherTable(t *testing.T) {
 // [defaults] takes every key of a worker but its own, and what is wrong there
 // is reported once, whatever the number of workers.
 func TestDefaultsTakeTheKeysOfWorkers(t *testing.T) {
-	worker := fleetfile.Schema()[3]
+	worker := fleetfile.Schema()[4]
 	for _, k := range worker.Keys {
 		rest, _, _ := fileWith(worker.Header, k.Name, "")
 		if k.Own {

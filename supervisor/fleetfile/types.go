@@ -19,6 +19,7 @@ type Fleet struct {
 	ReadyWhen    fleet.ReadyWhen
 	TimeoutStart time.Duration // fleet.Forever: none
 	Floor        *Floor        // nil if the file has no [floor]
+	Metrics      *Metrics      // nil if the file has no [metrics]
 	Sockets      []Socket      // in the order of the file
 	Workers      []Worker      // in the order of the file
 }
@@ -79,6 +80,9 @@ type Socket struct {
 	User      string // owner of a Unix socket's file; "" leaves it
 	Group     string
 }
+
+// Metrics is the [metrics] table.
+type Metrics struct{ Listen Address }
 
 // Address is one entry of listen=.
 type Address struct {

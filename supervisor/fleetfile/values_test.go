@@ -29,6 +29,7 @@ var outOfRange = map[string][]string{
 	"timeout_start_sec": badSpans,
 	"start":             {`"yes"`, `"Boot"`, `""`, `"enabled"`},
 	"floor":             {`{ a = 1 }`},
+	"metrics":           {`{ a = 1 }`, `{}`},
 	"socket":            {`{ "a b" = { listen = "1" } }`, `{ a = 1 }`, `{ a = {} }`, `{ "-a" = { listen = "1" } }`},
 	"defaults":          {`{ a = 1 }`},
 	"worker":            {`{ "a.b" = { exec = ["a"] } }`, `{ a = 1 }`, `{ a = {} }`, `{ "" = { exec = ["a"] } }`, `{ ` + strings.Repeat("a", 65) + ` = { exec = ["a"] } }`},
@@ -43,6 +44,8 @@ var outOfRange = map[string][]string{
 	"[floor].threads":    {`"no"`, `""`},
 	"[floor].fds":        {`"no"`, `""`},
 	"[floor].spares":     {`-1`, `1001`},
+
+	"[metrics].listen": {`""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
 
 	"[socket.NAME].listen": {
 		`""`, `[]`, `":80"`, `"localhost:80"`, `"1.2.3.4:0"`, `"1.2.3.4:65536"`, `"[1.2.3.4]:80"`, `"::1:80"`,
@@ -151,6 +154,11 @@ var conflicts = map[string][]string{
 		"start = \"connection\" #!\n[worker.a]\nexec = [\"a\"]",
 		"start = \"connection\" #!\n[socket]",
 	},
+	"[metrics].listen": {
+		"[metrics] #!",
+		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",
+		"[metrics]\nlisten = \"/a/b\" #!\n[socket.a]\ntype = \"datagram\"\nlisten = \"/a//b\"",
+	},
 	"[socket.NAME].listen": {
 		"[socket.a] #!\ntype = \"stream\"",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[socket.b]\nlisten = \"1.2.3.4:80\" #!",
@@ -256,7 +264,7 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "recycle_private", "recycle_after", "max_unavailable", "survive", "metrics",
+		"tasks", "recycle_private", "recycle_after", "max_unavailable", "survive",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
 			text, line, table := fileWith(header, "", key+" = 1")

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/metrics"
+)
+
+// monitors are the clients of the metrics socket. They see what operators see.
+type monitors struct{ *operators }
+
+// probeTimeout is how long a probe waits for the loop. Who asks has a deadline of
+// its own, and is to hear the reason before it.
+const probeTimeout = 2 * time.Second
+
+// Look implements [metrics.Backend].
+func (o monitors) Look() (*control.Fleet, error) {
+	type view struct {
+		fleet *control.Fleet
+		err   error
+	}
+	answer := make(chan view, 1)
+	go func() {
+		f, err := o.operators.Look()
+		answer <- view{f, err}
+	}()
+	timer := time.NewTimer(probeTimeout)
+	defer timer.Stop()
+	select {
+	case v := <-answer:
+		return v.fleet, v.err
+	case <-timer.C:
+		return nil, fmt.Errorf("the master did not answer within %s: it is stuck", probeTimeout)
+	}
+}
+
+// Sample implements [metrics.Backend].
+func (o monitors) Sample() (*metrics.Sample, error) {
+	f, err := o.operators.Look()
+	if err != nil {
+		return nil, err
+	}
+	return &metrics.Sample{Fleet: f}, nil
+}
+
+// openMetrics answers monitoring, if the file has [metrics]. This socket is the
+// master's own: it is not handed down, and so may be a net.Listener.
+func (m *master) openMetrics() error {
+	if m.file.Metrics == nil {
+		return nil
+	}
+	listener, err := listenMetrics(m.file.Metrics.Listen)
+	if err != nil {
+		return fmt.Errorf("%s: metrics.listen: %s: %w; %s", m.file.Path, m.file.Metrics.Listen.Text, err, listenRemedy(err))
+	}
+	m.metrics = metrics.Serve(listener, monitors{m.operators})
+	return nil
+}
+
+// listenMetrics binds as [socket.*] does.
+func listenMetrics(a fleetfile.Address) (net.Listener, error) {
+	fd, err := bindOne(&fleetfile.Socket{Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666}, a)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), a.Text)
+	defer file.Close() //nolint:errcheck // the listener has a copy
+	return net.FileListener(file)
+}
+
+func listenRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return "listen elsewhere, or stop who listens there (ss -lnp)"
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return "listen where this user may, such as a port above 1023"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return "listen on an address that this machine has, such as 127.0.0.1"
+	}
+	return "listen elsewhere"
+}
+
+// closeMetrics ends the clients. It comes after the end of the operators: until
+// then they were told that the fleet stops, and none waits for an answer now.
+func (m *master) closeMetrics() {
+	if m.metrics == nil {
+		return
+	}
+	m.metrics.Close()
+	if path := m.file.Metrics.Listen.Unix; strings.HasPrefix(path, "/") {
+		_ = unix.Unlink(path) // another fleet may have replaced it already
+	}
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package metrics
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// family is a metric with all of its samples.
+type family struct {
+	name  string // without the suffix of its kind
+	kind  kind
+	unit  string // the name ends in it; "" if it has none
+	help  string // one sentence
+	write func(p *printer, s *Sample)
+}
+
+// families is everything that is exposed, in this order. Labels have the values
+// that the fleet file, the states and the results give them, and no others.
+var families = []family{
+	{"prefork_fleet", info, "", "The fleet, by its name.", func(p *printer, s *Sample) {
+		p.sample("", 1, "fleet", s.Fleet.Name)
+	}},
+	{"prefork_fleet_ready", gauge, "", "1 if the fleet is active and one of its slots serves, as /readyz says; else 0.", func(p *printer, s *Sample) {
+		p.sample("", truth(Ready(s.Fleet)))
+	}},
+	{"prefork_slots", gauge, "", "Slots of a worker, by state.", slotsByState},
+	{"prefork_restarts", counter, "", "Restarts of the slots of a worker, by the result of the process before.", restartsByResult},
+	{"prefork_spawn_duration_seconds", histogram, "seconds", "Time from when the process of a slot was asked for until it ran.", func(p *printer, s *Sample) {
+		p.histogram(&s.Spawns)
+	}},
+	{"prefork_slot_restarts", counter, "", "Restarts of a slot.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.NRestarts), true
+	})},
+	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.Failures), true
+	})},
+	{"prefork_slot_next_start_timestamp_seconds", gauge, "seconds", "Unix time when the backoff of a slot is over; 0 if it does not wait.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.NextStartTimestamp) / 1e6, true
+	})},
+	{"prefork_slot_memory_private_bytes", gauge, "bytes", "Memory of the main process of a slot that nobody shares.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.MemoryPrivate), s.MemoryPrivate+s.MemoryShared > 0
+	})},
+	{"prefork_slot_memory_shared_bytes", gauge, "bytes", "Memory of the main process of a slot that others, such as the floor, have mapped too.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.MemoryShared), s.MemoryPrivate+s.MemoryShared > 0
+	})},
+	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.Generation))
+	}},
+	{"prefork_floor_memory_bytes", gauge, "bytes", "Resident memory of the floor.", func(p *printer, s *Sample) {
+		if s.Fleet.FloorMemory > 0 { // else there is none, or it is not known
+			p.sample("", float64(s.Fleet.FloorMemory))
+		}
+	}},
+	{"prefork_spares", gauge, "", "Processes that are forked and wait to become a slot.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.Spares))
+	}},
+	{"prefork_notifications_dropped", counter, "", "Datagrams to the notify sockets of slots that were not heard: of strangers, malformed, or too many.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.NotificationsDropped))
+	}},
+}
+
+// Ready tells whether a fleet is ready: it has become so, does not stop, and one
+// of its slots serves, or there is none that could.
+func Ready(f *control.Fleet) bool {
+	serves := func(s control.Slot) bool {
+		return s.State == fleet.StateReady.String() || s.State == fleet.StateListening.String()
+	}
+	return f.ActiveState == "active" && (len(f.Slots) == 0 || slices.ContainsFunc(f.Slots, serves))
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// eachSlot writes one value of each slot of which it is known.
+func eachSlot(value func(s *control.Slot) (float64, bool)) func(*printer, *Sample) {
+	return func(p *printer, s *Sample) {
+		for i := range s.Fleet.Slots {
+			slot := &s.Fleet.Slots[i]
+			if v, known := value(slot); known {
+				p.sample("", v, "worker", slot.Worker, "slot", slot.Name)
+			}
+		}
+	}
+}
+
+// workers calls f for the slots of each worker: they stand together.
+func workers(all []control.Slot, f func(worker string, slots []control.Slot)) {
+	for len(all) > 0 {
+		name := all[0].Worker
+		n := slices.IndexFunc(all, func(s control.Slot) bool { return s.Worker != name })
+		if n < 0 {
+			n = len(all)
+		}
+		f(name, all[:n])
+		all = all[n:]
+	}
+}
+
+// slotsByState has a line for each state that there is, so that none comes and
+// goes.
+func slotsByState(p *printer, s *Sample) {
+	workers(s.Fleet.Slots, func(worker string, slots []control.Slot) {
+		n := map[string]int{}
+		for i := range slots {
+			n[slots[i].State]++
+		}
+		for state := fleet.StateWaiting; state <= fleet.StateListening; state++ {
+			p.sample("", float64(n[state.String()]), "worker", worker, "state", state.String())
+		}
+	})
+}
+
+// results are those that a restart can have. A counter that is there from the
+// start is one whose first step is seen.
+var results = []fleet.Result{
+	fleet.Success, fleet.ExitCode, fleet.Signalled, fleet.CoreDump, fleet.Watchdog,
+	fleet.Timeout, fleet.Protocol, fleet.OOMKill, fleet.Resources,
+}
+
+func restartsByResult(p *printer, s *Sample) {
+	workers(s.Fleet.Slots, func(worker string, slots []control.Slot) {
+		n := map[string]uint64{}
+		for _, r := range results {
+			n[string(r)] = 0
+		}
+		for i := range slots {
+			for result, restarts := range slots[i].Restarts {
+				n[result] += restarts
+			}
+		}
+		for _, result := range slices.Sorted(maps.Keys(n)) {
+			p.sample("", float64(n[result]), "worker", worker, "result", result)
+		}
+	})
+}
