@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/metrics"
 )
@@ -47,11 +48,21 @@ func (o monitors) Look() (*control.Fleet, error) {
 
 // Sample implements [metrics.Backend].
 func (o monitors) Sample() (*metrics.Sample, error) {
-	f, err := o.operators.Look()
+	seen, err := o.see()
 	if err != nil {
 		return nil, err
 	}
-	return &metrics.Sample{Fleet: f}, nil
+	f := *seen.fleet // others see it, too
+	o.Measure(&f)
+	return &metrics.Sample{Fleet: &f, Spawns: histogram(&seen.spawns)}, nil
+}
+
+func histogram(h *fleet.Histogram) metrics.Histogram {
+	out := metrics.Histogram{Counts: h.Counts[:], Sum: h.Sum.Seconds()}
+	for _, bound := range fleet.SpawnBounds {
+		out.Bounds = append(out.Bounds, bound.Seconds())
+	}
+	return out
 }
 
 // openMetrics answers monitoring, if the file has [metrics]. This socket is the

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,17 +49,27 @@ func TestProbeAtTheEnd(t *testing.T) {
 
 func TestSampleIsWhatOperatorsSee(t *testing.T) {
 	o := monitors{newOperators(t)}
-	want := &control.Fleet{Name: "edge"}
+	seen := &sight{fleet: &control.Fleet{Name: "edge", Slots: []control.Slot{{Name: "web.0", MainPID: uint32(os.Getpid())}}}}
+	seen.spawns.Counts[1], seen.spawns.Sum = 2, 3*time.Millisecond
+	o.master, o.measuring = os.Getppid(), make(chan struct{}, 1) // so that this process passes for a slot
 	go func() {
 		eventually(t, "the scrape waits", func() bool {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			return len(o.looking) == 1
 		})
-		o.show(want)
+		o.show(seen)
 	}()
-	if s, err := o.Sample(); err != nil || s.Fleet.Name != want.Name {
-		t.Errorf("got %+v, %v", s, err)
+	s, err := o.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.Spawns
+	if s.Fleet.Slots[0].MemoryPrivate == 0 || len(h.Counts) != len(h.Bounds)+1 || h.Bounds[1] != 0.0025 || h.Counts[1] != 2 || h.Sum != 0.003 {
+		t.Errorf("got %+v", s)
+	}
+	if seen.fleet.Slots[0].MemoryPrivate != 0 {
+		t.Error("what others see was changed")
 	}
 }
 

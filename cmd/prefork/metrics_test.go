@@ -120,11 +120,28 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
+	for _, series := range []string{
+		`prefork_slot_memory_private_bytes{worker="web",slot="web.0"}`, `prefork_slot_memory_shared_bytes{worker="web",slot="web.0"}`,
+		`prefork_slot_memory_private_bytes{worker="sleep",slot="sleep.0"}`, `prefork_floor_memory_bytes`, `prefork_spawn_duration_seconds_sum`,
+	} {
+		if got := value(t, address, series); got <= 0 {
+			t.Errorf("%s is %v", series, got)
+		}
+	}
+	if got := value(t, address, `prefork_spawn_duration_seconds_count`); got != 3 {
+		t.Errorf("%v slots were started, want 3", got)
+	}
+
 	kill(t, r.child("prefork: web.1").pid, syscall.SIGKILL)
 	r.eventually("web.1 was restarted", func() bool {
 		return value(t, address, `prefork_slot_restarts_total{worker="web",slot="web.1"}`) == 1 &&
 			value(t, address, `prefork_slots{worker="web",state="ready"}`) == 2
 	})
+	for result, want := range map[string]float64{"signal": 1, "exit-code": 0} {
+		if got := value(t, address, fmt.Sprintf(`prefork_restarts_total{worker="web",result=%q}`, result)); got != want {
+			t.Errorf("%v restarts after %s, want %v", got, result, want)
+		}
+	}
 	kill(t, r.child("sleep 987654").pid, syscall.SIGKILL)
 	r.eventually("sleep.0 waits", func() bool { return value(t, address, `prefork_slots{worker="sleep",state="waiting"}`) == 1 })
 	if got := value(t, address, `prefork_slot_failures{worker="sleep",slot="sleep.0"}`); got != 1 {

@@ -48,6 +48,9 @@ var families = []family{
 	{"prefork_slot_memory_shared_bytes", gauge, "bytes", "Memory of the main process of a slot that others, such as the floor, have mapped too.", eachSlot(func(s *control.Slot) (float64, bool) {
 		return float64(s.MemoryShared), s.MemoryPrivate+s.MemoryShared > 0
 	})},
+	{"prefork_slot_cpu_seconds", counter, "seconds", "Processor time of the present process of a slot, and of what it has started.", eachSlot(func(s *control.Slot) (float64, bool) {
+		return float64(s.CPUUsageNSec) / 1e9, s.CPUUsageNSec > 0
+	})},
 	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Generation))
 	}},
