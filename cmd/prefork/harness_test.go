@@ -38,7 +38,10 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == gate.ShimName {
 		gate.RunShim()
 	}
-	if os.Getenv("PREFORK_TEST_ROLE") == "prefork" {
+	switch os.Getenv("PREFORK_TEST_ROLE") {
+	case "container":
+		becomeContainer()
+	case "prefork":
 		_ = os.Unsetenv("PREFORK_TEST_ROLE") // workers shall not see it
 		os.Exit(execute(os.Args[1:]))
 	}
