@@ -266,6 +266,7 @@ func TestMetricsNeverReachWorkers(t *testing.T) {
 	if status, _ := probe(t, address, "/healthz"); status != 200 { // those before it have been accepted
 		t.Fatalf("/healthz: %d", status)
 	}
+	r.wantCloseOnExec()
 	for _, n := range first {
 		kill(t, n.PID, syscall.SIGKILL)
 	}
@@ -288,5 +289,26 @@ func TestMetricsAddressInUse(t *testing.T) {
 	r.eventually("the log says where and what to do", func() bool { return strings.Contains(r.logged(), want) })
 	if want := fmt.Sprintf("ERRNO=%d", unix.EADDRINUSE); !slices.Contains(r.notifications(), want) {
 		t.Errorf("%s was not sent: %v", want, r.notifications())
+	}
+}
+
+// wantCloseOnExec: no socket of the master outlives an exec, as the flags in
+// /proc/PID/fdinfo/FD say (proc_pid_fdinfo(5)). Other descriptors may be those that
+// whoever runs the tests has left open.
+func (r *rig) wantCloseOnExec() {
+	r.t.Helper()
+	for _, fd := range r.fdTable() {
+		number, target, _ := strings.Cut(fd, " ")
+		if !strings.HasPrefix(target, "socket:") || len(number) == 1 && number < "3" {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", r.pid(), number))
+		if err != nil {
+			continue // closed since
+		}
+		flags, err := strconv.ParseInt(one(r.t, string(info), `^flags:\s*(\d+)$`), 8, 64)
+		if err != nil || flags&unix.O_CLOEXEC == 0 {
+			r.t.Errorf("descriptor %s: flags %o, %v", fd, flags, err)
+		}
 	}
 }

@@ -42,7 +42,7 @@ var topTable = table[fleetDraft]{
 		}, later("floor")},
 		{Key{
 			Name: "metrics", Kind: KindTable, Example: `{ listen = "127.0.0.1:9090" }`,
-			Rule: "a table", Doc: "where the master answers monitoring",
+			Rule: "a table",
 		}, later("metrics")},
 		{Key{
 			Name: "socket", Kind: KindTable, Example: `{ extra = { listen = "9090" } }`,

@@ -10,11 +10,10 @@ type metricsDraft struct {
 
 var metricsTable = table[metricsDraft]{
 	header: "[metrics]",
-	doc:    "a socket of the master itself, for monitoring: /metrics, /healthz and /readyz over HTTP",
 	fields: []field[metricsDraft]{
 		{Key{
 			Name: "listen", Kind: KindString, Example: `"127.0.0.1:9090"`,
-			Rule: "an address", Doc: "IP:PORT, [IPv6]:PORT, PORT, /path or @abstract; anyone who can reach it can read it",
+			Rule: "an address",
 			Only: "is needed; an address can be listed once in a file",
 		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(m.Listen.Text) }}},
 	},
