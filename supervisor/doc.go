@@ -17,7 +17,8 @@
 // belongs to the thread that was the parent. It blocks in one place,
 // epoll_wait(2), with the earliest deadline as its timeout. Other goroutines only
 // pass things on: signals in, terminal lines out, and to each client of the
-// control socket (package control) what the loop shows of the fleet.
+// control socket (package control) and of the metrics socket (package metrics)
+// what the loop shows of the fleet.
 //
 // Who owns which descriptor:
 //
@@ -38,6 +39,7 @@
 //	                 descriptors and never a net.Listener, which would change
 //	                 O_NONBLOCK for everybody who holds the socket
 //	control          its own goroutines: one that accepts, one for each client
+//	metrics          the same; the only socket that accepts from the network
 //
 // There is no recover: if the master panics, systemd restarts it, and the
 // sockets stay with systemd.

@@ -268,6 +268,8 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// This one runs without systemd: see TestContainer in cmd/prefork.
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == "container" })
 	works := map[string]func(t *testing.T, m machine){
 		"demo": func(t *testing.T, m machine) { m.says(t, 8080, `"worker": "web.`) },
 		"on-connection": func(t *testing.T, m machine) {
