@@ -124,18 +124,20 @@ func needContainers(t *testing.T) {
 // built is the program as make build makes it: without the race detector, and
 // without a C library that the container would need.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "prefork-built-")
-	if err != nil {
+	var err error
+	if builtDir, err = os.MkdirTemp("", "prefork-built-"); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", dir+"/prefork", ".")
+	build := exec.Command("go", "build", "-trimpath", "-o", builtDir+"/prefork", ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
-	return dir + "/prefork", nil
+	return builtDir + "/prefork", nil
 })
+
+var builtDir string // removed when all tests have ended; "" if none needed it
 
 // newContainer makes what podman build would make of the Containerfile, but for
 // the base image: that is this machine's Python and shell.
@@ -220,7 +222,7 @@ func (c *container) base() {
 	if _, err := os.Stat("/usr/lib64"); err == nil {
 		c.bind("/usr/lib64")
 	}
-	for _, name := range []string{"sh", "sleep", "date", "kill"} {
+	for _, name := range []string{"sh", "sleep", "date"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			c.t.Fatal(err)
@@ -510,7 +512,7 @@ func TestContainerLosesItsFloor(t *testing.T) {
 	}
 	c.wantNoZombies()
 	// As Ctrl-C in podman run -it, and as whoever is in the container can.
-	c.exec("kill", "-INT", "1")
+	c.exec("sh", "-c", "kill -INT 1")
 	c.wantStop(c.grace)
 }
 

@@ -45,7 +45,11 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv("PREFORK_TEST_ROLE") // workers shall not see it
 		os.Exit(execute(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builtDir != "" {
+		_ = os.RemoveAll(builtDir)
+	}
+	os.Exit(code)
 }
 
 // rig is one master under test.

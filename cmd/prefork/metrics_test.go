@@ -153,7 +153,6 @@ func TestMetrics(t *testing.T) {
 	if status, body := probe(t, address, "/readyz"); status != 200 || !strings.HasPrefix(body, "2/3 ready; sleep.0 restarts in ") {
 		t.Errorf("/readyz with a slot that waits: %d, %s", status, body)
 	}
-	lint(t, address)
 }
 
 // tool finds a program that packaging/test provides.
@@ -172,11 +171,14 @@ func tool(t *testing.T, name string) string {
 
 var sampleLine = regexp.MustCompile(`(?m)^([^#].*)$`)
 
-// lint holds what the fleet exposes against Prometheus's own parsers and rules.
-// That for OpenMetrics wants to import samples, which must have timestamps.
-func lint(t *testing.T, address string) {
-	t.Helper()
+// TestPromtoolReadsMetrics holds what a fleet exposes against Prometheus's own
+// parsers and rules. That for OpenMetrics wants to import samples, which must have
+// timestamps.
+func TestPromtoolReadsMetrics(t *testing.T) {
 	promtool, curl := tool(t, "promtool"), tool(t, "curl")
+	address, file := monitored(t, metricsFleet)
+	r := start(t, file)
+	r.waitReady()
 	get := func(accept string) string {
 		out, err := exec.Command(curl, "--silent", "--show-error", "--fail", "--header", "Accept: "+accept, "http://"+address+"/metrics").Output()
 		if err != nil {
@@ -189,11 +191,11 @@ func lint(t *testing.T, address string) {
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
-	file := t.TempDir() + "/openmetrics"
-	if err := os.WriteFile(file, []byte(sampleLine.ReplaceAllString(get("application/openmetrics-text"), "$1 1700000000")), 0o644); err != nil {
+	imported := t.TempDir() + "/openmetrics"
+	if err := os.WriteFile(imported, []byte(sampleLine.ReplaceAllString(get("application/openmetrics-text"), "$1 1700000000")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(promtool, "tsdb", "create-blocks-from", "openmetrics", file, t.TempDir()).CombinedOutput(); err != nil {
+	if out, err := exec.Command(promtool, "tsdb", "create-blocks-from", "openmetrics", imported, t.TempDir()).CombinedOutput(); err != nil {
 		t.Errorf("promtool does not read OpenMetrics: %v\n%s", err, out)
 	}
 }
