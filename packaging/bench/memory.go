@@ -5,7 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +37,7 @@ func memory(opts options) error {
 		}
 	}
 	t.print()
-	many := newTable("", "PSS of the master, MB", "threads of the master")
+	many := newTable("", masterColumns...)
 	for _, k := range []kind{terminal, unit} {
 		if err := weighMaster(k, many); err != nil {
 			return err
@@ -104,15 +108,56 @@ func pssOf(pids []int) (sum float64) {
 	return sum
 }
 
+var masterColumns = []string{
+	"PSS of the master, MB", "after 20 looks and scrapes", "switches of the master in 30 s", "threads of the master",
+}
+
+// weighMaster weighs a master with all that there is to look at it by, before
+// anybody has, and afterwards; then nobody looks any more.
 func weighMaster(k kind, t *table) error {
-	s, _, err := up(plan{kind: k, entry: "serve", count: 100, spares: 1})
+	s, _, err := up(plan{kind: k, entry: "serve", count: 100, spares: 1, metrics: true})
 	if err != nil {
 		return err
 	}
 	time.Sleep(settle)
-	stat, _ := statOf(s.master)
 	row := string(k) + ", 100 slots"
-	t.add(row, t.columns[0], memoryOf(s.master).pss/1024)
-	t.add(row, t.columns[1], float64(stat.threads))
+	t.add(row, masterColumns[0], memoryOf(s.master).pss/1024)
+	for range 20 {
+		if err = errors.Join(err, s.look()); err != nil {
+			return errors.Join(err, s.stop())
+		}
+	}
+	time.Sleep(settle)
+	t.add(row, masterColumns[1], memoryOf(s.master).pss/1024)
+	time.Sleep(rest) // the runtime tidies up
+	before := switches(s.master)
+	time.Sleep(rest)
+	t.add(row, masterColumns[2], switches(s.master)-before)
+	stat, _ := statOf(s.master)
+	t.add(row, masterColumns[3], float64(stat.threads))
 	return s.stop()
+}
+
+// look asks for everything that a master tells.
+func (s *system) look() error {
+	name := s.name
+	if s.kind == terminal {
+		name = filepath.Join(dir, s.name+".toml")
+	}
+	if err := command("prefork", "status", "--json", name); err != nil {
+		return err
+	}
+	conn, err := net.Dial("unix", s.metricsSocket())
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it has been read
+	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(conn)
+	if err == nil && !strings.Contains(string(text), "\nprefork_slot_memory_private_bytes{") {
+		err = fmt.Errorf("metrics: %s", text)
+	}
+	return err
 }

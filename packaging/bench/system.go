@@ -37,6 +37,7 @@ type plan struct {
 	spares  int
 	trivial bool // no floor but the entry's own module
 	restart bool // at once, instead of after the usual backoff
+	metrics bool // the master has a socket for them
 }
 
 // system is a running supervisor with its workers.
@@ -88,6 +89,8 @@ func up(p plan) (*system, []birth, error) {
 }
 
 func (s *system) socket() string { return filepath.Join(dir, s.name+".sock") }
+
+func (s *system) metricsSocket() string { return "@" + s.name + "-metrics" }
 
 func (s *system) startFleet(path string) error {
 	if err := os.WriteFile(path, []byte(s.fleet()), 0o644); err != nil {
@@ -196,6 +199,9 @@ func (s *system) fleet() string {
 	fmt.Fprintf(&b, "env = { OPENBLAS_NUM_THREADS = \"1\", BENCH_SOCKET = %q }\n", s.socket())
 	if s.entry == "serve" {
 		fmt.Fprintf(&b, "[socket.http]\nlisten = [\"127.0.0.1:%d\"]\n", s.port)
+	}
+	if s.metrics {
+		fmt.Fprintf(&b, "[metrics]\nlisten = %q\n", s.metricsSocket())
 	}
 	fmt.Fprintf(&b, "[worker.w]\nentry = \"app:%s\"\ncount = %d\n", s.entry, s.count)
 	if s.entry == "serve" {
