@@ -291,6 +291,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.look(act.Worker)
 	case fleet.Ready:
 		m.notify.ready = true
+		m.operators.Idle()
 	case fleet.Stopping:
 		m.notify.stopping = true
 		m.dropShim()

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type operators struct {
 	managed   bool
 	tree      *cgroup.Tree  // nil: there are no control groups
 	measuring chan struct{} // has room for the one who does
+	tidy      *time.Timer   // gives memory back when it fires
 
 	mu      sync.Mutex
 	looking []chan *sight         // each has room for the answer
@@ -113,6 +115,13 @@ func (o *operators) History(slot string) []control.Happening {
 	}
 	return all
 }
+
+// tidyAfter is how long nobody has looked before what that needed is given back.
+const tidyAfter = 2 * time.Second
+
+// Idle implements [control.Backend]. The runtime itself would keep for a long
+// time what starting the fleet, or a look at it, has needed.
+func (o *operators) Idle() { o.tidy.Reset(tidyAfter) }
 
 // remember keeps a line about a slot.
 func (o *operators) remember(now fleet.Instant, slot, text string) {
@@ -244,8 +253,8 @@ func (o *operators) end() {
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
-		history: map[string][]happening{},
-		tree:    m.groups.tree, measuring: make(chan struct{}, 1),
+		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, debug.FreeOSMemory),
+		tree: m.groups.tree, measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err
@@ -268,6 +277,7 @@ func (m *master) openControl() (err error) {
 // closeControl ends the clients, of whom some may wait for an answer.
 func (m *master) closeControl() {
 	if m.control != nil {
+		m.operators.tidy.Stop()
 		m.operators.end()
 		m.control.Close()
 	}

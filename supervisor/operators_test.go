@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -19,7 +20,7 @@ func newOperators(t *testing.T) *operators {
 		t.Fatal(err)
 	}
 	t.Cleanup(wake.close)
-	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid()}
+	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid(), tidy: time.NewTimer(time.Hour)}
 }
 
 // TestWhoMayChange: root and, in a terminal, the user who runs the fleet; never

@@ -3,7 +3,7 @@
 package units
 
 import (
-	"debug/elf"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -281,36 +281,32 @@ func address(a fleetfile.Address) string {
 func escape(text string) string { return strings.ReplaceAll(text, "%", "%%") }
 
 // SystemdVersion is that of the systemd that is installed, 0 if it cannot be
-// told. A generator is not told it and must not call systemctl; the name of
-// systemd's own library has it.
+// told. A generator is not told it and must not call systemctl; systemd's binary
+// has it in the name of the library that it is linked with.
 func SystemdVersion() int {
 	for _, path := range []string{"/usr/lib/systemd/systemd", "/lib/systemd/systemd"} {
-		file, err := elf.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		binary, err := os.ReadFile(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return versionIn(binary) // of what cannot be read it is not known
 		}
-		if err != nil {
-			return 0
-		}
-		libraries, _ := file.ImportedLibraries() // none: it is not known
-		_ = file.Close()                         // read only
-		return versionOf(libraries)
 	}
 	return 0
 }
 
-func versionOf(libraries []string) int {
-	for _, name := range libraries {
-		rest, ok := strings.CutPrefix(name, "libsystemd-shared-")
+// versionIn finds the first libsystemd-shared-NUMBER.
+func versionIn(binary []byte) int {
+	for {
+		_, rest, ok := bytes.Cut(binary, []byte("libsystemd-shared-"))
 		if !ok {
-			continue
+			return 0
 		}
-		end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-		if end < 0 {
-			end = len(rest)
+		end := 0
+		for end < len(rest) && '0' <= rest[end] && rest[end] <= '9' {
+			end++
 		}
-		version, _ := strconv.Atoi(rest[:end]) // 0: it is not known
-		return version
+		if version, err := strconv.Atoi(string(rest[:end])); err == nil {
+			return version
+		}
+		binary = rest
 	}
-	return 0
 }

@@ -296,19 +296,18 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-func TestVersionOf(t *testing.T) {
-	for _, tt := range []struct {
-		libraries []string
-		want      int
-	}{
-		{[]string{"libc.so.6", "libsystemd-core-252.so", "libsystemd-shared-252.so"}, 252},
-		{[]string{"libsystemd-shared-257.13-1~deb13u1.so"}, 257},
-		{[]string{"libsystemd-shared-.so"}, 0},
-		{[]string{"libsystemd.so.0"}, 0},
-		{nil, 0},
+func TestVersionIn(t *testing.T) {
+	for binary, want := range map[string]int{
+		"\x00libc.so.6\x00libsystemd-core-252.so\x00libsystemd-shared-252.so\x00": 252,
+		"libsystemd-shared-257.13-1~deb13u1.so":                                   257,
+		"libsystemd-shared-%s\x00libsystemd-shared-262.so":                        262,
+		"libsystemd-shared-.so":                                                   0,
+		"libsystemd.so.0":                                                         0,
+		"libsystemd-shared-":                                                      0,
+		"":                                                                        0,
 	} {
-		if got := versionOf(tt.libraries); got != tt.want {
-			t.Errorf("%q: got %d, want %d", tt.libraries, got, tt.want)
+		if got := versionIn([]byte(binary)); got != want {
+			t.Errorf("%q: got %d, want %d", binary, got, want)
 		}
 	}
 }

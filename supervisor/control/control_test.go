@@ -18,10 +18,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/introspect"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +49,7 @@ type backend struct {
 	mu       sync.Mutex
 	done     []string // verb, slot and signal
 	measured int
+	idle     atomic.Bool // the last client has gone
 }
 
 func (b *backend) Look() (*Fleet, error) { return b.look() }
@@ -63,6 +66,8 @@ func (b *backend) Measure(f *Fleet) {
 		}
 	}
 }
+
+func (b *backend) Idle() { b.idle.Store(true) }
 
 func (b *backend) History(slot string) []Happening {
 	return []Happening{{7, slot + " has started"}, {8, "it is ready"}}
@@ -225,10 +230,10 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{"/", busInterface + ".NameHasOwner", []any{"org.example"}, "false"},
 		{"/", peerInterface + ".Ping", nil, "[]"},
 		{"/", introspectableInterface + ".Introspect", nil, managerInterface},
-		{"/io", introspectableInterface + ".Introspect", nil, `<node name="github">`},
+		{"/io", introspectableInterface + ".Introspect", nil, `<node name="github"/>`},
 		{Path, introspectableInterface + ".Introspect", nil, `<property name="StatusText" type="s" access="read">`},
-		{Path, introspectableInterface + ".Introspect", nil, `<node name="slot">`},
-		{slotsPath, introspectableInterface + ".Introspect", nil, `<node name="web_2e10">`},
+		{Path, introspectableInterface + ".Introspect", nil, `<node name="slot"/>`},
+		{slotsPath, introspectableInterface + ".Introspect", nil, `<node name="web_2e10"/>`},
 		{web, introspectableInterface + ".Introspect", nil, `<property name="NRestarts" type="u" access="read">`},
 		{Path, propertiesInterface + ".Get", []any{Interface, "StatusText"}, "1/2 ready"},
 		{Path, propertiesInterface + ".Get", []any{Interface, "FloorMemory"}, "104857600"},
@@ -281,6 +286,25 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	defer b.mu.Unlock()
 	if want := []string{"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10"}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)
+	}
+}
+
+// TestIntrospectionIsXML of the specification's form, as a library reads it.
+func TestIntrospectionIsXML(t *testing.T) {
+	conn := connect(t, serve(t, lookAtDemo))
+	for _, path := range []dbus.ObjectPath{"/", "/io", Path, slotsPath, slotsPath + "/web_2e0"} {
+		node, err := introspect.Call(conn.Object(Interface, path))
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		methods, properties := 0, 0
+		for _, i := range node.Interfaces {
+			methods, properties = methods+len(i.Methods), properties+len(i.Properties)
+		}
+		if path == slotsPath+"/web_2e0" && (methods < 10 || properties < 10) || path == slotsPath && len(node.Children) != 2 {
+			t.Errorf("%s: %+v", path, node)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@
 package control
 
 import (
-	"encoding/xml"
 	"fmt"
 	"os"
 	"reflect"
@@ -11,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/introspect"
 )
 
 // The object of a fleet, and where its slots are.
@@ -247,78 +245,4 @@ func managedObjects(c *call) (any, *dbus.Error) {
 		all[SlotPath(s.Name)] = map[string]map[string]dbus.Variant{SlotInterface: properties(s, every)}
 	}
 	return all, nil
-}
-
-func introspection(c *call) (any, *dbus.Error) {
-	node := introspect.Node{Name: string(c.path), Children: c.children()}
-	object, iface := c.object()
-	switch {
-	case object != nil:
-		own := methodsOf(iface)
-		own.Properties = describe(object)
-		node.Interfaces = append(node.Interfaces, own,
-			methodsOf(propertiesInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
-	case c.path == "/":
-		node.Interfaces = append(node.Interfaces, methodsOf(managerInterface), methodsOf(introspectableInterface), methodsOf(peerInterface))
-	case len(node.Children) == 0 && c.path != slotsPath:
-		return nil, failure("UnknownObject", "there is no object %s", c.path)
-	}
-	text, err := xml.MarshalIndent(node, "", " ")
-	if err != nil {
-		return nil, failure("Failed", "%v", err)
-	}
-	return strings.TrimLeft(introspect.IntrospectDeclarationString, "\n") + string(text) + "\n", nil
-}
-
-// children are the next parts of the paths below this one.
-func (c *call) children() (nodes []introspect.Node) {
-	below := strings.TrimSuffix(string(c.path), "/") + "/"
-	paths := []dbus.ObjectPath{Path, slotsPath}
-	for _, s := range c.fleet.Slots {
-		paths = append(paths, SlotPath(s.Name))
-	}
-	for _, p := range paths {
-		rest, ok := strings.CutPrefix(string(p), below)
-		name, _, _ := strings.Cut(rest, "/")
-		if ok && !slices.ContainsFunc(nodes, func(n introspect.Node) bool { return n.Name == name }) {
-			nodes = append(nodes, introspect.Node{Name: name})
-		}
-	}
-	return nodes
-}
-
-func methodsOf(iface string) introspect.Interface {
-	i := introspect.Interface{Name: iface}
-	for _, v := range verbs() {
-		if v.iface != iface {
-			continue
-		}
-		m := introspect.Method{Name: v.name}
-		for _, letter := range v.in {
-			m.Args = append(m.Args, introspect.Arg{Type: string(letter), Direction: "in"})
-		}
-		if v.out != "" {
-			m.Args = append(m.Args, introspect.Arg{Type: v.out, Direction: "out"})
-		}
-		i.Methods = append(i.Methods, m)
-	}
-	if iface == propertiesInterface {
-		i.Signals = []introspect.Signal{{Name: "PropertiesChanged", Args: []introspect.Arg{
-			{Name: "interface_name", Type: "s"}, {Name: "changed_properties", Type: "a{sv}"}, {Name: "invalidated_properties", Type: "as"},
-		}}}
-	}
-	return i
-}
-
-// describe lists the properties of an object, and which of them signals tell of.
-func describe(object any) (all []introspect.Property) {
-	for _, field := range fieldsOf(reflect.TypeOf(object)) {
-		if field.isProperty() {
-			all = append(all, introspect.Property{
-				Name: field.Name, Type: dbus.SignatureOfType(field.Type).String(), Access: "read",
-				Annotations: []introspect.Annotation{{Name: "org.freedesktop.DBus.Property.EmitsChangedSignal", Value: field.emits()}},
-			})
-		}
-	}
-	return all
 }

@@ -61,6 +61,9 @@ type Backend interface {
 	// History is what last happened to a slot, the oldest first; never nil.
 	History(slot string) []Happening
 
+	// Idle is called when the last client has gone.
+	Idle()
+
 	// MayChange says why a caller must not change the fleet; nil: it may.
 	MayChange(Caller) error
 
@@ -194,6 +197,9 @@ func (s *Server) forget(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = slices.DeleteFunc(s.clients, func(o *client) bool { return o == c })
+	if len(s.clients) == 0 {
+		s.backend.Idle()
+	}
 }
 
 func (s *Server) serve(c *client) {

@@ -199,3 +199,20 @@ func TestWhatIsToldOfEachProperty(t *testing.T) {
 		}
 	}
 }
+
+// TestLastClientIsTold: the fleet hears when nobody is left who looks.
+func TestLastClientIsTold(t *testing.T) {
+	b := &backend{look: lookAtDemo}
+	path := serveBackend(t, b)
+	first, second := dial(t, path), dial(t, path)
+	first.Close()
+	if _, err := second.Look(within(t, ceiling)); err != nil || b.idle.Load() {
+		t.Errorf("%v, idle %t with a client", err, b.idle.Load())
+	}
+	second.Close()
+	for end := time.Now().Add(ceiling); !b.idle.Load(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not told")
+		}
+	}
+}

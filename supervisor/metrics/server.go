@@ -32,6 +32,9 @@ type Backend interface {
 	// Look returns the fleet as it is. Nothing has to be measured for it.
 	Look() (*control.Fleet, error)
 
+	// Idle is called when the last client has gone.
+	Idle()
+
 	// Sample returns the fleet with all that is measured. It is called once at a
 	// time.
 	Sample() (*Sample, error)
@@ -125,6 +128,9 @@ func (s *Server) forget(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = slices.DeleteFunc(s.clients, func(o *client) bool { return o == c })
+	if len(s.clients) == 0 {
+		s.backend.Idle()
+	}
 }
 
 // serve reads one request, answers it and hangs up.

@@ -27,6 +27,13 @@ type fake struct {
 	err   error
 	hold  chan struct{} // if not nil, nobody is answered before it is closed
 	asked int
+	idle  int // how often the last client had gone
+}
+
+func (b *fake) Idle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.idle++
 }
 
 func (b *fake) Look() (*control.Fleet, error) {
@@ -340,5 +347,25 @@ func TestClosedServerAnswersNobody(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", address); err == nil {
 		t.Error("the socket listens on")
+	}
+}
+
+// TestLastClientIsTold: the fleet hears when nobody is left who looks.
+func TestLastClientIsTold(t *testing.T) {
+	b := &fake{fleet: sample().Fleet}
+	address, _ := serveTest(t, b)
+	if answer, _ := get(t, address, "/healthz"); answer.StatusCode != 200 {
+		t.Fatal(answer.Status)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		b.mu.Lock()
+		idle := b.idle
+		b.mu.Unlock()
+		if idle == 1 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("told %d times", idle)
+		}
 	}
 }
