@@ -123,6 +123,11 @@ const tidyAfter = 2 * time.Second
 // time what starting the fleet, or a look at it, has needed.
 func (o *operators) Idle() { o.tidy.Reset(tidyAfter) }
 
+func tidy() {
+	debug.FreeOSMemory()
+	_ = linux.ReleaseConstants() // it is memory only
+}
+
 // remember keeps a line about a slot.
 func (o *operators) remember(now fleet.Instant, slot, text string) {
 	o.mu.Lock()
@@ -253,7 +258,7 @@ func (o *operators) end() {
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
-		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, debug.FreeOSMemory),
+		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, tidy),
 		tree: m.groups.tree, measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
