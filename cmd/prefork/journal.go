@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
@@ -201,13 +202,13 @@ func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
 	}
 	lines := []string{text}
 	if s.Reason != "" {
-		lines = append(lines, wrap("why: "+printable(s.Reason), usualWidth-2)...)
+		lines = append(lines, wrap("why: "+display.Printable(s.Reason), usualWidth-2)...)
 	}
-	if next := doing(s, now); next != "" && s.State == "waiting" {
+	if next := display.Doing(s, now); next != "" && s.State == "waiting" {
 		lines = append(lines, "next: "+next)
 	}
 	if s.StatusText != "" {
-		lines = append(lines, wrap("it says: "+printable(s.StatusText), usualWidth-2)...)
+		lines = append(lines, wrap("it says: "+display.Printable(s.StatusText), usualWidth-2)...)
 	}
 	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", s.NRestarts, s.Failures))
 	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
@@ -266,7 +267,7 @@ func lastEvents(out io.Writer, fleet, socket string, slots []string) error {
 			return explain(fleet, err)
 		}
 		for _, h := range happened {
-			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + printable(h.Text)})
+			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + display.Printable(h.Text)})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b control.Happening) int { return cmp.Compare(a.Timestamp, b.Timestamp) })

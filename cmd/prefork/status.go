@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -140,7 +141,7 @@ func unitSays(arg string) string {
 		return ""
 	}
 	if f, ok := unitFleets()[arg]; ok && f.StatusText != "" {
-		return fmt.Sprintf(" (%s: %s)", f.ActiveState, printable(f.StatusText))
+		return fmt.Sprintf(" (%s: %s)", f.ActiveState, display.Printable(f.StatusText))
 	}
 	return ""
 }

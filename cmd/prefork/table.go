@@ -12,10 +12,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 )
@@ -24,7 +24,7 @@ import (
 func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
 	width := widthOf(out)
 	var b strings.Builder
-	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, printable(f.StatusText)), width-2)
+	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, display.Printable(f.StatusText)), width-2)
 	fmt.Fprintln(&b, strings.Join(headline, "\n  "))
 	about := fmt.Sprintf("%s, master %d", f.File, f.MainPID)
 	if f.Generation > 0 {
@@ -33,18 +33,18 @@ func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
 	fmt.Fprintf(&b, "  %s\n\n", about)
 	rows := [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}
 	slots := slices.Clone(f.Slots)
-	slices.SortStableFunc(slots, worseFirst)
+	slices.SortStableFunc(slots, display.WorseFirst)
 	for i := range slots {
 		s := &slots[i]
 		rows = append(rows, []string{
-			s.Name, s.State, number(s.MainPID), ago(s.StateTimestamp, now), fmt.Sprint(s.NRestarts), doing(s, now),
+			s.Name, s.State, display.Number(s.MainPID), ago(s.StateTimestamp, now), fmt.Sprint(s.NRestarts), display.Doing(s, now),
 		})
 	}
 	lines := table(rows)
 	for i, line := range lines {
 		fmt.Fprintln(&b, cutTo(line, width))
-		if i > 0 && inTrouble(&slots[i-1]) {
-			for _, why := range wrap(printable(slots[i-1].Reason), width-6) {
+		if i > 0 && display.InTrouble(&slots[i-1]) {
+			for _, why := range wrap(display.Printable(slots[i-1].Reason), width-6) {
 				fmt.Fprintf(&b, "    %s\n", why)
 			}
 		}
@@ -61,7 +61,7 @@ func writeFleets(out io.Writer, fleets []control.Fleet) error {
 	rows := [][]string{{"FLEET", "STATE", "STATUS"}}
 	for i := range fleets {
 		f := &fleets[i]
-		text := printable(f.StatusText)
+		text := display.Printable(f.StatusText)
 		if text == "" {
 			text = f.File
 		}
@@ -81,7 +81,7 @@ func troubles(f *control.Fleet) (n int) {
 		n++
 	}
 	for i := range f.Slots {
-		if inTrouble(&f.Slots[i]) {
+		if display.InTrouble(&f.Slots[i]) {
 			n++
 		}
 	}
@@ -103,64 +103,8 @@ func table(rows [][]string) []string {
 	return lines
 }
 
-// badness orders states, the worst first.
-var badness = []string{"failed", "killing", "stopping", "waiting", "starting", "ready", "listening", "exited"}
-
-func worseFirst(a, b control.Slot) int {
-	rank := func(s *control.Slot) int {
-		n := slices.Index(badness, s.State)
-		if !inTrouble(s) {
-			n += len(badness)
-		}
-		return n
-	}
-	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), -cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp))
-}
-
-func inTrouble(s *control.Slot) bool {
-	switch s.State {
-	case "failed", "killing", "stopping":
-		return true
-	case "waiting", "starting":
-		return s.Failures > 0
-	default:
-		return false
-	}
-}
-
-// doing is what is next for a slot or, if that is nothing, what it says of itself.
-func doing(s *control.Slot, now time.Time) string {
-	switch {
-	case s.FreezerState == "frozen":
-		return "frozen: " + printable(s.Reason)
-	case s.NextStartTimestamp > 0:
-		return "starts in " + fleet.Span(time.UnixMicro(int64(s.NextStartTimestamp)).Sub(now))
-	case s.State == "waiting":
-		return "waits for the floor"
-	default:
-		return printable(s.StatusText)
-	}
-}
-
 func ago(timestamp uint64, now time.Time) string {
-	return fleet.Span(now.Sub(time.UnixMicro(int64(timestamp))))
-}
-
-func number(n uint32) string {
-	if n == 0 {
-		return "-"
-	}
-	return fmt.Sprint(n)
-}
-
-// printable keeps what a worker has said from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
+	return fleet.Span(now.Sub(display.Time(timestamp)))
 }
 
 // usualWidth is that of a terminal, and what output is cut to that goes elsewhere.

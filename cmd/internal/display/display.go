@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package display is how slots are shown, wherever they are: what is worse than
+// what, what a slot does, and what of a worker's words may reach a terminal.
+package display
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// badness orders states, the worst first.
+var badness = []string{"failed", "killing", "stopping", "waiting", "starting", "ready", "listening", "exited"}
+
+// WorseFirst compares slots: those in trouble first, then by state.
+func WorseFirst(a, b control.Slot) int {
+	rank := func(s *control.Slot) int {
+		n := slices.Index(badness, s.State)
+		if !InTrouble(s) {
+			n += len(badness)
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), -cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp))
+}
+
+// InTrouble tells whether a slot needs a look.
+func InTrouble(s *control.Slot) bool {
+	switch s.State {
+	case "failed", "killing", "stopping":
+		return true
+	case "waiting", "starting":
+		return s.Failures > 0
+	default:
+		return false
+	}
+}
+
+// Doing is what is next for a slot or, if that is nothing, what it says of itself.
+func Doing(s *control.Slot, now time.Time) string {
+	switch {
+	case s.FreezerState == "frozen":
+		return "frozen: " + Printable(s.Reason)
+	case s.NextStartTimestamp > 0:
+		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
+	case s.State == "waiting":
+		return "waits for the floor"
+	default:
+		return Printable(s.StatusText)
+	}
+}
+
+// Time is what a timestamp of a fleet stands for.
+func Time(timestamp uint64) time.Time { return time.UnixMicro(int64(timestamp)) }
+
+// Number is a number of which 0 means that there is none.
+func Number(n uint32) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// Printable keeps what a worker has said from steering the terminal.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+}
