@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
+# prefork looks for the programs that it starts beside itself and in ../lib/prefork.
+LIBEXECDIR ?= $(PREFIX)/lib/prefork
 SYSTEMD ?= $(PREFIX)/lib/systemd
 DATADIR ?= $(PREFIX)/share/prefork
 DOCDIR  ?= $(PREFIX)/share/doc/prefork
@@ -18,7 +20,7 @@ export GOTOOLCHAIN ?= local
 
 .PHONY: build
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(if $(VERSION),-X main.version=$(VERSION))' -o prefork ./cmd/prefork
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(if $(VERSION),-X main.version=$(VERSION))' -o . ./cmd/prefork ./cmd/prefork-view
 
 # The demo fleet, in this terminal. Ctrl-C stops it.
 .PHONY: run
@@ -60,8 +62,9 @@ PATHS = sed 's,/usr/bin/prefork,$(BINDIR)/prefork,; s,/usr/share/prefork,$(DATAD
 
 .PHONY: install
 install:
-	test -x prefork || $(MAKE) build
+	test -x prefork -a -x prefork-view || $(MAKE) build
 	install -D -m0755 prefork $(DESTDIR)$(BINDIR)/prefork
+	install -D -m0755 prefork-view $(DESTDIR)$(LIBEXECDIR)/prefork-view
 	install -d $(DESTDIR)$(SYSTEMD)/system $(DESTDIR)$(SYSTEMD)/system-generators $(DESTDIR)$(DATADIR) $(DESTDIR)$(DOCDIR)/examples
 	$(PATHS) units/prefork@.service >$(DESTDIR)$(SYSTEMD)/system/prefork@.service
 	for f in units/drop-ins/*.conf; do $(PATHS) $$f >$(DESTDIR)$(DATADIR)/$${f##*/} || exit; done
@@ -86,4 +89,4 @@ install:
 
 .PHONY: clean
 clean:
-	rm -rf prefork $(TOOLS)
+	rm -rf prefork prefork-view $(TOOLS)

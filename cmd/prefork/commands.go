@@ -33,7 +33,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 			return &status{exitUsage, "a command is missing"}
 		},
 	}
-	root.AddCommand(newRun(), newStatus(), newWhy(), newLogs(),
+	root.AddCommand(newRun(), newStatus(), newTop(), newWhy(), newLogs(),
 		newStart(), newStop(), newRestart(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
 		newCheck(), newInit(), newVersion())
 	return root

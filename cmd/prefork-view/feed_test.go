@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/control"
+)
+
+const patience = time.Minute
+
+// master is one that a test can make silent.
+type master struct {
+	control.Backend
+
+	looks  atomic.Int32
+	silent chan struct{} // nil: it answers
+}
+
+func (m *master) Look() (*control.Fleet, error) {
+	m.looks.Add(1)
+	if m.silent != nil {
+		<-m.silent
+	}
+	return edge(), nil
+}
+
+func (*master) Measure(*control.Fleet) {}
+
+func (*master) Idle() {}
+
+func (*master) MayChange(control.Caller) error { return nil }
+
+func (*master) Operate(string, string, int32, control.Caller) error { return nil }
+
+func serve(t *testing.T, socket string, m *master) (end func()) {
+	t.Helper()
+	s, err := control.Listen(socket, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Close
+}
+
+// TestFeedFindsItsMasterAgain, and asks nothing after its end.
+func TestFeedFindsItsMasterAgain(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control")
+	ctx, cancel := context.WithCancel(context.Background())
+	told, ended := make(chan any), make(chan struct{})
+	go func() {
+		feed(ctx, socket, func(what any) {
+			select {
+			case told <- what:
+			case <-ctx.Done():
+			}
+		})
+		close(ended)
+	}()
+	wait := func(what string, is func(any) bool) {
+		t.Helper()
+		for end := time.After(patience); ; {
+			select {
+			case got := <-told:
+				if is(got) {
+					return
+				}
+			case <-end:
+				t.Fatalf("not within %s: %s", patience, what)
+			}
+		}
+	}
+	isSample := func(got any) bool { s, ok := got.(sampled); return ok && len(s.fleet.Slots) == len(edge().Slots) }
+	lost := func(why string) func(any) bool {
+		return func(got any) bool { m, ok := got.(missed); return ok && m.why == why }
+	}
+
+	wait("no master", lost(gone))
+	first := &master{}
+	end := serve(t, socket, first)
+	wait("a sample", isSample)
+	wait("a second one", isSample)
+	end()
+	wait("its end", lost(gone))
+
+	second := &master{silent: make(chan struct{})}
+	end = serve(t, socket, second)
+	wait("a stuck master", lost(stuck))
+	close(second.silent)
+	wait("one that answers again", isSample)
+	if err := carryOut(ctx, socket, operation{"Restart", "web.0"}); err != nil {
+		t.Error(err)
+	}
+	if err := carryOut(ctx, socket, operation{"Restart", "web.7"}); err == nil {
+		t.Error("there is no web.7")
+	}
+	cancel()
+	<-ended
+	end()
+	if n := first.looks.Load(); n > 4 {
+		t.Errorf("%d samples, when two were told", n)
+	}
+}
