@@ -47,14 +47,20 @@ func top(socket, fleet string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	now := time.Now()
-	s := &screen{
-		model: model{name: fleet, now: now, asked: now, plain: !isUTF8(os.Getenv)},
-		ctx:   ctx, socket: socket,
-	}
+	return show(&screen{
+		model:   model{name: fleet, now: now, asked: now, plain: !isUTF8(os.Getenv)},
+		feed:    func(tell func(any)) { feed(ctx, socket, tell) },
+		operate: func(o operation) error { return carryOut(ctx, socket, o) },
+	})
+}
+
+// show has the library draw a screen, until it is told to quit.
+func show(s *screen) error {
 	p := tea.NewProgram(s, tea.WithFPS(framesPerSecond))
 	s.tell = func(what any) { p.Send(what) }
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP) // the library takes SIGTERM and SIGINT
+	defer signal.Stop(hangup)
 	go func() {
 		<-hangup
 		p.Quit()
@@ -88,9 +94,9 @@ const framesPerSecond = 20
 type screen struct {
 	model
 
-	ctx    context.Context
-	socket string
-	tell   func(any)
+	feed    func(tell func(any)) // runs until the program ends
+	operate func(operation) error
+	tell    func(any)
 }
 
 type (
@@ -109,7 +115,7 @@ func everySecond() tea.Cmd {
 // of these panics.
 func (s *screen) Init() tea.Cmd {
 	return tea.Batch(everySecond(), func() tea.Msg {
-		feed(s.ctx, s.socket, s.tell)
+		s.feed(s.tell)
 		return nil
 	})
 }
@@ -141,7 +147,7 @@ func (s *screen) obey(w want) tea.Cmd {
 	case w.suspend:
 		return tea.Suspend
 	case w.operate != nil:
-		return func() tea.Msg { return done{*w.operate, carryOut(s.ctx, s.socket, *w.operate)} }
+		return func() tea.Msg { return done{*w.operate, s.operate(*w.operate)} }
 	default:
 		return nil
 	}

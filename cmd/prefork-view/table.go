@@ -199,7 +199,8 @@ func (m *model) row(s *control.Slot, columns []column, selected bool) string {
 		text := pad(c.cell(s), c.width, c.right)
 		switch {
 		case c.title == "MEMORY" && !old:
-			line += look.Styled(" ") + colouredBar(text)
+			bar := strings.TrimRight(text, " ")
+			line += look.Styled(" ") + colouredBar(bar) + look.Styled(text[len(bar):])
 		case c.look != nil && !selected && !old:
 			line += " " + c.look(s).Styled(text)
 		default:

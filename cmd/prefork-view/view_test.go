@@ -19,12 +19,6 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestMain pins the zone that events are shown in.
-func TestMain(m *testing.M) {
-	time.Local = time.UTC
-	os.Exit(m.Run())
-}
-
 var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
 func stamp(at time.Time) uint64 { return uint64(at.UnixMicro()) }
