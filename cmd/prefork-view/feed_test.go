@@ -23,11 +23,13 @@ type master struct {
 }
 
 func (m *master) Look() (*control.Fleet, error) {
-	m.looks.Add(1)
+	n := m.looks.Add(1)
 	if m.silent != nil {
 		<-m.silent
 	}
-	return edge(), nil
+	f := edge()
+	f.Slots[0].NRestarts = uint32(n) // something has always changed
+	return f, nil
 }
 
 func (*master) Measure(*control.Fleet) {}
@@ -38,13 +40,13 @@ func (*master) MayChange(control.Caller) error { return nil }
 
 func (*master) Operate(string, string, int32, control.Caller) error { return nil }
 
-func serve(t *testing.T, socket string, m *master) (end func()) {
+func serve(t *testing.T, socket string, m *master) *control.Server {
 	t.Helper()
 	s, err := control.Listen(socket, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Close
+	return s
 }
 
 // TestFeedFindsItsMasterAgain, and asks nothing after its end.
@@ -81,14 +83,14 @@ func TestFeedFindsItsMasterAgain(t *testing.T) {
 
 	wait("no master", lost(gone))
 	first := &master{}
-	end := serve(t, socket, first)
+	server := serve(t, socket, first)
 	wait("a sample", isSample)
 	wait("a second one", isSample)
-	end()
+	server.Close()
 	wait("its end", lost(gone))
 
 	second := &master{silent: make(chan struct{})}
-	end = serve(t, socket, second)
+	server = serve(t, socket, second)
 	wait("a stuck master", lost(stuck))
 	close(second.silent)
 	wait("one that answers again", isSample)
@@ -100,8 +102,38 @@ func TestFeedFindsItsMasterAgain(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	end()
+	server.Close()
 	if n := first.looks.Load(); n > 4 {
 		t.Errorf("%d samples, when two were told", n)
+	}
+}
+
+// TestFeedFollowsChanges at once, and not each second.
+func TestFeedFollowsChanges(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control")
+	server := serve(t, socket, &master{})
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			server.Changed()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	last, soon := time.Time{}, false
+	feed(ctx, socket, func(what any) {
+		s, ok := what.(sampled)
+		switch {
+		case !ok:
+			t.Errorf("got %+v", what)
+		case !last.IsZero() && s.at.Sub(last) < period*8/10:
+			soon = true
+			cancel()
+		}
+		last = s.at
+	})
+	if !soon {
+		t.Errorf("not within %s: a sample soon after another", patience)
 	}
 }

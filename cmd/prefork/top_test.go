@@ -169,7 +169,7 @@ func TestTopInATerminal(t *testing.T) {
 	first := x.pidOf("well.1")
 	kill(t, first, unix.SIGKILL)
 	x.shows(`^\d\d:\d\d:\d\d well\.1 +ready → waiting +signal: killed by SIGKILL`)
-	x.shows(`^\d\d:\d\d:\d\d well\.1 +waiting → ready`)
+	x.shows(`^\d\d:\d\d:\d\d well\.1 +(waiting|starting) → ready`)
 	if pid := x.pidOf("well.1"); pid == first || pid != int(x.rig.slot("well.1").MainPID) {
 		t.Errorf("well.1 is shown as %d, was %d, is %d", pid, first, x.rig.slot("well.1").MainPID)
 	}
