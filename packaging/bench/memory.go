@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle is how long a system is left alone before its memory is read.
-const settle = 1500 * time.Millisecond
+// settle is how long a system is left alone before its memory is read: the master
+// gives back what it does not need any more after two seconds.
+const settle = 4 * time.Second
 
 // memory reads smaps_rollup. The systems run one after the other, since pages
 // that two of them map would count half in each.
