@@ -77,13 +77,16 @@ file_descriptor_store_max = 4
 }
 
 // lastPID is the pid of the process that became a slot last.
-func (m machine) lastPID(t *testing.T, slot string) string {
+func (m machine) lastPID(t *testing.T, slot string) (pid string) {
 	t.Helper()
-	pids := m.entries(t, "OBJECT_PID", "PREFORK_SLOT="+slot, "PREFORK_EVENT=slot-ready")
-	if len(pids) == 0 {
-		return ""
-	}
-	return pids[len(pids)-1]
+	m.WaitFor(t, slot+" in the journal", func() bool { // which may be behind
+		pids := m.entries(t, "OBJECT_PID", "PREFORK_SLOT="+slot, "PREFORK_EVENT=slot-ready")
+		if len(pids) > 0 {
+			pid = pids[len(pids)-1]
+		}
+		return pid != ""
+	})
+	return pid
 }
 
 // memory is the proportional set size of a process, in kB.
