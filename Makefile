@@ -83,7 +83,7 @@ install:
 	./prefork completion zsh >$(DESTDIR)$(ZSHDIR)/_prefork
 	./prefork completion fish >$(DESTDIR)$(FISHDIR)/prefork.fish
 	chmod 0644 $(DESTDIR)$(BASHDIR)/prefork $(DESTDIR)$(ZSHDIR)/_prefork $(DESTDIR)$(FISHDIR)/prefork.fish
-	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
+	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.conf' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
 	done
 

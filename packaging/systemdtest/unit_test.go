@@ -231,17 +231,14 @@ exec = ["python3", "/opt/app/probe.py"]
 	})
 }
 
-// example puts a shipped example where its comment says, and returns the name of
-// its service.
-func (m machine) example(t *testing.T, name string) string {
+// jobsMayEnd is a file for which the jobs of the queue wait.
+const jobsMayEnd = "/run/jobs-may-end"
+
+// example runs those commands in the comment of a shipped example that match an
+// extended regular expression, in the example's folder.
+func (m machine) example(t *testing.T, name, commands string) {
 	t.Helper()
-	m.Run(t, "sh", "-c", "install -D -m0644 -t /etc/prefork /usr/share/doc/prefork/examples/"+name+"/*")
-	if name == "priorities" && !m.hasSysResource(t) {
-		t.Logf("%s: this container has no CAP_SYS_RESOURCE: without what needs it", m.Suite)
-		m.Run(t, "sed", "-i", "/-900/d; /limit_nofile/d", "/etc/prefork/priorities.toml")
-	}
-	m.Run(t, "systemctl", "daemon-reload")
-	return "prefork@" + name + ".service"
+	m.Run(t, "sh", "-ec", "cd /usr/share/doc/prefork/examples/"+name+"; sed -nE 's,^#   ("+commands+"),\\1,p' "+name+".toml | sh -e")
 }
 
 // hasSysResource tells whether this container can raise limits: some machines
@@ -261,8 +258,9 @@ func (m machine) hasSysResource(t *testing.T) bool {
 	return false
 }
 
-// TestExamples starts each example as its comment says. Those that need a
-// drop-in name it when it is not there.
+// TestExamples does with each example what its comment says, kills a worker of
+// those that serve, and stops it. Those that need a drop-in name it when it is not
+// there.
 func TestExamples(t *testing.T) {
 	entries, err := os.ReadDir("../examples")
 	if err != nil {
@@ -271,15 +269,21 @@ func TestExamples(t *testing.T) {
 	// This one runs without systemd: see TestContainer in cmd/prefork.
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == "container" })
 	works := map[string]func(t *testing.T, m machine){
-		"demo": func(t *testing.T, m machine) { m.says(t, 8080, `"worker": "web.`) },
+		"aiohttp": func(t *testing.T, m machine) { m.serves(t, "aiohttp", 8086, "web.") },
+		"asgi":    func(t *testing.T, m machine) { m.serves(t, "asgi", 8084, "web.") },
+		"demo":    func(t *testing.T, m machine) { m.serves(t, "demo", 8080, `"worker": "web.`) },
+		"django":  func(t *testing.T, m machine) { m.serves(t, "django", 8085, "web.") },
+		"nginx":   nginxWorks,
 		"on-connection": func(t *testing.T, m machine) {
 			m.says(t, 8081, "web.")
 			m.Run(t, "systemctl", "stop", "prefork@on-connection.service")
 			m.says(t, 8081, "web.")
 		},
-		"users":       usersWork,
 		"priorities":  prioritiesWork,
+		"queue":       queueWorks,
 		"raw-sockets": rawSocketsWork,
+		"users":       usersWork,
+		"wsgi":        func(t *testing.T, m machine) { m.serves(t, "wsgi", 8083, "web.") },
 	}
 	for _, e := range entries {
 		if works[e.Name()] == nil {
@@ -287,21 +291,30 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	onEachSuite(t, func(t *testing.T, m machine) {
+		// The work of the queue takes until it may end.
+		m.Run(t, "sed", "-i", `s,time.sleep(1),while not os.path.exists("`+jobsMayEnd+`"): time.sleep(0.1),`, "/usr/share/doc/prefork/examples/queue/queue_worker.py")
+		if !m.hasSysResource(t) {
+			t.Logf("%s: this container has no CAP_SYS_RESOURCE: without what needs it", m.Suite)
+			m.Run(t, "sed", "-i", "/-900/d; /limit_nofile/d", "/usr/share/doc/prefork/examples/priorities/priorities.toml")
+		}
 		for _, e := range entries {
 			name := e.Name()
-			unit := m.example(t, name)
-			if slices.Contains(dropIns(t), name) {
-				m.assertForbidden(t, unit, name)
-				m.allow(t, name, name)
-			}
-			if name == "on-connection" {
-				m.Run(t, "systemctl", "start", "prefork-on-connection:http.socket")
-			} else {
+			unit := "prefork@" + name + ".service"
+			if name == "demo" { // made for a terminal
+				m.Run(t, "sh", "-c", "install -D -m0644 -t /etc/prefork /usr/share/doc/prefork/examples/demo/* && systemctl daemon-reload")
 				m.Run(t, "systemctl", "start", unit)
 			}
+			if slices.Contains(dropIns(t), name) {
+				m.example(t, name, "(install .* /etc/prefork .*|systemctl daemon-reload)")
+				m.assertForbidden(t, unit, name)
+			}
+			m.example(t, name, "(install|systemctl) .*")
 			works[name](t, m)
 			m.WaitFor(t, "ready example "+name, func() bool { return m.state(t, unit) == "active" })
 			m.Run(t, "sh", "-c", "systemctl stop 'prefork-*.socket' 'prefork@*.service'")
+			if killed := m.entries(t, "MESSAGE", "PREFORK_FLEET="+name, "PREFORK_EVENT=slot-timeout"); len(killed) > 0 {
+				t.Errorf("%s: %s does not stop by itself: %q", m.Suite, name, killed)
+			}
 		}
 	})
 }
@@ -371,8 +384,63 @@ func (m machine) says(t *testing.T, port int, want string) {
 	}
 }
 
+// serves wants an answer, and the next one after all workers web were killed.
+func (m machine) serves(t *testing.T, fleet string, port int, want string) {
+	t.Helper()
+	m.says(t, port, want)
+	m.kill(t, fleet, "web")
+	m.says(t, port, want)
+}
+
+// kill kills all slots of a worker, and returns when the first has a successor.
+func (m machine) kill(t *testing.T, fleet, worker string) {
+	t.Helper()
+	pid := m.lastPID(t, worker+".0")
+	m.Run(t, "prefork", "kill", "--signal", "KILL", fleet, worker)
+	m.WaitFor(t, "a successor in "+worker+".0", func() bool { return m.lastPID(t, worker+".0") != pid })
+}
+
+func nginxWorks(t *testing.T, m machine) {
+	m.says(t, 8087, "app.")
+	for _, worker := range []string{"app", "nginx"} {
+		m.kill(t, "nginx", worker)
+		m.says(t, 8087, "app.")
+	}
+}
+
+// queueWorks kills the worker that does a job, and stops the one that does the next:
+// both jobs are done.
+func queueWorks(t *testing.T, m machine) {
+	const job = "/var/lib/prefork/queue/1.job"
+	said := func(words string) []string {
+		return m.entries(t, "SYSLOG_IDENTIFIER", "MESSAGE="+words+" hello")
+	}
+	begun := func(n int) {
+		t.Helper()
+		m.WaitFor(t, fmt.Sprint("beginning ", n, " of a job"), func() bool { return len(said("begins")) == n })
+	}
+	m.example(t, "queue", "(cd|echo) .*")
+	begun(1)
+	m.Run(t, "prefork", "kill", "--signal", "KILL", "queue", said("begins")[0])
+	begun(2)
+	m.WriteFile(t, jobsMayEnd, "")
+	m.WaitFor(t, "a job that is done", func() bool { return !m.exists(t, job) })
+	m.Run(t, "rm", jobsMayEnd)
+	m.example(t, "queue", "(cd|echo) .*")
+	begun(3)
+	const unit = "prefork@queue.service"
+	m.Run(t, "systemctl", "stop", "--no-block", unit)
+	m.WaitFor(t, "a stop", func() bool { return m.state(t, unit) == "deactivating" })
+	m.WriteFile(t, jobsMayEnd, "")
+	m.WaitFor(t, "a stopped queue", func() bool { return m.state(t, unit) == "inactive" })
+	if done := said("has done"); len(done) != 2 || m.exists(t, job) {
+		t.Errorf("%s: jobs were done by %q", m.Suite, done)
+	}
+	m.Run(t, "systemctl", "start", unit)
+}
+
 func usersWork(t *testing.T, m machine) {
-	m.says(t, 8082, "web.0 is www-data, in www-data\n")
+	m.serves(t, "users", 8082, "web.0 is www-data, in www-data\n")
 	out := m.Run(t, "ps", "-C", "sleep", "-o", "user=,group=,supgrp=")
 	if got := strings.Join(strings.Fields(out), " "); got != "daemon daemon daemon,adm" {
 		t.Errorf("%s: queue.0 is %q", m.Suite, got)
