@@ -55,7 +55,9 @@ ask() {
 	curl -sS --max-time 60 "http://127.0.0.1:${1:-8080}/"
 }
 
-# Every unit of ours that systemd knows, but for the slice of the template.
+# Every unit of ours that systemd knows. One that is enabled but not installed is
+# known by its name alone.
 units() {
-	systemctl list-units --all --plain --no-legend 'prefork@*.service' 'prefork-*.socket' | awk '{ print $1 }'
+	systemctl list-units --all --plain --no-legend 'prefork@*.service' 'prefork-*.socket' |
+		awk '$2 != "not-found" || $3 != "inactive" { print $1 }'
 }
