@@ -60,6 +60,9 @@ bench:
 # Units and pages name the program and the drop-ins where they are installed.
 PATHS = sed 's,/usr/bin/prefork,$(BINDIR)/prefork,; s,/usr/share/prefork,$(DATADIR),'
 
+# A program for another machine (GOARCH=arm64) cannot be asked here.
+COMPLETION = $(if $(filter-out $(if $(GOARCH),$(shell go env GOHOSTARCH)),$(GOARCH)),env -u GOARCH CGO_ENABLED=0 go run ./cmd/prefork,./prefork) completion
+
 .PHONY: install
 install:
 	test -x prefork -a -x prefork-view || $(MAKE) build
@@ -79,14 +82,21 @@ install:
 		chmod 0644 $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit; \
 	done
 	install -d $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
-	./prefork completion bash >$(DESTDIR)$(BASHDIR)/prefork
-	./prefork completion zsh >$(DESTDIR)$(ZSHDIR)/_prefork
-	./prefork completion fish >$(DESTDIR)$(FISHDIR)/prefork.fish
+	$(COMPLETION) bash >$(DESTDIR)$(BASHDIR)/prefork
+	$(COMPLETION) zsh >$(DESTDIR)$(ZSHDIR)/_prefork
+	$(COMPLETION) fish >$(DESTDIR)$(FISHDIR)/prefork.fish
 	chmod 0644 $(DESTDIR)$(BASHDIR)/prefork $(DESTDIR)$(ZSHDIR)/_prefork $(DESTDIR)$(FISHDIR)/prefork.fish
 	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.conf' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
 	done
 
+# The Debian package, from the files that git tracks, into dist/. SUITE=forky builds
+# it in a new root of that suite, ARCH=arm64 for other machines.
+SUITE ?=
+.PHONY: deb
+deb:
+	packaging/deb $(SUITE)
+
 .PHONY: clean
 clean:
-	rm -rf prefork prefork-view $(TOOLS)
+	rm -rf prefork prefork-view $(TOOLS) dist

@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: 0BSD
-"""The web workers of `make run`. The imports are paid for once, by the floor."""
+"""The web workers of the demo. The imports are paid for once, by the floor."""
 
 import decimal
 import email
 import http.client
 import json
 import os
+import select
+import signal
+import socket
 import xml.dom.minidom
 
 import prefork
 
 
 def serve():
-    """Answer every request with the process that serves it."""
+    """Answer every request with the process that serves it, until SIGTERM."""
     listener = prefork.sockets()["http"][0]
     print(f"pid {os.getpid()} serves on port {listener.getsockname()[1]}", flush=True)
+    # A signal is read between two requests: no client that was accepted is cut
+    # off. Those that wait in the socket are for the successor.
+    asked, asking = socket.socketpair()
+    asking.setblocking(False)
+    signal.set_wakeup_fd(asking.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    listener.setblocking(False)
     while True:
-        connection, _ = listener.accept()
+        ready, _, _ = select.select([asked, listener], [], [])
+        if asked in ready:
+            return
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):  # another worker was faster
+            continue
         with connection:
             answer(connection)
 
@@ -24,9 +40,10 @@ def serve():
 def answer(connection):
     """Serve one request; a client that hangs up is no reason to end."""
     try:
+        connection.settimeout(5)
         connection.recv(65536)
         body = json.dumps({"worker": prefork.slot, "pid": os.getpid(), "generation": prefork.generation}) + "\n"
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall((head + body).encode())
-    except ConnectionError:
+    except OSError:
         pass
