@@ -18,7 +18,7 @@ app.add_routes([web.get("/", index)])
 
 
 async def serve():
-    """Serve the socket http until SIGTERM, and then what was accepted."""
+    """Serve the socket http until SIGTERM, and finish the requests that have begun."""
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     runner = web.AppRunner(app, access_log=None)

@@ -28,6 +28,6 @@ def load():
 
 
 def serve():
-    """Serve the socket http until SIGTERM, and then what was accepted."""
+    """Serve the socket http until SIGTERM, and finish the requests that have begun."""
     config = uvicorn.Config(application, lifespan="off", log_level="warning")
     uvicorn.Server(config).run(sockets=prefork.sockets()["http"])
