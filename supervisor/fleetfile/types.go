@@ -87,7 +87,7 @@ type Metrics struct{ Listen Address }
 // Address is one entry of listen=.
 type Address struct {
 	Text   string         // as written
-	IP     netip.AddrPort // valid for IP sockets; a bare port has the address [::]
+	IP     netip.AddrPort // valid for IP sockets; a port alone has the address [::], see IsPort
 	V6Only bool           // the same port is listed for IPv4 too, so [::] must not take it
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
