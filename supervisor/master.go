@@ -256,7 +256,7 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 	case unix.SIGTERM, unix.SIGINT:
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
-		if m.log.terminal != nil {
+		if m.signals.terminal {
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}
 	}
