@@ -50,7 +50,7 @@ type Datagram struct {
 	// Carries tells of one that was looked at that it has descriptors.
 	Carries bool
 
-	// Refused is why the message was not read; there are no descriptors then.
+	// Refused is why the message was not read.
 	Refused error
 }
 
@@ -162,8 +162,8 @@ func (s *Server) Skip() error {
 
 // Receive reads one datagram, which is the caller's to close and keeps nothing of
 // the buffer. It waits for no datagram: the error wraps EAGAIN if there is none. A
-// datagram that is not a notification comes with Refused set; its descriptors have
-// been closed, which may have blocked: see [Server.Skip].
+// datagram that is not a notification comes with Refused set. If there is no room in
+// this process's table, the kernel drops descriptors as in [Server.Skip].
 func (s *Server) Receive(b *Buffer) (Datagram, error) {
 	// ENOPROTOOPT before Linux 6.5. What it adds would look like a descriptor to Look.
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, soPassPIDFD, 1)
@@ -175,9 +175,6 @@ func (s *Server) Receive(b *Buffer) (Datagram, error) {
 	d.judge(flags)
 	if d.Refused == nil && d.Message.Barrier && len(d.FDs) != 1 {
 		d.refuse(fmt.Errorf("BARRIER=1 with %d descriptors", len(d.FDs)))
-	}
-	if d.Refused != nil {
-		d.Close()
 	}
 	return d, nil
 }

@@ -22,10 +22,13 @@ type slot struct {
 	process    *process // that is the slot now, or will be: it has its orders
 	invocation string   // of its last process
 
-	notify  *sdnotify.Server // its NOTIFY_SOCKET; nil if it has none
-	budget  budget           // of datagrams
-	dropped int              // datagrams, in the life of its process
-	store   store
+	notify   *sdnotify.Server // its NOTIFY_SOCKET; nil if it has none
+	budget   budget           // of datagrams
+	quiet    fleet.Instant    // it is not heard before
+	burdened bool             // its next datagram is skipped where that may block
+	errands  *errands         // what it sent, to be dropped
+	dropped  int              // datagrams, in the life of its process
+	store    store
 }
 
 // newSlots lists the slots of a file in the order of their fleet.SlotID.
@@ -56,6 +59,7 @@ func (m *master) openNotify() error {
 			return err
 		}
 		s.notify = server
+		s.errands = m.disposal.owner()
 		if err := m.poller.add(server.FD(), newToken(notices, uint64(s.id))); err != nil {
 			return err
 		}
@@ -63,9 +67,16 @@ func (m *master) openNotify() error {
 	return nil
 }
 
+// close does not wait for what its processes have sent. The kernel does not either,
+// when this one ends.
 func (s *slot) close() {
-	if s.notify != nil {
-		_ = s.notify.Close() // nobody is left to be heard
+	if s.notify == nil {
+		return
 	}
-	s.store.close()
+	s.notify.Remove()
+	s.errands.close(s.notify.FD()) // nobody is left to be heard
+	for _, f := range s.store.fds {
+		s.errands.close(f.fd)
+	}
+	s.store.fds = nil
 }
