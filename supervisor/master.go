@@ -37,7 +37,7 @@ type master struct {
 	wake     *wakeup
 	outputs  *outputTable
 	devNull  int
-	pid      int
+	pid, uid int
 	managed  bool // systemd started this process, and ends what is left if it dies
 	oomScore int  // its oom_score_adj
 	request  *process
@@ -71,7 +71,7 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
-		procs: newProcesses(), pid: os.Getpid(), devNull: -1,
+		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, oomScore: oomScoreAdjust(),
 		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},

@@ -9,6 +9,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // slot is what the master keeps for a slot while processes come and go.
@@ -63,6 +64,18 @@ func (m *master) openNotify() error {
 		if err := m.poller.add(server.FD(), newToken(notices, uint64(s.id))); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// giveNotify makes a worker whose floor has a user of its own the owner of its notify
+// socket. Who has to change its user gives it away by itself, while it may.
+func (m *master) giveNotify(p *process, s *slot) error {
+	if s.notify == nil || s.config.Entry == "" || p.uid == m.uid {
+		return nil
+	}
+	if err := linux.GiveSocket(s.notify.Path(), p.uid); err != nil {
+		return fmt.Errorf("give the notify socket to user %d: %w", p.uid, err)
 	}
 	return nil
 }

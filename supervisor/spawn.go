@@ -187,6 +187,9 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := favour(p, s.config); err != nil {
 		return err
 	}
+	if err := m.giveNotify(p, s); err != nil {
+		return err
+	}
 	output, err := m.output(s.name)
 	if err != nil {
 		return err
@@ -293,7 +296,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: fmt.Sprintf("adopt pid %d: %v", hello.PID, err)}}
 	}
 	m.procs.identify(p, hello.PID, pidfd)
-	p.name = "spare"
+	p.name, p.uid = "spare", hello.UID
 	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
 		return m.spawnFailed(p, err)
 	}

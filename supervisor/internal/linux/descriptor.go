@@ -4,6 +4,7 @@ package linux
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -88,4 +89,27 @@ func fileSystemOf(mount uint64) string {
 		}
 	}
 	return ""
+}
+
+// GiveSocket makes a user the owner of a Unix socket that is this user's, and of
+// nothing else that may stand in its place: no link is followed.
+func GiveSocket(path string, uid int) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was opened
+	var st unix.Stat_t
+	switch err := unix.Fstat(fd, &st); {
+	case err != nil:
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	case st.Mode&unix.S_IFMT == unix.S_IFSOCK && int(st.Uid) == uid:
+		return nil
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != unix.Geteuid():
+		return fmt.Errorf("%s: it is not a socket of uid %d", path, unix.Geteuid())
+	}
+	if err := unix.Fchownat(fd, "", uid, -1, unix.AT_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "chown", Path: path, Err: err}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,5 +89,43 @@ func TestKindsOfDescriptors(t *testing.T) {
 	}
 	if got := fileSystemOf(0); got != "" {
 		t.Errorf("mount 0: got %q", got)
+	}
+}
+
+// A socket is given away, and nothing that was put in its place.
+func TestGiveSocket(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give files away")
+	}
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"socket", "stranger's"} {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path(name)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(path("file"), nil, 0o600), os.Symlink("file", path("link")),
+		os.Symlink("socket", path("link to a socket")), os.Chown(path("stranger's"), 4711, -1)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"socket": true, "file": false, "link": false, "link to a socket": false, "stranger's": false, "nothing": false,
+	} {
+		for range 2 { // the second time it is nothing new
+			if err := GiveSocket(path(name), 54321); (err == nil) != want {
+				t.Errorf("%s: got %v, want %t", name, err, want)
+			}
+		}
+	}
+	for name, want := range map[string]uint32{"socket": 54321, "file": 0, "stranger's": 4711} {
+		var st unix.Stat_t
+		if err := unix.Stat(path(name), &st); err != nil || st.Uid != want {
+			t.Errorf("%s: is uid %d's, %v; want %d", name, st.Uid, err, want)
+		}
 	}
 }
