@@ -22,7 +22,6 @@ FILLING = 8 << 20  # bytes at most
 def prepare(floor):
     """Does once, here, what each worker would have to do for itself."""
     reset_signals()
-    reset_atexit()
     if any(map(is_coroutine_function, floor.entries)):
         import asyncio  # noqa: F401
     if floor.needs_prctl:
@@ -33,6 +32,47 @@ def prepare(floor):
 
         # Python warns of a fork with threads. The operator has allowed it.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
+
+
+class Plain:
+    """Stands for C's functions where there is no ctypes: hooks then run twice."""
+
+    PyOS_BeforeFork = PyOS_AfterFork_Parent = PyOS_AfterFork_Child = staticmethod(lambda: None)
+    _Fork = fork = staticmethod(os.fork)
+    getpid, getppid, setsid = staticmethod(os.getpid), staticmethod(os.getppid), staticmethod(os.setsid)
+    close, _exit = staticmethod(os.close), staticmethod(os._exit)
+    read = staticmethod(lambda fd, into, size, read=os.read: len(read(fd, size)))
+    write = staticmethod(lambda fd, data, size, write=os.write: write(fd, data))
+    usleep = staticmethod(lambda micro, sleep=time.sleep: sleep(micro / 1e6))
+    dup3 = staticmethod(lambda old, new, flags, dup2=os.dup2: dup2(old, new, False))
+    send = staticmethod(lambda fd, data, size, flags, write=os.write: write(fd, data))
+    fflush = staticmethod(lambda stream: 0)
+
+
+def c_functions():
+    """Returns C's functions, looked up now, that keep the interpreter lock.
+
+    fork(2) without C's hooks is _Fork (glibc 2.34). Where it is not known, Python's
+    os.fork has to do.
+    """
+    if ctypes is None:
+        return Plain
+    found = type("C", (), {})()
+    lib = ctypes.PyDLL(None, use_errno=True)
+    try:
+        for name in ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child"):
+            call = getattr(ctypes.pythonapi, name)
+            call.restype = None
+            setattr(found, name, call)
+        for name in ("_Fork", "fork", "getpid", "getppid", "setsid", "close", "_exit", "read", "write", "usleep", "dup3", "send", "fflush"):
+            setattr(found, name, getattr(lib, name))
+    except AttributeError:
+        return Plain
+    return found
+
+
+def c_errno():
+    return ctypes.get_errno() if ctypes else 0
 
 
 def is_coroutine_function(entry):
@@ -69,11 +109,16 @@ def reset_signals():
         _signal.SIGXFSZ: _signal.SIG_IGN,
     }
     keep = {_signal.SIGKILL, _signal.SIGSTOP}
+    fatal = {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
     handler = sys.modules.get("faulthandler")
     if handler and handler.is_enabled():
-        keep |= {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
+        keep |= fatal
     for number in set(_signal.valid_signals()) - keep:
+        if handler and number not in fatal:
+            handler.unregister(number)  # else it would not set the signal again
         _signal.signal(number, wanted.get(number, _signal.SIG_DFL))
+    for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+        _signal.setitimer(timer, 0)  # of an import; no worker would inherit it
     _signal.set_wakeup_fd(-1)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
 
@@ -96,8 +141,8 @@ def reset_atexit():
 
 
 def find_prctl():
-    import ctypes
-
+    if ctypes is None:
+        raise Failure(NO_NEW_PRIVS, "python3 has no module ctypes, which prctl(2) needs")
     call = ctypes.PyDLL(None, use_errno=True).prctl
     call.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     call(39, 0, 0, 0, 0)  # PR_GET_NO_NEW_PRIVS: the first call allocates

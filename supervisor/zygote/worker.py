@@ -18,9 +18,20 @@ import time
 
 import _signal
 import _socket
+
+known = set(sys.modules)
 import grp
 import pwd
 import resource
+
+try:
+    import ctypes
+except ImportError:  # python3-minimal: see Plain
+    ctypes = None
+for name in set(sys.modules) - known:
+    # An application may have a module of this name; python3 would find that.
+    if not name.startswith(("_", "ctypes")):
+        del sys.modules[name]
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks
 SMALL = 4096  # size of a buffer for the messages to workers and of fork requests
@@ -128,8 +139,8 @@ def worker(floor, ident, gate, middle, ends):
     """Waits at the gate, and becomes what it is told to. Never returns."""
     try:
         try:
-            be_born(floor, gate, middle, ends)
-            floor.sock.send(b"hello\0" + ident)
+            be_born(floor, ident, gate, middle, ends)
+            settle(floor)
             data, fds, flags = receive(floor.sock, SMALL, MOST_FDS)
         except (OSError, KeyboardInterrupt):
             data = b""  # as if the master had gone: no user code has run
@@ -142,20 +153,35 @@ def worker(floor, ident, gate, middle, ends):
         os._exit(1)
 
 
-def be_born(floor, gate, middle, ends):
-    """Becomes a child of the master and leaves what is the zygote's."""
-    os.close(ends[1])
-    os.read(ends[0], 1)  # ends when the zygote has reaped the middle process
-    os.close(ends[0])
+def be_born(floor, ident, gate, middle, ends):
+    """Becomes a child of the master, and says so before any hook runs.
+
+    The master then knows the process, and a hook that hangs costs this worker its
+    start and not the floor its life. Until Python's own hooks have run, nothing
+    may be called that gives the interpreter lock away.
+    """
+    c = floor.c
+    c.close(ends[1])
+    c.read(ends[0], floor.byte, 1)  # ends when the zygote has reaped the middle process
+    c.close(ends[0])
     patience = 1000  # if the zygote was killed meanwhile, the middle still ends
-    while os.getppid() == middle and patience:
+    while c.getppid() == middle and patience:
         patience -= 1
-        time.sleep(0.001)
-    if os.getppid() != floor.master:
-        os._exit(0)
-    os.dup2(gate, floor.sock.fileno(), False)  # closes the command socket
-    os.close(gate)
-    os.setsid()
+        c.usleep(1000)
+    if c.getppid() != floor.master:
+        c._exit(0)
+    c.dup3(gate, floor.number, os.O_CLOEXEC)  # closes the command socket
+    c.close(gate)
+    c.setsid()
+    hello = b"hello\0" + ident
+    if c.send(floor.number, hello, len(hello), _socket.MSG_NOSIGNAL) < 0:
+        c._exit(0)  # the master has gone
+    c.PyOS_AfterFork_Child()
+
+
+def settle(floor):
+    """Leaves what is the floor's, and does ahead what it will do again."""
+    reset_atexit()
     rehearse_orders(floor)
     set_title(floor, floor.spare, b"prefork-spare")
     for seed in floor.seeds:
@@ -418,7 +444,7 @@ def run(floor, orders):
     except BaseException as error:  # whatever it is, the entry cannot be called
         status = report(error) or 1
         fail(floor, status, f"{what}: {cause(error)}")
-        leave(status)
+        leave(floor, status)
     floor.sock.close()
     try:
         result = entry(*args, **kwargs)
@@ -429,7 +455,7 @@ def run(floor, orders):
         status = 0
     except BaseException as error:
         status = report(error)
-    leave(status)
+    leave(floor, status)
 
 
 def literal(text, default):
@@ -482,7 +508,7 @@ def cause(error):
     return f"{name}: {text}" if text else name
 
 
-def leave(status):
+def leave(floor, status):
     """Ends the worker as the interpreter would, but for what is the zygote's."""
     threading = sys.modules.get("threading")
     for finish in (threading and threading._shutdown, atexit._run_exitfuncs):
@@ -491,8 +517,36 @@ def leave(status):
                 finish()
         except BaseException as error:
             report(error)
-    lost = flush()
+    lost = flush_files() | flush() | (floor.c.fflush(None) != 0)
     os._exit(120 if lost and status == 0 else status)  # 120: as python3 does
+
+
+def flush_files():
+    """Flushes every open file of the worker. Says whether output was lost.
+
+    python3 does it by destroying them. Those of the floor are frozen, and so not
+    among the objects that are looked at: what is in their buffers is the floor's.
+    """
+    import io
+
+    lost = False
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
+    objects = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase)]
+    # A text goes to the buffer below it first, and a compressed file to its own.
+    objects.sort(key=lambda o: (issubclass(type(o), io.TextIOWrapper), not issubclass(type(o), kinds)), reverse=True)
+    for file in objects:
+        try:
+            if issubclass(type(file), kinds):
+                file.closed or file.flush()
+            elif file.writable() and type(file).__module__ in ("gzip", "bz2", "lzma"):
+                file.close()
+        except BrokenPipeError:
+            pass
+        except Exception as error:
+            if not getattr(file, "closed", False):
+                report(error)
+                lost = True
+    return lost
 
 
 def flush():
