@@ -371,6 +371,9 @@ func (m *master) kill(act fleet.Kill) {
 	if err := p.signal(unix.Signal(act.Signal)); err != nil {
 		m.log.Error(fmt.Sprintf("%s: %s: %v", p.name, act.Signal, err), slog.Int("pid", p.pid))
 	}
+	if act.Signal == fleet.SIGTERM || act.Signal == fleet.SIGABRT {
+		_ = p.signal(unix.SIGCONT) // as systemd does: one that is stopped could not end
+	}
 	if act.Signal == fleet.SIGKILL && p.group != nil {
 		if err := p.group.Kill(); err != nil {
 			m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err), slog.Int("pid", p.pid))

@@ -31,6 +31,9 @@ type notifier struct {
 	troubles int // failures in a row; one line for them is enough
 }
 
+// leastPing bounds how often the watchdog is told, whatever the environment says.
+const leastPing = 50 * time.Millisecond
+
 // A socket that refuses what is sent may be gone for good.
 const (
 	notifyRetry     = time.Second
@@ -48,7 +51,14 @@ func newNotifier(opts Options) *notifier {
 	if err != nil {
 		opts.Log.Warn(fmt.Sprintf("no watchdog: %v", err))
 	}
-	n.pingEvery = interval / 2
+	switch {
+	case n.client == nil: // there is nobody to tell
+	case interval > 0 && interval/2 < leastPing:
+		opts.Log.Warn(fmt.Sprintf("the watchdog's interval of %s is too short; it is told every %s", fleet.Span(interval), fleet.Span(leastPing)))
+		n.pingEvery = leastPing
+	default:
+		n.pingEvery = interval / 2
+	}
 	return n
 }
 

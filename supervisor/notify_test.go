@@ -217,8 +217,21 @@ func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
 	wantLine(t, said, "<4>", "no notifications", "relative")
 	wantLine(t, said, "<4>", "no watchdog", "soon")
 	n = newNotifier(Options{Log: log, Env: sdnotify.Environment{WatchdogUSec: "3000000"}})
-	if n.pingEvery != 1500*time.Millisecond {
-		t.Errorf("it pings every %s, want half of 3 s", n.pingEvery)
+	if n.pingEvery != 0 {
+		t.Errorf("without a manager it pings every %s, want never", n.pingEvery)
+	}
+}
+
+// However short the interval is, the master does not spin.
+func TestWatchdogIsToldAtABoundedRate(t *testing.T) {
+	for text, want := range map[string]time.Duration{"3000000": 1500 * time.Millisecond, "1": leastPing} {
+		log, said := newTestLog()
+		socket := "@prefork-test-" + text // nobody listens, and nothing is sent
+		n := newNotifier(Options{Log: log, Env: sdnotify.Environment{NotifySocket: socket, WatchdogUSec: text}})
+		if n.client == nil || n.pingEvery != want {
+			t.Errorf("WATCHDOG_USEC=%s: it pings every %s, want %s; said %q", text, n.pingEvery, want, said.all())
+		}
+		n.close()
 	}
 }
 

@@ -165,8 +165,8 @@ func (m *master) killLeft(p *process, pids []int) {
 // session, invocation or title it has. One that has changed all three is not found
 // before the fleet ends.
 func (m *master) sweep(ended []*process) map[*process][]int {
-	if !slices.ContainsFunc(ended, func(p *process) bool { return p.invocation != "" && p.group == nil }) {
-		return nil // only floors and spares: no user code ran
+	if !slices.ContainsFunc(ended, func(p *process) bool { return (p.invocation != "" || p.floor) && p.group == nil }) {
+		return nil // only spares: no user code ran
 	}
 	orphans, err := linux.Children(m.pid, func(pid int) bool {
 		p := m.procs.byPID[pid]
@@ -192,11 +192,14 @@ func (m *master) sweep(ended []*process) map[*process][]int {
 // owns tells whether an orphan came from this process. It decides only what is
 // killed together with it.
 func (p *process) owns(pid int, stat linux.Stat) bool {
-	if p.invocation == "" {
+	if p.invocation == "" && !p.floor {
 		return false
 	}
 	if stat.Session == p.pid {
 		return true
+	}
+	if p.floor {
+		return false // workers have its environment, and sessions of their own
 	}
 	dir := "/proc/" + strconv.Itoa(pid)
 	if env, err := os.ReadFile(dir + "/environ"); err == nil {

@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -91,6 +92,10 @@ type Address struct {
 	V6Only bool           // the same port is listed for IPv4 too, so [::] must not take it
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
+
+// BarePort tells whether the address is written as a port alone, which means every
+// address of the machine.
+func (a Address) BarePort() bool { return a.Unix == "" && strings.Trim(a.Text, digits) == "" }
 
 // Limit is one limit_* key. A limit may be [Infinity].
 type Limit struct {

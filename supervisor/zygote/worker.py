@@ -344,9 +344,12 @@ def set_environment(orders, account):
     for name in PER_PROCESS:
         if name not in new and name in os.environ:
             del os.environ[name]
+    zone = os.environ.get("TZ")
     for name, value in new.items():
         if os.environ.get(name) != value:  # each change costs memory
             os.environ[name] = value
+    if os.environ.get("TZ") != zone:
+        time.tzset()  # C has read it already
 
 
 def set_limits(orders):

@@ -183,9 +183,9 @@ def surroundings():
     mask = os.umask(0o077)
     os.umask(mask)
     try:
-        here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        here = os.getcwd()
     except OSError:
-        here = -1
+        here = None  # it has been taken away
     return mask, here, os.getpriority(os.PRIO_PROCESS, 0)
 
 
@@ -193,12 +193,11 @@ def give_back(before):
     """Takes back what an import did to umask, working directory and nice."""
     mask, here, nice = before
     os.umask(mask)
-    if here >= 0:
-        try:
-            os.fchdir(here)
-        except OSError:
-            pass  # it has been taken away; there is no way back
-        os.close(here)
+    try:
+        if here and os.getcwd() != here:
+            os.chdir(here)
+    except OSError:
+        pass  # it has been taken away meanwhile; there is no way back
     if os.getpriority(os.PRIO_PROCESS, 0) != nice:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, nice)
@@ -362,7 +361,7 @@ def fork(floor, ident, fds):
         if late:
             c.PyOS_AfterFork_Parent()
             extra = extra_threads()
-            return errno.EBUSY, f"a hook of fork started a thread: {describe(extra)}"
+            return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
         child = c._Fork() if alone else c.fork()
         if child == 0:
             middle(floor, ident, ends, *fds)
