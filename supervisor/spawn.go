@@ -220,7 +220,7 @@ func limit(p *process, s *slot) error {
 func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
 	defer to.close()
 	if to.fd >= 0 {
-		o.Output, fds = true, slices.Insert(fds, 0, to.fd)
+		o.Output, o.StderrOnly, fds = true, to.stderrOnly, slices.Insert(fds, 0, to.fd)
 	}
 	return gate.Go(p.gate, o, fds...)
 }
@@ -229,7 +229,8 @@ func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int)
 // master does.
 type processOutput struct {
 	journalStream
-	once bool // fd is for this process only
+	once       bool // fd is for this process only
+	stderrOnly bool // standard output is the master's
 }
 
 func (o processOutput) close() {
@@ -245,7 +246,7 @@ func (m *master) output(name string) (processOutput, error) {
 		return processOutput{journalStream: m.streams.of(name)}, nil
 	}
 	fd, err := m.outputs.open(name)
-	return processOutput{journalStream{fd: fd}, true}, err
+	return processOutput{journalStream: journalStream{fd: fd}, once: true, stderrOnly: !isTerminal(1)}, err
 }
 
 // gateReadable reads one message of a process at its gate; more is false if

@@ -123,6 +123,7 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if err != nil {
 		return err
 	}
+	o.giveOutput(account.uid)
 	env := o.environment(account)
 	path, err := lookPath(o.Argv[0], env)
 	if err != nil {
@@ -151,13 +152,35 @@ func (o *Orders) takeOutput(fds []int) ([]int, error) {
 	if len(fds) == 0 {
 		return nil, refuse(ExitFDs, "output without a descriptor")
 	}
-	for _, to := range []int{1, 2} {
+	for _, to := range o.outputs() {
 		if err := unix.Dup3(fds[0], to, 0); err != nil {
 			return nil, refuse(ExitFDs, "dup3: %v", err)
 		}
 	}
 	_ = unix.Close(fds[0]) // its copies stay
 	return fds[1:], nil
+}
+
+// outputs are the descriptors that the output becomes.
+func (o *Orders) outputs() []int {
+	if o.StderrOnly {
+		return []int{2}
+	}
+	return []int{1, 2}
+}
+
+// giveOutput gives the pipe that was made for this process to its user, so that it
+// can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
+func (o *Orders) giveOutput(uid int) {
+	if !o.Output || uid < 0 {
+		return
+	}
+	for _, fd := range o.outputs() {
+		var stat unix.Stat_t
+		if unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFIFO {
+			_ = unix.Fchown(fd, uid, -1) // without the right it can still be written to
+		}
+	}
 }
 
 // environment is Base, what the account, the sockets and the watchdog say, and

@@ -47,6 +47,7 @@ class Plain:
     dup3 = staticmethod(lambda old, new, flags, dup2=os.dup2: dup2(old, new, False))
     send = staticmethod(lambda fd, data, size, flags, write=os.write: write(fd, data))
     fflush = staticmethod(lambda stream: 0)
+    prctl = staticmethod(lambda *_: -1)
 
 
 def c_functions():
@@ -64,10 +65,11 @@ def c_functions():
             call = getattr(ctypes.pythonapi, name)
             call.restype = None
             setattr(found, name, call)
-        for name in ("_Fork", "fork", "getpid", "getppid", "setsid", "close", "_exit", "read", "write", "usleep", "dup3", "send", "fflush"):
+        for name in ("_Fork", "fork", "prctl", "getpid", "getppid", "setsid", "close", "_exit", "read", "write", "usleep", "dup3", "send", "fflush"):
             setattr(found, name, getattr(lib, name))
     except AttributeError:
         return Plain
+    found.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     return found
 
 

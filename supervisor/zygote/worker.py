@@ -46,7 +46,7 @@ CHDIR, NICE, FDS, LIMITS, OOM_ADJUST, GROUP, USER, NO_NEW_PRIVS = 200, 201, 202,
 # worker's.
 PER_PROCESS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID")
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 class Failure(Exception):
@@ -265,7 +265,7 @@ def obey(floor, orders, fds):
     prctl = floor.prctl
     if prctl is None and ("no_new_privileges" in orders or "death_signal" in orders):
         prctl = find_prctl()  # the new user may not be able to read its module
-    change_user(orders, account)
+    change_user(floor, orders, account)
     if one(orders, "dir"):  # as the user that it is for, like systemd
         attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
     restrict(prctl, orders)
@@ -276,7 +276,8 @@ def place(floor, orders, fds):
     """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
     if "output" in orders and fds:
         output = fds.pop(0)
-        os.dup2(output, 1)
+        if one(orders, "output") != "2":
+            os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
     names = handed_down(orders)
@@ -392,7 +393,7 @@ def find_group(group):
         raise Failure(GROUP, f"group {group!r} does not exist") from None
 
 
-def change_user(orders, account):
+def change_user(floor, orders, account):
     group = one(orders, "group")
     extra = [find_group(name) for name in orders.get("extra_group", ())]
     if not (account or group or extra):
@@ -405,12 +406,25 @@ def change_user(orders, account):
     # An unprivileged process cannot call setgroups, even to change nothing.
     if groups - {gid} != set(os.getgroups()) - {gid}:
         attempt_step(GROUP, "supplementary groups", os.setgroups, sorted(groups))
+    if account and "output" in orders:
+        give_output(orders, uid)
     attempt_step(GROUP, f"group {gid}", os.setresgid, gid, gid, gid)
     attempt_step(USER, f"user {uid}", os.setresuid, uid, uid, uid)
     if os.getresgid() != (gid,) * 3 or groups - {gid} != set(os.getgroups()) - {gid}:
         raise Failure(GROUP, "the groups did not change")
     if os.getresuid() != (uid,) * 3:
         raise Failure(USER, "the user did not change")
+    floor.c.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # as execve(2) does: /proc/self is its own
+
+
+def give_output(orders, uid):
+    """Gives the pipe that was made for this worker to its user: see the shim."""
+    for fd in (2,) if one(orders, "output") == "2" else (1, 2):
+        try:
+            if os.fstat(fd).st_mode & 0o170000 == 0o010000:  # S_IFIFO
+                os.fchown(fd, uid, -1)
+        except OSError:
+            pass  # without the right it can still be written to
 
 
 def restrict(prctl, orders):

@@ -252,7 +252,7 @@ func TestOutputMayBeASocket(t *testing.T) {
 		for text := read(t, pair[0]); text != ""; text = read(t, pair[0]) {
 			got.WriteString(text)
 		}
-		if want := "err 8:9\nfalse\nout\nchild\n"; got.String() != want {
+		if want := "false\nout\nerr 8:9\nchild\n"; got.String() != want {
 			t.Errorf("got %q, want %q", got.String(), want)
 		}
 	})
