@@ -75,7 +75,7 @@ var notifyFields = []field[draft]{
 
 var contextFields = []field[draft]{
 	{Key{
-		Name: "environment", Kind: KindEnv, Example: `{ LANG = "C.UTF-8" }`,
+		Name: "environment", Kind: KindEnv, Example: `{ APP_MODE = "live" }`,
 		Rule: "a table of strings",
 	}, environment(func(d *draft) *map[string]string { return &d.Environment })},
 	{Key{

@@ -52,6 +52,7 @@ func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkMemory(l)
 	d.checkNotify(l)
 	d.checkDescriptors(l)
+	d.checkEarly(l)
 }
 
 // checkDescriptors: addresses and stored descriptors travel in one message.

@@ -59,7 +59,7 @@ type Orders struct {
 	Listen      []string // listen=NAME, one for each socket, at fd 3 and up
 	Stored      []string // stored=NAME, one for each descriptor that is given back, after the sockets
 	Output      bool     // output=1: the first descriptor becomes fd 1 and 2
-	StderrOnly  bool     // output=2, with Output: it becomes fd 2 alone
+	StderrOnly  bool     // stderr_only=1, with Output: it becomes fd 2 alone
 
 	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
 	// WATCHDOG_PID that is the process's own.
@@ -115,11 +115,8 @@ func (o *Orders) Encode() []byte {
 	b.list("env", o.Env)
 	b.list("listen", o.Listen)
 	b.list("stored", o.Stored)
-	if o.Output && o.StderrOnly {
-		b.put("output", "2")
-	} else {
-		b.flag("output", o.Output)
-	}
+	b.flag("output", o.Output)
+	b.flag("stderr_only", o.StderrOnly)
 	if o.Watchdog > 0 {
 		b.text("watchdog", microseconds(o.Watchdog))
 	}
@@ -243,7 +240,9 @@ func (o *Orders) set(key, value string) (err error) {
 	case "death_signal":
 		o.DeathSignal = value == "1"
 	case "output":
-		o.Output, o.StderrOnly = value == "1" || value == "2", value == "2"
+		o.Output = value == "1"
+	case "stderr_only":
+		o.StderrOnly = value == "1"
 	default:
 		return errors.New("unknown field")
 	}

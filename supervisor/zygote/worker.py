@@ -276,7 +276,7 @@ def place(floor, orders, fds):
     """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
     if "output" in orders and fds:
         output = fds.pop(0)
-        if one(orders, "output") != "2":
+        if "stderr_only" not in orders:
             os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
@@ -419,7 +419,7 @@ def change_user(floor, orders, account):
 
 def give_output(orders, uid):
     """Gives the pipe that was made for this worker to its user: see the shim."""
-    for fd in (2,) if one(orders, "output") == "2" else (1, 2):
+    for fd in (2,) if "stderr_only" in orders else (1, 2):
         try:
             if os.fstat(fd).st_mode & 0o170000 == 0o010000:  # S_IFIFO
                 os.fchown(fd, uid, -1)
