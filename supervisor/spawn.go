@@ -296,7 +296,9 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
 		return m.spawnFailed(p, err)
 	}
-	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+	// Before it had a session of its own it may have been taken for something that
+	// its floor left behind.
+	return append(m.sweepAgain(m.notLeft(p.pid)), fleet.Introduced{Proc: p.id, PID: p.pid})
 }
 
 // leftGate: the other end of a gate was closed. Who was told to go has become
