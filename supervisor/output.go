@@ -97,7 +97,7 @@ func (t *outputTable) lines(o *output) bool {
 			end = wholeRunes(o.rest[:maxLine])
 			next = end
 		}
-		t.terminal.line(o.name, append(o.rest[:end:end], '\n'))
+		t.terminal.line(o.name, append(harmless(o.rest[:end:end]), '\n'))
 		o.rest = o.rest[next:]
 	}
 }
@@ -118,7 +118,7 @@ func wholeRunes(text []byte) int {
 func (t *outputTable) finish(id uint64) {
 	o := t.pipes[id]
 	if len(o.rest) > 0 {
-		t.terminal.line(o.name, append(o.rest, '\n'))
+		t.terminal.line(o.name, append(harmless(o.rest), '\n'))
 	}
 	closeFD(&o.fd)
 	delete(t.pipes, id)
