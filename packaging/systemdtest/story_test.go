@@ -170,7 +170,7 @@ func (m machine) stopLeavesNothing(t *testing.T) {
 		return out != "" && !strings.Contains(out, strings.TrimSpace(old))
 	})
 	if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=parent.0", "PREFORK_EVENT=slot-left"); len(got) != 1 ||
-		!strings.Contains(got[0], "killed 1 process that it left behind") {
+		!strings.Contains(got[0], "1 process that it left behind got SIGTERM, SIGKILL follows in 2s") {
 		t.Errorf("%s: about what parent.0 left behind: %q", m.Suite, got)
 	}
 	m.Run(t, "systemctl", "stop", service)

@@ -171,7 +171,7 @@ func assertEnvironment(t *testing.T, worker string, g given) {
 }
 
 // TestStopLeavesNothing stops a fleet with a worker that ignores SIGTERM and
-// one that leaves a child behind. The master kills both in time: systemd, which
+// one that leaves a child behind. The master ends both in time: systemd, which
 // says so when it kills something, finds nothing to do.
 func TestStopLeavesNothing(t *testing.T) {
 	onEachSuite(t, func(t *testing.T, m machine) {

@@ -76,6 +76,7 @@ def main():
     try:
         fields = first_message(sock)
         sock = reserve(sock, int(one(fields, "reserve") or 0))
+        find_ctypes()
         floor = Floor(sock, fields)
         load(floor)
         serve(floor)
