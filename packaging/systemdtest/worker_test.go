@@ -120,6 +120,10 @@ environment = { MINE = "yes" }
 
 func assertDescriptors(t *testing.T, worker string, g given) {
 	t.Helper()
+	// The floor holds what libffi, from 3.5 on, needs for callbacks: its own file.
+	maps.DeleteFunc(g.FDs, func(_, target string) bool {
+		return worker == "forked" && strings.Contains(target, "/libffi.so")
+	})
 	got := slices.Sorted(maps.Keys(g.FDs))
 	if want := []string{"0", "1", "2", "3", "4"}; !slices.Equal(got, want) {
 		t.Errorf("%s has descriptors %v, want %v", worker, g.FDs, want)
