@@ -37,7 +37,7 @@ type master struct {
 	wake     *wakeup
 	outputs  *outputTable
 	devNull  int
-	pid      int
+	pid, uid int
 	managed  bool // systemd started this process, and ends what is left if it dies
 	oomScore int  // its oom_score_adj
 	request  *process
@@ -49,7 +49,8 @@ type master struct {
 	lastShim fleet.Proc
 
 	heardInto sdnotify.Buffer
-	barriers  []int // to be closed when what was said before them has been done
+	disposal  *disposal
+	burdens   []*slot // whose next datagram is skipped when what was said before it has been done
 	muted     []*slot
 	unmuteAt  fleet.Instant
 
@@ -73,7 +74,7 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
-		procs: newProcesses(), pid: os.Getpid(), devNull: -1,
+		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, oomScore: oomScoreAdjust(),
 		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},
@@ -114,6 +115,7 @@ func (m *master) open(opts Options) (err error) {
 	if err := m.poller.add(m.wake.fd, newToken(wakeups, 0)); err != nil {
 		return err
 	}
+	m.disposal = newDisposal(m.wake)
 	m.signals = newSignals(m.wake)
 	m.outputs = newOutputTable(m.log, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
@@ -144,7 +146,6 @@ func (m *master) close() {
 	for _, s := range m.slots {
 		s.close()
 	}
-	m.closeBarriers()
 	m.streams.close()
 	if m.sockets != nil {
 		m.sockets.close()
@@ -167,7 +168,8 @@ func (m *master) now() fleet.Instant { return monotonic() }
 // their ends: a worker that dies at once has then said who it is.
 func (m *master) wait(until fleet.Instant) []fleet.Event {
 	now := m.now()
-	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.log.retryJournal(now)), now)
+	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.due(), m.log.retryJournal(now)), now)
+	m.disposal.prod(m.now())
 	m.unmute(m.now())
 	var events []fleet.Event
 	for s := wakeups; s < sourceEnd; s++ {
@@ -233,6 +235,8 @@ func (m *master) watchSockets(worker int) []fleet.Event {
 
 // forget ends a process that has been reaped, or that never was.
 func (m *master) forget(p *process) {
+	m.closeSocket(&p.gate)
+	m.closeSocket(&p.command)
 	m.procs.forget(p)
 	if p == m.shim {
 		m.shim, m.wantShim = nil, false
@@ -277,7 +281,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.loadFloor(act)
 	case fleet.StopFloor:
 		if p := m.procs.byID[act.Proc]; p != nil {
-			closeFD(&p.command)
+			m.closeSocket(&p.command)
 		}
 	case fleet.Fork:
 		return m.fork(act)
@@ -333,17 +337,10 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 // wait is done.
 func (m *master) flush() {
 	m.signalSessions()
-	m.closeBarriers()
+	m.skipBurdens()
 	m.notify.flush(m.now())
 	m.groups.flush()
 	m.prepareShim()
-}
-
-func (m *master) closeBarriers() {
-	for _, fd := range m.barriers {
-		_ = unix.Close(fd) // this is the answer (sd_notify_barrier(3))
-	}
-	m.barriers = m.barriers[:0]
 }
 
 func (m *master) report(r fleet.Report) {

@@ -31,8 +31,9 @@ type notifier struct {
 	troubles int // failures in a row; one line for them is enough
 }
 
-// leastPing bounds how often the watchdog is told, whatever the environment says.
-const leastPing = 50 * time.Millisecond
+// leastPing is the shortest time between two keep-alives, each of which is a turn of
+// the loop.
+const leastPing = 10 * time.Millisecond
 
 // A socket that refuses what is sent may be gone for good.
 const (
@@ -51,13 +52,16 @@ func newNotifier(opts Options) *notifier {
 	if err != nil {
 		opts.Log.Warn(fmt.Sprintf("no watchdog: %v", err))
 	}
+	n.pingEvery = interval / 2
 	switch {
-	case n.client == nil: // there is nobody to tell
-	case interval > 0 && interval/2 < leastPing:
-		opts.Log.Warn(fmt.Sprintf("the watchdog's interval of %s is too short; it is told every %s", fleet.Span(interval), fleet.Span(leastPing)))
+	case interval == 0:
+	case client == nil:
+		n.pingEvery = 0
+		opts.Log.Warn("no keep-alives, though WATCHDOG_USEC asks for them: there is no NOTIFY_SOCKET to send them to")
+	case n.pingEvery < leastPing:
 		n.pingEvery = leastPing
-	default:
-		n.pingEvery = interval / 2
+		opts.Log.Warn(fmt.Sprintf("the watchdog's interval of %s is too short: a keep-alive comes every %s; raise WatchdogSec= of the unit",
+			interval, leastPing))
 	}
 	return n
 }

@@ -77,7 +77,7 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 		"PREFORK_INVOCATION_ID="+p.invocation,
 	)
 	if s.notify != nil {
-		o.Env = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path())
+		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path()), s.notify.Path()
 	}
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))

@@ -16,6 +16,7 @@ import (
 // it is left. A descriptor that is not open is -1.
 type process struct {
 	id    fleet.Proc
+	uid   int // when it introduced itself: the floor's
 	pid   int // 0 before it is known, and for a floor that could not be started
 	pidfd int
 

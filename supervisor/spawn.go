@@ -187,6 +187,9 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := favour(p, s.config); err != nil {
 		return err
 	}
+	if err := m.giveNotify(p, s); err != nil {
+		return err
+	}
 	output, err := m.output(s.name)
 	if err != nil {
 		return err
@@ -262,6 +265,8 @@ func (m *master) gateReadable(id fleet.Proc) (events []fleet.Event, more bool) {
 		return m.leftGate(p), false
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
+	case errors.Is(err, linux.ErrRights):
+		return m.pushes(p), false
 	case err != nil:
 		m.log.Debug(fmt.Sprintf("%s: at its gate: %v", p.name, err))
 		return nil, true
@@ -292,7 +297,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: fmt.Sprintf("adopt pid %d: %v", hello.PID, err)}}
 	}
 	m.procs.identify(p, hello.PID, pidfd)
-	p.name = "spare"
+	p.name, p.uid = "spare", hello.UID
 	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
 		return m.spawnFailed(p, err)
 	}
@@ -307,11 +312,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 func (m *master) leftGate(p *process) []fleet.Event {
 	closeFD(&p.gate)
 	if p.pid == 0 {
-		if m.request == p {
-			m.request = nil
-		}
-		m.forget(p)
-		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "the worker ended before it had introduced itself"}}
+		return m.stillborn(p, "the worker ended before it had introduced itself")
 	}
 	if !p.told || p.floor {
 		return nil
@@ -321,6 +322,27 @@ func (m *master) leftGate(p *process) []fleet.Event {
 		return nil
 	}
 	return []fleet.Event{fleet.Running{Proc: p.id}}
+}
+
+func (m *master) stillborn(p *process, why string) []fleet.Event {
+	if m.request == p {
+		m.request = nil
+	}
+	m.forget(p)
+	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: why}}
+}
+
+// pushes ends a process that sends descriptors at its gate: it does not keep to the
+// protocol.
+func (m *master) pushes(p *process) []fleet.Event {
+	const why = "it sends descriptors at its gate"
+	m.closeSocket(&p.gate)
+	if p.pid == 0 {
+		return m.stillborn(p, why)
+	}
+	m.log.Warn(fmt.Sprintf("%s: %s; it is killed", p.name, why), slog.Int("pid", p.pid))
+	_ = p.signal(unix.SIGKILL) // its end follows
+	return nil
 }
 
 // commandReadable reads one message of a floor; more is false if there was none.
@@ -335,7 +357,10 @@ func (m *master) commandReadable(id fleet.Proc) (events []fleet.Event, more bool
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
 	case err != nil: // it ends, and that will be the event; until then there is nothing to read
-		closeFD(&p.command)
+		if !errors.Is(err, io.EOF) {
+			m.log.Warn(fmt.Sprintf("floor: %v; its socket is closed", err), slog.Int("pid", p.pid))
+		}
+		m.closeSocket(&p.command)
 		return nil, false
 	}
 	return m.floorSaid(p, buf[:n]), true

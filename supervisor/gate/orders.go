@@ -75,6 +75,10 @@ type Orders struct {
 	// other ambient ones, whatever the master has.
 	Ambient []int
 
+	// Notify is notify=, the path of the slot's notify socket, which the process gives
+	// to its user before it becomes that.
+	Notify string
+
 	Entry     string // entry=module:callable
 	AfterFork string // after_fork=module:callable
 	Args      string // args=, a Python tuple or list literal
@@ -131,6 +135,7 @@ func (o *Orders) Encode() []byte {
 	for _, number := range o.Ambient {
 		b.text("ambient", strconv.Itoa(number))
 	}
+	b.text("notify", o.Notify)
 	b.text("entry", o.Entry)
 	b.text("after_fork", o.AfterFork)
 	b.text("args", o.Args)
@@ -273,6 +278,8 @@ func (o *Orders) textField(key string) *string {
 		return &o.User
 	case "group":
 		return &o.Group
+	case "notify":
+		return &o.Notify
 	case "entry":
 		return &o.Entry
 	case "after_fork":

@@ -134,7 +134,8 @@ func (o *Orders) become(gate *int, fds []int) error {
 		return refuse(ExitExec, "exec %s: %v", path, err)
 	}
 	for _, step := range []func() error{
-		o.setOOMScore, o.setLimits, o.setNice, o.keepCapabilities, account.assume,
+		o.setOOMScore, o.setLimits, o.setNice, o.keepCapabilities,
+		func() error { return account.take(o.Notify) }, account.assume,
 		o.setDir, o.setAmbient, o.setNoNewPrivs, o.setDeathSignal,
 	} {
 		if err := step(); err != nil {

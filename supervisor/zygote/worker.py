@@ -401,6 +401,8 @@ def change_user(floor, orders, account):
         return
     uid = account.pw_uid if account else os.getuid()
     gid = find_group(group) if group else account.pw_gid if account else os.getgid()
+    if account and one(orders, "notify"):
+        attempt_step(USER, f"giving the notify socket to user {uid}", give_socket, one(orders, "notify"), uid)
     groups = set(extra)
     # Without a user they are added to those that the process has.
     groups.update(os.getgrouplist(account.pw_name, gid) if account else os.getgroups())
@@ -426,6 +428,19 @@ def give_output(orders, uid):
                 os.fchown(fd, uid, -1)
         except OSError:
             pass  # without the right it can still be written to
+
+
+def give_socket(path, uid):
+    """Makes a user the owner of a socket of this one's. No link is followed."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_mode & 0o170000 != 0o140000 or found.st_uid not in (os.geteuid(), uid):
+            raise ValueError(f"{path} is not a socket of uid {os.geteuid()}")
+        if found.st_uid != uid:
+            os.chown(f"/proc/self/fd/{fd}", uid, -1)
+    finally:
+        os.close(fd)
 
 
 def restrict(prctl, orders):
