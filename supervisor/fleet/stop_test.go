@@ -26,8 +26,15 @@ func TestStopOrder(t *testing.T) {
 		return false
 	})
 	want := []Action{
-		Stopping{}, Kill{w0, SIGTERM, false}, Kill{w0, SIGCONT, false}, Kill{w1, SIGTERM, false}, Kill{w1, SIGCONT, false},
-		Kill{x, SIGTERM, false}, Kill{x, SIGCONT, false}, Kill{spare, SIGKILL, true}, StopFloor{floor},
+		Stopping{},
+		Kill{w0, SIGTERM, false},
+		Kill{w0, SIGCONT, false},
+		Kill{w1, SIGTERM, false},
+		Kill{w1, SIGCONT, false},
+		Kill{x, SIGTERM, false},
+		Kill{x, SIGCONT, false},
+		Kill{spare, SIGKILL, true},
+		StopFloor{floor},
 	}
 	if !slices.Equal(acts, want) {
 		t.Fatalf("got:\n%swant:\n%s", transcribe(acts), transcribe(want))
