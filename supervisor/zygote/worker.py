@@ -181,8 +181,7 @@ def be_born(floor, ident, gate, middle, ends):
 
 
 def settle(floor):
-    """Leaves what is the floor's, and does ahead what it will do again."""
-    reset_atexit()
+    """Does ahead what it will do again when it has its orders."""
     rehearse_orders(floor)
     set_title(floor, floor.spare, b"prefork-spare")
     for seed in floor.seeds:
@@ -542,14 +541,28 @@ def cause(error):
 
 
 def leave(floor, status):
-    """Ends the worker as the interpreter would, but for what is the zygote's."""
+    """Ends the worker as the interpreter would, but for what is the floor's."""
+    floor.status = status
     threading = sys.modules.get("threading")
-    for finish in (threading and threading._shutdown, atexit._run_exitfuncs):
+    attempt_all(threading and threading._shutdown, atexit._run_exitfuncs)
+    finish(floor)  # the handler that would have done it was taken away
+
+
+def attempt_all(*calls):
+    for call in calls:
         try:
-            if finish:
-                finish()
+            if call:
+                call()
         except BaseException as error:
             report(error)
+
+
+def finish(floor):
+    """Is called after a worker's own exit handlers. Never returns."""
+    for info in floor.finalizers:
+        info.atexit = False
+    attempt_all(*floor.finishers)
+    status = floor.status
     lost = flush_files() | flush() | (floor.c.fflush(None) != 0)
     os._exit(120 if lost and status == 0 else status)  # 120: as python3 does
 

@@ -63,6 +63,9 @@ class Floor:
         self.module = make_module(one(fields, "module"))
         self.seeds = []  # what gives a worker random numbers of its own
         self.filling = []  # see fill_holes
+        self.finalizers = []  # the floor's, of weakref
+        self.finishers = []  # handlers of modules, for whoever uses them
+        self.status = 0  # a worker's exit status
         self.opened = {}  # descriptor: what it is
         self.openers = {}  # descriptor: during what it appeared
         # The kernel keeps who made the socket pair. That is the master, and
@@ -166,14 +169,7 @@ def load(floor):
     gc.disable()
     give_back(floor.before)
     prepare(floor)
-    rehearse(floor)
-    flush()
-    if floor.freeze:
-        gc.freeze()
-        gc.collect()  # examines nothing: it empties the lists of free objects
-    floor.filling = fill_holes()
-    if floor.freeze:
-        gc.freeze()
+    share(floor)
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
     send(floor.sock, b"loaded")
