@@ -177,6 +177,11 @@ func bindOne(s *fleetfile.Socket, a fleetfile.Address) (int, error) {
 		return -1, err
 	}
 	fd, err := unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) && a.BarePort() {
+		// systemd.socket(5): a bare port is one of IPv4 where there is no IPv6.
+		domain, address = unix.AF_INET, &unix.SockaddrInet4{Port: int(a.IP.Port())}
+		fd, err = unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
+	}
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}

@@ -60,6 +60,9 @@ type master struct {
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
 
+	owed  map[int][]unix.Signal // by session: to be sent when the turn ends
+	stops int                   // signals that asked for the end of the fleet
+
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
 }
@@ -77,6 +80,7 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
+		owed:     map[int][]unix.Signal{},
 		storedIn: map[uint64]*slot{},
 	}
 	if err := m.open(opts); err != nil {
@@ -258,9 +262,11 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 	name := unix.SignalName(sig.(unix.Signal))
 	switch sig {
 	case unix.SIGTERM, unix.SIGINT:
+		m.stops++
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
 		if m.log.terminal != nil {
+			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}
 	}
@@ -330,6 +336,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 // flush ends a turn: who waits for what it said to be done is told, and what may
 // wait is done.
 func (m *master) flush() {
+	m.signalSessions()
 	m.skipBurdens()
 	m.notify.flush(m.now())
 	m.groups.flush()
@@ -358,21 +365,6 @@ func (m *master) report(r fleet.Report) {
 		}
 	}
 	m.log.at(r.Level, text, append(attrs, m.entryOf(r).attr())...)
-}
-
-func (m *master) kill(act fleet.Kill) {
-	p := m.procs.byID[act.Proc]
-	if p == nil {
-		return // it ended in this turn
-	}
-	if err := p.signal(unix.Signal(act.Signal)); err != nil {
-		m.log.Error(fmt.Sprintf("%s: %s: %v", p.name, act.Signal, err), slog.Int("pid", p.pid))
-	}
-	if act.Signal == fleet.SIGKILL && p.group != nil {
-		if err := p.group.Kill(); err != nil {
-			m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err), slog.Int("pid", p.pid))
-		}
-	}
 }
 
 func (m *master) freeze(act fleet.Freeze) []fleet.Event {

@@ -123,7 +123,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 		o.Limits = append(o.Limits, gate.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
 	}
 	if w.Entry == "" {
-		o.Base, o.Argv = m.base, w.Exec
+		o.Base, o.Argv, o.IgnoreSIGPIPE = m.base, w.Exec, w.IgnoreSIGPIPE
 		o.Ambient, o.OOMScoreAdjust = ambient(w), m.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork

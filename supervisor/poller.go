@@ -134,8 +134,15 @@ func newSignals(wake *wakeup) *signals {
 	signal.Notify(
 		s.in,
 		heartbeat,
-		unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGCHLD, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
 	)
+	// Who starts a program with one of these ignored (nohup, a shell's background
+	// job) wants it to outlive the terminal.
+	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(s.in, sig)
+		}
+	}
 	go s.pass()
 	return s
 }

@@ -34,7 +34,8 @@ type process struct {
 	group *cgroup.Group // its own; nil where there are none
 
 	reaped bool
-	left   map[int]bool // without a group: pids of what it left behind, killed and not yet reaped
+	left   map[int]bool // without a group: pids of what it left behind, not yet reaped
+	sent   unix.Signal  // to those; 0 before the first
 }
 
 func closeFD(fd *int) {

@@ -104,6 +104,9 @@ func ownRunDir() string {
 // there is no place for it.
 func runtimePath(name, path string) (string, error) {
 	abs, err := filepath.Abs(path)
+	if real, linkErr := filepath.EvalSymlinks(abs); linkErr == nil {
+		abs = real // by whatever path it is reached, it is the same fleet
+	}
 	base := ownRunDir()
 	if err != nil || base == "" {
 		return "", err

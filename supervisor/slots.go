@@ -48,6 +48,9 @@ func newSlots(file *fleetfile.Fleet) []*slot {
 	return all
 }
 
+// longestPath is that of a Unix socket, in bytes (unix(7)).
+const longestPath = 107
+
 // openNotify gives each slot the socket that its processes notify. They are
 // made once: a slot that restarts makes no socket.
 func (m *master) openNotify() error {
@@ -55,7 +58,11 @@ func (m *master) openNotify() error {
 		if s.config.NotifyAccess == fleetfile.NotifyNone {
 			continue
 		}
-		server, err := sdnotify.Listen(filepath.Join(m.runtime.notify, s.name))
+		path := filepath.Join(m.runtime.notify, s.name)
+		if len(path) > longestPath {
+			path = filepath.Join(m.runtime.notify, fmt.Sprintf("s%d", s.id)) // no slot is named so: it has no dot
+		}
+		server, err := sdnotify.Listen(path)
 		if err != nil {
 			return err
 		}

@@ -223,7 +223,7 @@ func limit(p *process, s *slot) error {
 func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
 	defer to.close()
 	if to.fd >= 0 {
-		o.Output, fds = true, slices.Insert(fds, 0, to.fd)
+		o.Output, o.StderrOnly, fds = true, to.stderrOnly, slices.Insert(fds, 0, to.fd)
 	}
 	return gate.Go(p.gate, o, fds...)
 }
@@ -232,7 +232,8 @@ func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int)
 // master does.
 type processOutput struct {
 	journalStream
-	once bool // fd is for this process only
+	once       bool // fd is for this process only
+	stderrOnly bool // standard output is the master's
 }
 
 func (o processOutput) close() {
@@ -248,7 +249,7 @@ func (m *master) output(name string) (processOutput, error) {
 		return processOutput{journalStream: m.streams.of(name)}, nil
 	}
 	fd, err := m.outputs.open(name)
-	return processOutput{journalStream{fd: fd}, true}, err
+	return processOutput{journalStream: journalStream{fd: fd}, once: true, stderrOnly: !isTerminal(1)}, err
 }
 
 // gateReadable reads one message of a process at its gate; more is false if
@@ -300,7 +301,9 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
 		return m.spawnFailed(p, err)
 	}
-	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+	// Before it had a session of its own it may have been taken for something that
+	// its floor left behind.
+	return append(m.sweepAgain(m.notLeft(p.pid)), fleet.Introduced{Proc: p.id, PID: p.pid})
 }
 
 // leftGate: the other end of a gate was closed. Who was told to go has become

@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -92,6 +93,10 @@ type Address struct {
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
 
+// BarePort tells whether the address is written as a port alone, which means every
+// address of the machine.
+func (a Address) BarePort() bool { return a.Unix == "" && strings.Trim(a.Text, digits) == "" }
+
 // Limit is one limit_* key. A limit may be [Infinity].
 type Limit struct {
 	Resource int // RLIMIT_* number
@@ -142,6 +147,7 @@ type Worker struct {
 	OOMScoreAdjust      *int
 	Limits              []Limit
 	NoNewPrivileges     bool
+	IgnoreSIGPIPE       bool     // true if Entry is set: python3 ignores it by itself
 	AmbientCapabilities []string // upper case, with CAP_; none if Entry is set
 
 	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and

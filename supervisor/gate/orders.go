@@ -52,13 +52,17 @@ type Orders struct {
 	Nice        *int     // nice=
 	Limits      []Limit  // limit=RESOURCE:SOFT:HARD, numbers or "infinity"
 	NoNewPrivs  bool     // no_new_privileges=1
-	DeathSignal bool     // death_signal=1: SIGKILL when the master's thread ends
-	Master      int      // master=, the pid to find as parent after that
-	Base        []string // base=NAME=VALUE, for the shim: what the environment starts from
-	Env         []string // env=NAME=VALUE, set over Base, or over what the floor has
-	Listen      []string // listen=NAME, one for each socket, at fd 3 and up
-	Stored      []string // stored=NAME, one for each descriptor that is given back, after the sockets
-	Output      bool     // output=1: the first descriptor becomes fd 1 and 2
+	// IgnoreSIGPIPE is ignore_sigpipe=1, for the shim: the program starts with
+	// SIGPIPE ignored. Every other signal has its default action.
+	IgnoreSIGPIPE bool
+	DeathSignal   bool     // death_signal=1: SIGKILL when the master's thread ends
+	Master        int      // master=, the pid to find as parent after that
+	Base          []string // base=NAME=VALUE, for the shim: what the environment starts from
+	Env           []string // env=NAME=VALUE, set over Base, or over what the floor has
+	Listen        []string // listen=NAME, one for each socket, at fd 3 and up
+	Stored        []string // stored=NAME, one for each descriptor that is given back, after the sockets
+	Output        bool     // output=1: the first descriptor becomes fd 1 and 2
+	StderrOnly    bool     // stderr_only=1, with Output: it becomes fd 2 alone
 
 	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
 	// WATCHDOG_PID that is the process's own.
@@ -112,6 +116,7 @@ func (o *Orders) Encode() []byte {
 		b.text("limit", fmt.Sprintf("%d:%s:%s", l.Resource, formatLimit(l.Soft), formatLimit(l.Hard)))
 	}
 	b.flag("no_new_privileges", o.NoNewPrivs)
+	b.flag("ignore_sigpipe", o.IgnoreSIGPIPE)
 	b.flag("death_signal", o.DeathSignal)
 	b.text("master", strconv.Itoa(o.Master))
 	b.list("base", o.Base)
@@ -119,6 +124,7 @@ func (o *Orders) Encode() []byte {
 	b.list("listen", o.Listen)
 	b.list("stored", o.Stored)
 	b.flag("output", o.Output)
+	b.flag("stderr_only", o.StderrOnly)
 	if o.Watchdog > 0 {
 		b.text("watchdog", microseconds(o.Watchdog))
 	}
@@ -240,10 +246,14 @@ func (o *Orders) set(key, value string) (err error) {
 		o.Limits = append(o.Limits, l)
 	case "no_new_privileges":
 		o.NoNewPrivs = value == "1"
+	case "ignore_sigpipe":
+		o.IgnoreSIGPIPE = value == "1"
 	case "death_signal":
 		o.DeathSignal = value == "1"
 	case "output":
 		o.Output = value == "1"
+	case "stderr_only":
+		o.StderrOnly = value == "1"
 	default:
 		return errors.New("unknown field")
 	}

@@ -316,6 +316,22 @@ func TestShimSetsUmaskNiceDirectoryAndLimits(t *testing.T) {
 	}
 }
 
+// What this process ignores is not passed on; only SIGPIPE is ignored, if it is to be.
+func TestShimIgnoresSIGPIPEOnly(t *testing.T) {
+	signal.Ignore(unix.SIGUSR1, unix.SIGPIPE)
+	defer signal.Reset(unix.SIGUSR1, unix.SIGPIPE)
+	for ignored, want := range map[bool]string{true: "0000000000001000", false: "0000000000000000"} {
+		got := become(t, &Orders{
+			IgnoreSIGPIPE: ignored,
+			Base:          []string{"PATH=/usr/bin:/bin"},
+			Argv:          []string{"grep", "SigIgn", "/proc/self/status"},
+		})
+		if got != "SigIgn:\t"+want+"\n" {
+			t.Errorf("ignore_sigpipe %t: got %q, want %s", ignored, got, want)
+		}
+	}
+}
+
 // Without orders about them they stay the master's: above all the limit of open
 // files, which Go's runtime raises for itself.
 func TestShimLeavesTheRestAsItIs(t *testing.T) {

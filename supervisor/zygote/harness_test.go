@@ -313,7 +313,23 @@ func (z *playedZygote) forkIn(procs int) *playedWorker {
 		z.t.Fatal(err)
 	}
 	w.pid = int(cred.Pid)
+	w.settle()
 	return w
+}
+
+// settle waits until a worker that has said hello has become a spare: it says so
+// before the hooks of its fork run.
+func (w *playedWorker) settle() {
+	w.z.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", w.pid))
+		if err != nil || strings.TrimSpace(string(comm)) == "prefork-spare" {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.z.t.Fatalf("pid %d has not become a spare: comm %q", w.pid, comm)
+		}
+	}
 }
 
 // request sends a fork request and returns our end of the gate.
