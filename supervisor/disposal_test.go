@@ -55,10 +55,6 @@ func lingering(t *testing.T) func() int {
 		for chunk := make([]byte, 1<<16); err == nil; {
 			_, err = unix.Write(fd, chunk)
 		}
-		// A close(2) of a socket that does not block does not linger.
-		if err := unix.SetNonblock(fd, false); err != nil {
-			t.Fatal(err)
-		}
 		return fd
 	}
 }
