@@ -25,8 +25,9 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		OOMScoreAdjust: m.resetOOMScore(),
 		Base:           m.base,
 		// Workers inherit the variable: what is the same need not be set in each.
-		Env:  append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
-		Argv: []string{floor.Python, "-c", zygote.Boot},
+		Env:     append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
+		Reserve: m.reserve(),
+		Argv:    zygote.Argv(floor.Python, m.reserve()),
 	}
 }
 
@@ -49,10 +50,19 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 			continue
 		}
 		msg.Entries = append(msg.Entries, w.Entry)
-		msg.Reserve = max(msg.Reserve, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
+}
+
+// reserve is how many descriptors from 3 on a floor keeps free for its workers.
+func (m *master) reserve() (most int) {
+	for i := range m.file.Workers {
+		if w := &m.file.Workers[i]; w.Entry != "" {
+			most = max(most, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
+		}
+	}
+	return most
 }
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that

@@ -129,11 +129,15 @@ func ControlOfFile(name, path string) (a control.Address, ok bool, err error) {
 	if err != nil || dir == "" {
 		return a, false, err
 	}
-	path, err = filepath.Abs(path)
-	return control.Address{
-		Socket: filepath.Join(dir, controlName), Fleet: path,
-		Serves: func(served, file string) bool { return served == name && file == path },
-	}, err == nil, err
+	return control.Address{Socket: filepath.Join(dir, controlName), Fleet: path, Serves: ownerOf(dir)}, true, nil
+}
+
+// ownerOf tells of which fleet, run from a file by this user, a directory is.
+func ownerOf(dir string) func(name, file string) bool {
+	return func(name, file string) bool {
+		own, err := runtimePath(name, file)
+		return err == nil && own == dir
+	}
 }
 
 // Controls are the control sockets that there are, of units and of this user's
@@ -150,11 +154,7 @@ func Controls() []control.Address {
 			all = append(all, control.Address{
 				Socket: socket, Fleet: "fleet " + filepath.Base(dir),
 				Serves: func(name, file string) bool {
-					if parent == runDir && name == filepath.Base(dir) {
-						return true
-					}
-					own, err := runtimePath(name, file)
-					return err == nil && own == dir
+					return parent == runDir && name == filepath.Base(dir) || ownerOf(dir)(name, file)
 				},
 			})
 		}

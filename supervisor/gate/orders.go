@@ -61,6 +61,7 @@ type Orders struct {
 	Env           []string // env=NAME=VALUE, set over Base, or over what the floor has
 	Listen        []string // listen=NAME, one for each socket, at fd 3 and up
 	Stored        []string // stored=NAME, one for each descriptor that is given back, after the sockets
+	Reserve       int      // reserve=, for the shim: see placeFDs
 	Output        bool     // output=1: the first descriptor becomes fd 1 and 2
 	StderrOnly    bool     // stderr_only=1, with Output: it becomes fd 2 alone
 
@@ -123,6 +124,9 @@ func (o *Orders) Encode() []byte {
 	b.list("env", o.Env)
 	b.list("listen", o.Listen)
 	b.list("stored", o.Stored)
+	if o.Reserve != 0 {
+		b.text("reserve", strconv.Itoa(o.Reserve))
+	}
 	b.flag("output", o.Output)
 	b.flag("stderr_only", o.StderrOnly)
 	if o.Watchdog > 0 {
@@ -222,6 +226,8 @@ func (o *Orders) set(key, value string) (err error) {
 		o.Generation, err = strconv.Atoi(value)
 	case "master":
 		o.Master, err = strconv.Atoi(value)
+	case "reserve":
+		o.Reserve, err = strconv.Atoi(value)
 	case "umask":
 		var mask uint64
 		mask, err = strconv.ParseUint(value, 8, 32)

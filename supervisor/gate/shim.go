@@ -116,7 +116,7 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if named := len(o.Listen) + len(o.Stored); named > 0 && named != len(fds) {
 		return refuse(ExitFDs, "%d descriptors came for %d names", len(fds), named)
 	}
-	if err := placeFDs(gate, fds); err != nil {
+	if err := placeFDs(gate, o.Reserve, fds); err != nil {
 		return refuse(ExitFDs, "%v", err)
 	}
 	account, err := o.account()
@@ -338,8 +338,16 @@ func (o *Orders) setDeathSignal() error {
 // placeFDs moves the descriptors to 3 and up, and marks all others to be closed
 // by execve(2). The gate may stand where a socket belongs, and moves too: it
 // stays open until then, so that a failure can still be told.
-func placeFDs(gate *int, fds []int) error {
-	high := firstFD + len(fds)
+//
+// Below them come as many copies of standard input as are reserved: a floor, and
+// whatever its interpreter loads before it, then gets no number that its workers
+// need for their sockets.
+func placeFDs(gate *int, reserve int, fds []int) error {
+	if reserve < 0 {
+		return fmt.Errorf("%d reserved descriptors", reserve)
+	}
+	first := firstFD + reserve
+	high := first + len(fds)
 	if err := moveUp(gate, high); err != nil {
 		return err
 	}
@@ -348,8 +356,12 @@ func placeFDs(gate *int, fds []int) error {
 			return err
 		}
 	}
-	for i, fd := range fds {
-		if err := unix.Dup3(fd, firstFD+i, 0); err != nil {
+	for number := firstFD; number < high; number++ {
+		from := 0
+		if number >= first {
+			from = fds[number-first]
+		}
+		if err := unix.Dup3(from, number, 0); err != nil {
 			return os.NewSyscallError("dup3", err)
 		}
 	}

@@ -53,17 +53,6 @@ class Plain:
     prctl = staticmethod(lambda *_: -1)
 
 
-def find_ctypes():
-    """Imports ctypes, once the numbers of the workers' sockets are taken: libffi may
-    open its own file, and needs it for as long as the process lives."""
-    global ctypes
-    try:
-        import ctypes
-    except ImportError:
-        pass  # python3-minimal: see Plain
-    give_names_back()
-
-
 def c_functions():
     """Returns C's functions, looked up now, that keep the interpreter lock.
 

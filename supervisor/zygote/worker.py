@@ -24,15 +24,15 @@ import grp
 import pwd
 import resource
 
-ctypes = None  # see find_ctypes
+try:
+    import ctypes
+except ImportError:
+    ctypes = None  # python3-minimal: see Plain
 
-
-def give_names_back():
-    """Forgets what was imported here: an application may have modules of these
-    names, and python3 would find those."""
-    for name in set(sys.modules) - known:
-        if not name.startswith(("_", "ctypes")):
-            del sys.modules[name]
+# An application may have modules of these names, and python3 would find those.
+for name in set(sys.modules) - known:
+    if not name.startswith(("_", "ctypes")):
+        del sys.modules[name]
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks
 SMALL = 4096  # size of a buffer for the messages to workers and of fork requests

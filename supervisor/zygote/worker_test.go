@@ -51,7 +51,7 @@ func TestWorkerIsAsOrdered(t *testing.T) {
 // reserved numbers for.
 func TestWorkerHasExactlyItsDescriptors(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, func(f *Floor) { f.Reserve = 2 })
+		z := load(t, python, nil, reserve(2))
 		for sockets := range 4 {
 			fds := listeners(t, sockets)
 			orders := "entry=probe:facts" + strings.Repeat(" listen=http", sockets)
