@@ -47,11 +47,15 @@ type Datagram struct {
 	PIDFD   int   // of the sender; -1 if the kernel does not pass one
 	FDs     []int // close-on-exec
 
-	// Refused is why the message was not read; there are no descriptors then.
+	// Carries tells of one that was looked at that it has descriptors.
+	Carries bool
+
+	// Refused is why the message was not read.
 	Refused error
 }
 
-// Close closes the descriptors that the datagram still has.
+// Close closes the descriptors that the datagram still has. It may block for as
+// long as their sender likes: see [Server.Skip].
 func (d *Datagram) Close() {
 	closeAll(d.FDs)
 	d.FDs = nil
@@ -68,9 +72,9 @@ func closeAll(fds []int) {
 }
 
 // Listen makes a socket at path, which must not be longer than a Unix address
-// can be. What stands there is replaced. Everybody may send: each message comes
-// with its sender, for the caller to check. The caller owns the server and closes
-// it. It does not block.
+// can be. What stands there is replaced. Only this user and root may send, or who
+// the caller gives the socket to; each message comes with its sender, for the
+// caller to check. The caller owns the server and closes it. It does not block.
 func Listen(path string) (*Server, error) {
 	if len(path) > pathMax || len(path) == 0 || path[0] != '/' {
 		return nil, fmt.Errorf("notify socket %q: it must be an absolute path of at most %d bytes", path, pathMax)
@@ -92,17 +96,14 @@ func (s *Server) bind() error {
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.path}); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if err := os.Chmod(s.path, 0o666); err != nil {
-		return err
-	}
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_PASSCRED", err)
 	}
-	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, soPassPIDFD, 1) // ENOPROTOOPT before Linux 6.5
-	return nil
+	// The file gets the mode of the socket, from its first moment.
+	if err := unix.Fchmod(s.fd, 0o600); err != nil {
+		return os.NewSyscallError("fchmod", err)
+	}
+	return os.NewSyscallError("bind", unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.path}))
 }
 
 // FD is for poll(2) and the like: it is readable when a datagram waits.
@@ -111,44 +112,105 @@ func (s *Server) FD() int { return s.fd }
 // Path is the value for NOTIFY_SOCKET.
 func (s *Server) Path() string { return s.path }
 
-// Close closes and removes the socket.
+// Close closes and removes the socket. It may block as [Server.Skip] does: what
+// waits there is dropped.
 func (s *Server) Close() error {
-	_ = unix.Unlink(s.path) // another may have replaced it
+	s.Remove()
 	return os.NewSyscallError("close", unix.Close(s.fd))
 }
 
-// Receive reads one datagram, which is the caller's to close and keeps nothing of
-// the buffer. It does not block: the error wraps EAGAIN if none waits. A datagram
-// that is not a notification comes with Refused set.
-func (s *Server) Receive(b *Buffer) (Datagram, error) {
+// Remove removes the socket, of which the datagrams that wait can still be read.
+func (s *Server) Remove() { _ = unix.Unlink(s.path) } // another may have replaced it
+
+// Look reads the next datagram and leaves it in the queue: it has neither
+// descriptors nor a pidfd, but tells whether it [Datagram.Carries] any. It does not
+// block: the error wraps EAGAIN if none waits. A datagram that is not a notification
+// comes with Refused set.
+//
+// It is for those who do not trust the senders. Who has received a descriptor has to
+// close it, and that can block: see [Server.Skip].
+func (s *Server) Look(b *Buffer) (Datagram, error) {
+	// There is room for the credentials, which come first, and for nothing else: what
+	// the kernel drops of a copy is not the last of it.
+	const room = 16 + 16
+	d, flags, err := s.receive(b, b.oob[:room], unix.MSG_PEEK)
+	if err != nil {
+		return d, err
+	}
+	d.Carries = flags&unix.MSG_CTRUNC != 0
+	d.judge(flags &^ unix.MSG_CTRUNC)
+	if d.Refused == nil && d.Message.Barrier && !d.Carries {
+		d.refuse(errors.New("BARRIER=1 without a descriptor"))
+	}
+	return d, nil
+}
+
+// Skip takes the next datagram out of the queue, unread. The error wraps EAGAIN if
+// none waits.
+//
+// If it carries descriptors, the kernel drops them, and that may block for as long as
+// the sender likes: the last close(2) of a socket that lingers (SO_LINGER, socket(7))
+// waits until its peer has read.
+func (s *Server) Skip() error {
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(s.fd, b.text[:], b.oob[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		_, _, _, _, err := unix.Recvmsg(s.fd, nil, nil, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("recvmsg", err)
 		}
-		if err != nil {
-			return Datagram{PIDFD: -1}, os.NewSyscallError("recvmsg", err)
-		}
-		d := Datagram{PIDFD: -1}
-		d.take(b.oob[:oobn])
-		d.Message, d.Refused = ParseMessage(b.text[:n])
-		switch {
-		case flags&unix.MSG_TRUNC != 0:
-			d.Refused = errLong
-		case flags&unix.MSG_CTRUNC != 0:
-			d.Refused = errors.New("not all of the descriptors could be received")
-		case d.PID == 0:
-			d.Refused = errors.New("the sender is not known")
-		case d.Message.Barrier && len(d.FDs) != 1 && d.Refused == nil:
-			d.Refused = fmt.Errorf("BARRIER=1 with %d descriptors", len(d.FDs))
-		}
-		if d.Refused != nil {
-			d.Message = Message{}
-			d.Close()
-		}
-		return d, nil
 	}
 }
+
+// Receive reads one datagram, which is the caller's to close and keeps nothing of
+// the buffer. It waits for no datagram: the error wraps EAGAIN if there is none. A
+// datagram that is not a notification comes with Refused set. If there is no room in
+// this process's table, the kernel drops descriptors as in [Server.Skip].
+func (s *Server) Receive(b *Buffer) (Datagram, error) {
+	// ENOPROTOOPT before Linux 6.5. What it adds would look like a descriptor to Look.
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, soPassPIDFD, 1)
+	d, flags, err := s.receive(b, b.oob[:], unix.MSG_CMSG_CLOEXEC)
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, soPassPIDFD, 0)
+	if err != nil {
+		return d, err
+	}
+	d.judge(flags)
+	if d.Refused == nil && d.Message.Barrier && len(d.FDs) != 1 {
+		d.refuse(fmt.Errorf("BARRIER=1 with %d descriptors", len(d.FDs)))
+	}
+	return d, nil
+}
+
+// receive reads one datagram, of which nothing has been judged yet.
+func (s *Server) receive(b *Buffer, oob []byte, how int) (d Datagram, flags int, err error) {
+	d.PIDFD = -1
+	for {
+		n, oobn, flags, _, err := unix.Recvmsg(s.fd, b.text[:], oob, unix.MSG_DONTWAIT|how)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return d, 0, os.NewSyscallError("recvmsg", err)
+		}
+		d.take(oob[:oobn])
+		d.Message, d.Refused = ParseMessage(b.text[:n])
+		return d, flags, nil
+	}
+}
+
+// judge refuses what did not come whole.
+func (d *Datagram) judge(flags int) {
+	switch {
+	case flags&unix.MSG_TRUNC != 0:
+		d.refuse(errLong)
+	case flags&unix.MSG_CTRUNC != 0:
+		d.refuse(errors.New("not all of the descriptors could be received"))
+	case d.PID == 0:
+		d.refuse(errors.New("the sender is not known"))
+	case d.Refused != nil:
+		d.refuse(d.Refused)
+	}
+}
+
+func (d *Datagram) refuse(why error) { d.Message, d.Refused = Message{}, why }
 
 // take reads the control messages. It must find every descriptor, or one would
 // leak.

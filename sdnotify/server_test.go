@@ -79,7 +79,7 @@ func TestReceive(t *testing.T) {
 		t.Log("this kernel passes no pidfd")
 	}
 	d.Close()
-	if info, err := os.Stat(s.Path()); err != nil || info.Mode().Perm() != 0o666 {
+	if info, err := os.Stat(s.Path()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 }
@@ -107,8 +107,8 @@ s.sendto(b"STATUS=from outside", os.environ["NOTIFY_SOCKET"])
 	d.Close()
 }
 
-// Hostile datagrams come with a reason and with nothing else: no descriptor is
-// left, however many came.
+// Hostile datagrams come with a reason and without a message. No descriptor is left
+// when they have been closed, however many came.
 func TestHostileDatagrams(t *testing.T) {
 	s, client := serve(t)
 	before := open(t)
@@ -138,7 +138,7 @@ func TestHostileDatagrams(t *testing.T) {
 			switch {
 			case c.want == "" && (d.Refused != nil || len(d.FDs) != len(c.fds)):
 				t.Errorf("%.20q: %d descriptors, %v", c.text, len(d.FDs), d.Refused)
-			case c.want != "" && (d.Refused == nil || !strings.Contains(d.Refused.Error(), c.want) || len(d.FDs) != 0 || d.PIDFD >= 0 || d.Message != sdnotify.Message{}):
+			case c.want != "" && (d.Refused == nil || !strings.Contains(d.Refused.Error(), c.want) || len(d.FDs) != len(c.fds) || d.Message != sdnotify.Message{}):
 				t.Errorf("%.20q with %d descriptors: got %+v, want %q", c.text, len(c.fds), d, c.want)
 			}
 			d.Close()
@@ -146,6 +146,58 @@ func TestHostileDatagrams(t *testing.T) {
 	}
 	if after := open(t); after != before {
 		t.Errorf("descriptors: got %s, want %s", after, before)
+	}
+}
+
+// Who looks has the text and the sender, and neither gets nor drops a descriptor;
+// who skips gets nothing at all.
+func TestLookTakesNothing(t *testing.T) {
+	s, client := serve(t)
+	if _, err := s.Look(&buffer); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("at an empty queue: %v", err)
+	}
+	if err := s.Skip(); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("skips in an empty queue: %v", err)
+	}
+	before := open(t)
+	for _, c := range []struct {
+		text string
+		fds  int
+		want string
+	}{
+		{"READY=1", 0, ""},
+		{"READY=1", 1, ""},
+		{"FDSTORE=1", 253, ""},
+		{"BARRIER=1", 1, ""},
+		{"BARRIER=1", 0, "without"},
+		{"", 253, "empty"},
+		{strings.Repeat("X", 4097), 253, "longer"},
+	} {
+		var oob []byte
+		if c.fds > 0 {
+			oob = unix.UnixRights(make([]int, c.fds)...)
+		}
+		if err := unix.Sendmsg(client, []byte(c.text), oob, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			d, err := s.Look(&buffer)
+			if err != nil || d.PID != os.Getpid() || d.Carries != (c.fds > 0) || len(d.FDs) != 0 || d.PIDFD != -1 {
+				t.Fatalf("%.20q: got %+v, %v", c.text, d, err)
+			}
+			if (c.want == "") != (d.Refused == nil) || c.want != "" && !strings.Contains(d.Refused.Error(), c.want) {
+				t.Errorf("%.20q with %d descriptors: got %v, want %q", c.text, c.fds, d.Refused, c.want)
+			}
+		}
+		if err := s.Skip(); err != nil {
+			t.Fatal(err)
+		}
+		if after := open(t); after != before {
+			t.Fatalf("%.20q with %d descriptors: open: got %s, want %s", c.text, c.fds, after, before)
+		}
+	}
+	if _, err := s.Look(&buffer); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("after all: %v", err)
 	}
 }
 

@@ -166,7 +166,7 @@ func (g *groups) close() {
 }
 
 // ended tells what a process has used and how much of it is left in its group,
-// which is killed.
+// of whose end it will be heard.
 func (m *master) ended(p *process, exit fleet.Exit) (ev fleet.Exited) {
 	ev = fleet.Exited{Proc: p.id, Exit: exit}
 	if p.group == nil {
@@ -183,11 +183,8 @@ func (m *master) ended(p *process, exit fleet.Exit) (ev fleet.Exited) {
 		return ev
 	}
 	if err := m.poller.addFor(p.group.Watch(), newToken(groupEvents, uint64(p.id)), unix.EPOLLPRI); err != nil {
-		m.log.Error(fmt.Sprintf("%s: watch its cgroup: %v", p.name, err))
-		ev.Left = 0
-	}
-	if err := p.group.Kill(); err != nil {
-		m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err))
+		m.log.Error(fmt.Sprintf("%s: watch its cgroup: %v; what is left in it is killed", p.name, err))
+		ev.Left = 0 // the group is given back, and whoever is in there then gets SIGKILL
 	}
 	return ev
 }

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,11 +26,14 @@ func (m *master) hear(s *slot) (events []fleet.Event) {
 	now := m.now()
 	var last *fleet.Notified
 	for range mostHeard {
+		if s.burdened {
+			break // the next one is not the loop's to read
+		}
 		if !s.budget.take(now) {
-			m.mute(s, now)
+			m.mute(s, now.Add(budgetPause))
 			break
 		}
-		d, err := s.notify.Receive(&m.heardInto)
+		d, err := s.notify.Look(&m.heardInto)
 		if err != nil {
 			s.budget.giveBack()
 			break // EAGAIN: that was all
@@ -51,35 +55,103 @@ func (m *master) hear(s *slot) (events []fleet.Event) {
 	return events
 }
 
-// heard checks one datagram and takes its descriptors. ok is false if there is
-// nothing in it for the state machine.
+// heard checks a datagram that was looked at, and takes it. Descriptors are taken
+// only to be stored; to drop any others, a barrier's too, is left to who may block.
+// ok is false if there is nothing in it for the state machine.
 func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok bool) {
 	why := d.Refused
 	if why == nil {
 		why = m.refuses(s, d)
 	}
+	known := why != nil || d.PID == s.process.pid || d.Carries && d.Message.Barrier
+	switch {
+	case why == nil && m.stores(s, d), !known && !d.Carries:
+		why = m.take(s, d)
+	case !d.Carries:
+		_ = s.notify.Skip() // it is there
+	default:
+		if !known {
+			why = fmt.Errorf("from pid %d: descriptors that are not to be stored come from the main process alone", d.PID)
+		}
+		m.burden(s)
+	}
 	if why != nil {
-		d.Close()
 		m.dropped++
 		if s.dropped++; s.dropped == 1 {
 			m.log.Warn(fmt.Sprintf("%s: a notification is ignored: %v; more of them are only counted", s.name, why), slog.Int("pid", d.PID))
 		}
 		return said, false
 	}
-	closeFD(&d.PIDFD)
 	msg := &d.Message
 	switch {
 	case msg.Barrier:
-		m.barriers = append(m.barriers, d.FDs...)
-		d.FDs = nil
 	case msg.StoreRemove:
 		m.unstore(s, msg.FDName)
 	case msg.Store:
 		m.store(s, d)
 	}
-	d.Close()
 	said = notified(s.process.id, msg)
 	return said, said != fleet.Notified{Proc: s.process.id}
+}
+
+// stores tells whether the descriptors of a datagram are to be stored, and can be.
+// Where this process's table is full, the kernel would drop them.
+func (m *master) stores(s *slot, d *sdnotify.Datagram) bool {
+	if msg := &d.Message; !d.Carries || !msg.Store || msg.Barrier || msg.StoreRemove {
+		return false
+	}
+	if s.store.most == 0 {
+		m.noRoom(s)
+		return false
+	}
+	free, err := linux.FreeFDs()
+	if err == nil && free >= gate.MaxFDs+spareFDs {
+		return true
+	}
+	if !s.store.full {
+		s.store.full = true
+		m.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise LimitNOFILE= of the unit", s.name))
+	}
+	return false
+}
+
+// spareFDs is how many others may open meanwhile: clients, for example.
+const spareFDs = 64
+
+// take receives a datagram with its descriptors, which are the datagram's then if
+// there is nothing wrong with it, and makes sure of its sender.
+func (m *master) take(s *slot, d *sdnotify.Datagram) error {
+	taken, err := s.notify.Receive(&m.heardInto)
+	if err != nil {
+		return err // it was there
+	}
+	*d = taken
+	if err = d.Refused; err == nil {
+		err = m.refuses(s, d)
+	}
+	closeFD(&d.PIDFD) // the kernel made it
+	if err != nil || !d.Message.Store || d.Message.StoreRemove {
+		s.errands.close(d.FDs...)
+		d.FDs = nil
+	}
+	return err
+}
+
+// burden has the next datagram of a slot, which carries descriptors, skipped where
+// that may block; the slot is not heard until it is. A barrier is answered by it
+// (sd_notify_barrier(3)): what was said before has been done then.
+func (m *master) burden(s *slot) {
+	s.burdened = true
+	m.burdens = append(m.burdens, s)
+	m.mute(s, 0)
+}
+
+// skipBurdens is for the end of a turn.
+func (m *master) skipBurdens() {
+	for _, s := range m.burdens {
+		s.errands.do(func() { _ = s.notify.Skip() }) // it is there
+	}
+	m.burdens = m.burdens[:0]
 }
 
 // refuses checks the sender of a datagram against the slot.
@@ -185,24 +257,32 @@ func (b *budget) take(now fleet.Instant) bool {
 
 func (b *budget) giveBack() { b.left++ }
 
-// mute leaves a slot's socket alone for a moment.
-func (m *master) mute(s *slot, now fleet.Instant) {
-	_ = m.poller.remove(s.notify.FD()) // it is in there
-	m.muted = append(m.muted, s)
-	if len(m.muted) == 1 {
-		m.unmuteAt = now.Add(budgetPause)
+// mute leaves a slot's socket alone until then, and until enough of what it sent has
+// been dropped.
+func (m *master) mute(s *slot, until fleet.Instant) {
+	s.quiet = max(s.quiet, until)
+	if !slices.Contains(m.muted, s) {
+		_ = m.poller.remove(s.notify.FD()) // it is in there
+		m.muted = append(m.muted, s)
 	}
+	m.unmuteAt = min(m.unmuteAt, s.quiet)
 }
 
-// unmute listens again to those that talked too much.
+// unmute listens again to those for whom the time has come.
 func (m *master) unmute(now fleet.Instant) {
-	if now < m.unmuteAt {
-		return
-	}
-	for _, s := range m.muted {
+	m.unmuteAt = fleet.Never
+	m.muted = slices.DeleteFunc(m.muted, func(s *slot) bool {
+		switch {
+		case now < s.quiet:
+			m.unmuteAt = min(m.unmuteAt, s.quiet)
+			return false
+		case s.burdened && !s.errands.idle(), s.errands.holds() > mostHeld:
+			return false // it wakes the loop
+		}
+		s.burdened, s.quiet = false, 0
 		_ = m.poller.add(s.notify.FD(), newToken(notices, uint64(s.id))) // it was in there
-	}
-	m.muted, m.unmuteAt = nil, fleet.Never
+		return true
+	})
 }
 
 // hearLast reads what a process said before it ended: its pid is nobody else's

@@ -37,7 +37,7 @@ type master struct {
 	wake     *wakeup
 	outputs  *outputTable
 	devNull  int
-	pid      int
+	pid, uid int
 	managed  bool // systemd started this process, and ends what is left if it dies
 	oomScore int  // its oom_score_adj
 	request  *process
@@ -49,7 +49,8 @@ type master struct {
 	lastShim fleet.Proc
 
 	heardInto sdnotify.Buffer
-	barriers  []int // to be closed when what was said before them has been done
+	disposal  *disposal
+	burdens   []*slot // whose next datagram is skipped when what was said before it has been done
 	muted     []*slot
 	unmuteAt  fleet.Instant
 
@@ -58,6 +59,9 @@ type master struct {
 	dropped   uint64          // notifications, of all slots
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
+
+	owed  map[int][]unix.Signal // by session: to be sent when the turn ends
+	stops int                   // signals that asked for the end of the fleet
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -70,12 +74,13 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
-		procs: newProcesses(), pid: os.Getpid(), devNull: -1,
+		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, oomScore: oomScoreAdjust(),
 		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
+		owed:     map[int][]unix.Signal{},
 		storedIn: map[uint64]*slot{},
 	}
 	if err := m.open(opts); err != nil {
@@ -110,6 +115,7 @@ func (m *master) open(opts Options) (err error) {
 	if err := m.poller.add(m.wake.fd, newToken(wakeups, 0)); err != nil {
 		return err
 	}
+	m.disposal = newDisposal(m.wake)
 	m.signals = newSignals(m.wake)
 	m.outputs = newOutputTable(m.log, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
@@ -140,7 +146,6 @@ func (m *master) close() {
 	for _, s := range m.slots {
 		s.close()
 	}
-	m.closeBarriers()
 	m.streams.close()
 	if m.sockets != nil {
 		m.sockets.close()
@@ -163,7 +168,8 @@ func (m *master) now() fleet.Instant { return monotonic() }
 // their ends: a worker that dies at once has then said who it is.
 func (m *master) wait(until fleet.Instant) []fleet.Event {
 	now := m.now()
-	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.log.retryJournal(now)), now)
+	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.due(), m.log.retryJournal(now)), now)
+	m.disposal.prod(m.now())
 	m.unmute(m.now())
 	var events []fleet.Event
 	for s := wakeups; s < sourceEnd; s++ {
@@ -229,6 +235,8 @@ func (m *master) watchSockets(worker int) []fleet.Event {
 
 // forget ends a process that has been reaped, or that never was.
 func (m *master) forget(p *process) {
+	m.closeSocket(&p.gate)
+	m.closeSocket(&p.command)
 	m.procs.forget(p)
 	if p == m.shim {
 		m.shim, m.wantShim = nil, false
@@ -254,9 +262,11 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 	name := unix.SignalName(sig.(unix.Signal))
 	switch sig {
 	case unix.SIGTERM, unix.SIGINT:
+		m.stops++
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
 		if m.signals.terminal {
+			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}
 	}
@@ -271,7 +281,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.loadFloor(act)
 	case fleet.StopFloor:
 		if p := m.procs.byID[act.Proc]; p != nil {
-			closeFD(&p.command)
+			m.closeSocket(&p.command)
 		}
 	case fleet.Fork:
 		return m.fork(act)
@@ -326,17 +336,11 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 // flush ends a turn: who waits for what it said to be done is told, and what may
 // wait is done.
 func (m *master) flush() {
-	m.closeBarriers()
+	m.signalSessions()
+	m.skipBurdens()
 	m.notify.flush(m.now())
 	m.groups.flush()
 	m.prepareShim()
-}
-
-func (m *master) closeBarriers() {
-	for _, fd := range m.barriers {
-		_ = unix.Close(fd) // this is the answer (sd_notify_barrier(3))
-	}
-	m.barriers = m.barriers[:0]
 }
 
 func (m *master) report(r fleet.Report) {
@@ -361,21 +365,6 @@ func (m *master) report(r fleet.Report) {
 		}
 	}
 	m.log.at(r.Level, text, append(attrs, m.entryOf(r).attr())...)
-}
-
-func (m *master) kill(act fleet.Kill) {
-	p := m.procs.byID[act.Proc]
-	if p == nil {
-		return // it ended in this turn
-	}
-	if err := p.signal(unix.Signal(act.Signal)); err != nil {
-		m.log.Error(fmt.Sprintf("%s: %s: %v", p.name, act.Signal, err), slog.Int("pid", p.pid))
-	}
-	if act.Signal == fleet.SIGKILL && p.group != nil {
-		if err := p.group.Kill(); err != nil {
-			m.log.Error(fmt.Sprintf("%s: kill its cgroup: %v", p.name, err), slog.Int("pid", p.pid))
-		}
-	}
 }
 
 func (m *master) freeze(act fleet.Freeze) []fleet.Event {

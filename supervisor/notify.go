@@ -31,6 +31,10 @@ type notifier struct {
 	troubles int // failures in a row; one line for them is enough
 }
 
+// leastPing is the shortest time between two keep-alives, each of which is a turn of
+// the loop.
+const leastPing = 10 * time.Millisecond
+
 // A socket that refuses what is sent may be gone for good.
 const (
 	notifyRetry     = time.Second
@@ -49,6 +53,16 @@ func newNotifier(opts Options) *notifier {
 		opts.Log.Warn(fmt.Sprintf("no watchdog: %v", err))
 	}
 	n.pingEvery = interval / 2
+	switch {
+	case interval == 0:
+	case client == nil:
+		n.pingEvery = 0
+		opts.Log.Warn("no keep-alives, though WATCHDOG_USEC asks for them: there is no NOTIFY_SOCKET to send them to")
+	case n.pingEvery < leastPing:
+		n.pingEvery = leastPing
+		opts.Log.Warn(fmt.Sprintf("the watchdog's interval of %s is too short: a keep-alive comes every %s; raise WatchdogSec= of the unit",
+			interval, leastPing))
+	}
 	return n
 }
 

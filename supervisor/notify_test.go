@@ -216,10 +216,6 @@ func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
 	}
 	wantLine(t, said, "<4>", "no notifications", "relative")
 	wantLine(t, said, "<4>", "no watchdog", "soon")
-	n = newNotifier(Options{Log: log, Env: sdnotify.Environment{WatchdogUSec: "3000000"}})
-	if n.pingEvery != 1500*time.Millisecond {
-		t.Errorf("it pings every %s, want half of 3 s", n.pingEvery)
-	}
 }
 
 func TestNotifierSaysWhyItFailed(t *testing.T) {
@@ -231,4 +227,33 @@ func TestNotifierSaysWhyItFailed(t *testing.T) {
 		[]string{"EXIT_STATUS=78", "STATUS=failed: user: not for you"},
 		[]string{"ERRNO=98", "EXIT_STATUS=1", "STATUS=failed: address already in use"},
 	)
+}
+
+// Nobody is pinged where nobody listens, and nobody so often that nothing else is
+// done.
+func TestKeepAlivesAreBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	for _, c := range []struct {
+		socket, usec string
+		want         time.Duration
+		lines        int
+	}{
+		{path, "", 0, 0},
+		{path, "20000000", 10 * time.Second, 0},
+		{path, "1", leastPing, 1},
+		{path, "19999", leastPing, 1},
+		{path, "20000", leastPing, 0},
+		{path, "0", 0, 1},
+		{"", "20000000", 0, 1},
+		{"", "1", 0, 1},
+		{"relative", "1", 0, 2},
+	} {
+		log, said := newTestLog()
+		n := newNotifier(Options{Env: sdnotify.Environment{NotifySocket: c.socket, WatchdogUSec: c.usec}, Log: log})
+		if n.pingEvery != c.want || len(said.all()) != c.lines {
+			t.Errorf("%q, WATCHDOG_USEC=%q: each %s, want %s; %d lines, want %d: %q",
+				c.socket, c.usec, n.pingEvery, c.want, len(said.all()), c.lines, said.all())
+		}
+		_ = n.client.Close()
+	}
 }

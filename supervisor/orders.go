@@ -25,8 +25,9 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		OOMScoreAdjust: m.resetOOMScore(),
 		Base:           m.base,
 		// Workers inherit the variable: what is the same need not be set in each.
-		Env:  append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
-		Argv: []string{floor.Python, "-c", zygote.Boot},
+		Env:     append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
+		Reserve: m.reserve(),
+		Argv:    zygote.Argv(floor.Python, m.reserve()),
 	}
 }
 
@@ -49,10 +50,19 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 			continue
 		}
 		msg.Entries = append(msg.Entries, w.Entry)
-		msg.Reserve = max(msg.Reserve, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
+}
+
+// reserve is how many descriptors from 3 on a floor keeps free for its workers.
+func (m *master) reserve() (most int) {
+	for i := range m.file.Workers {
+		if w := &m.file.Workers[i]; w.Entry != "" {
+			most = max(most, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
+		}
+	}
+	return most
 }
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that
@@ -77,7 +87,7 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 		"PREFORK_INVOCATION_ID="+p.invocation,
 	)
 	if s.notify != nil {
-		o.Env = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path())
+		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path()), s.notify.Path()
 	}
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
@@ -123,7 +133,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 		o.Limits = append(o.Limits, gate.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
 	}
 	if w.Entry == "" {
-		o.Base, o.Argv = m.base, w.Exec
+		o.Base, o.Argv, o.IgnoreSIGPIPE = m.base, w.Exec, w.IgnoreSIGPIPE
 		o.Ambient, o.OOMScoreAdjust = ambient(w), m.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,17 +94,31 @@ func (t *outputTable) lines(o *output) bool {
 		case t.terminal.busy():
 			return false
 		case end < 0 || end > maxLine:
-			end, next = maxLine, maxLine
+			end = wholeRunes(o.rest[:maxLine])
+			next = end
 		}
-		t.terminal.line(o.name, append(o.rest[:end:end], '\n'))
+		t.terminal.line(o.name, append(harmless(o.rest[:end:end]), '\n'))
 		o.rest = o.rest[next:]
 	}
+}
+
+// wholeRunes is the length of text without a character that its end has cut.
+func wholeRunes(text []byte) int {
+	for n := len(text) - 1; n >= max(1, len(text)-utf8.UTFMax); n-- {
+		if utf8.RuneStart(text[n]) {
+			if utf8.FullRune(text[n:]) {
+				return len(text)
+			}
+			return n
+		}
+	}
+	return len(text) // it is not UTF-8
 }
 
 func (t *outputTable) finish(id uint64) {
 	o := t.pipes[id]
 	if len(o.rest) > 0 {
-		t.terminal.line(o.name, append(o.rest, '\n'))
+		t.terminal.line(o.name, append(harmless(o.rest), '\n'))
 	}
 	closeFD(&o.fd)
 	delete(t.pipes, id)

@@ -16,6 +16,7 @@ import (
 // it is left. A descriptor that is not open is -1.
 type process struct {
 	id    fleet.Proc
+	uid   int // when it introduced itself: the floor's
 	pid   int // 0 before it is known, and for a floor that could not be started
 	pidfd int
 
@@ -33,7 +34,8 @@ type process struct {
 	group *cgroup.Group // its own; nil where there are none
 
 	reaped bool
-	left   map[int]bool // without a group: pids of what it left behind, killed and not yet reaped
+	left   map[int]bool // without a group: pids of what it left behind, not yet reaped
+	sent   unix.Signal  // to those; 0 before the first
 }
 
 func closeFD(fd *int) {

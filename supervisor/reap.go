@@ -3,16 +3,9 @@
 package supervisor
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
-	"strconv"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
@@ -26,11 +19,17 @@ import (
 // which is the number of its session, then belongs to nobody else.
 func (m *master) reap(tokens []token) (events []fleet.Event) {
 	dead := m.readableDeaths(tokens)
+	var bereaved []*process // of something that they left behind
 	for {
 		if len(dead) == 0 {
-			var ok bool
-			if dead, ok = m.nextDead(&events); !ok {
-				return events
+			orphan, ok := 0, false
+			if dead, orphan, ok = m.nextDead(&events); !ok {
+				return append(events, m.sweepAgain(bereaved)...)
+			}
+			for _, p := range m.notLeft(orphan) {
+				if !slices.Contains(bereaved, p) {
+					bereaved = append(bereaved, p)
+				}
 			}
 			continue
 		}
@@ -53,10 +52,10 @@ func (m *master) readableDeaths(tokens []token) (dead []*process) {
 
 // nextDead finds a child that has ended, by waitid(2) with WNOWAIT. An orphan is
 // reaped here and now; ok is false when there is nothing more.
-func (m *master) nextDead(events *[]fleet.Event) (dead []*process, ok bool) {
+func (m *master) nextDead(events *[]fleet.Event) (dead []*process, orphan int, ok bool) {
 	w, err := linux.PeekAny()
 	if err != nil || w.PID == 0 { // ECHILD: no children at all
-		return nil, false
+		return nil, 0, false
 	}
 	p := m.procs.byPID[w.PID]
 	if p == nil && m.request != nil {
@@ -66,10 +65,10 @@ func (m *master) nextDead(events *[]fleet.Event) (dead []*process, ok bool) {
 		p = m.procs.byPID[w.PID]
 	}
 	if p != nil {
-		return []*process{p}, true
+		return []*process{p}, 0, true
 	}
-	*events = append(*events, m.reapOrphan(w.PID)...)
-	return nil, true
+	m.reapOrphan(w.PID)
+	return nil, w.PID, true
 }
 
 func (m *master) reapProcess(p *process, left []int) []fleet.Event {
@@ -88,8 +87,7 @@ func (m *master) reapProcess(p *process, left []int) []fleet.Event {
 	ended := m.ended(p, fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core})
 	switch {
 	case len(left) > 0:
-		p.left = map[int]bool{}
-		m.killLeft(p, left)
+		m.addLeft(p, left)
 		ended.Left = len(left)
 	case ended.Left == 0:
 		m.forget(p)
@@ -125,117 +123,9 @@ func (m *master) lastWords(p *process) (events []fleet.Event) {
 
 // reapOrphan reaps a child that nobody asked for: a descendant of a worker whose
 // parent has ended, or the worker of a request that was abandoned.
-func (m *master) reapOrphan(pid int) (events []fleet.Event) {
+func (m *master) reapOrphan(pid int) {
 	if _, err := linux.ReapPID(pid); err != nil {
 		m.log.Error(fmt.Sprintf("reap an orphan: %v", err), slog.Int("pid", pid))
 	}
 	m.log.Debug("reaped an orphan", slog.Int("pid", pid))
-	for _, p := range m.procs.byID {
-		if !p.left[pid] {
-			continue
-		}
-		delete(p.left, pid)
-		// Its own children are ours now.
-		m.killLeft(p, m.sweep([]*process{p})[p])
-		if len(p.left) == 0 {
-			m.forget(p)
-			events = append(events, fleet.Swept{Proc: p.id})
-		}
-	}
-	return events
-}
-
-// killLeft kills what a process left behind. It is a child of ours, so its pid
-// cannot be another's.
-func (m *master) killLeft(p *process, pids []int) {
-	for _, pid := range pids {
-		if p.left[pid] {
-			continue
-		}
-		p.left[pid] = true
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			m.log.Error(fmt.Sprintf("%s: kill what it left behind: %v", p.name, err), slog.Int("pid", pid))
-		}
-	}
-}
-
-// sweep finds what processes that have ended left behind, where they have no
-// control groups. Whatever is left of a slot is by now, or descends from, a child
-// of this process that it did not start; each is attributed to the slot whose
-// session, invocation or title it has. One that has changed all three is not found
-// before the fleet ends.
-func (m *master) sweep(ended []*process) map[*process][]int {
-	if !slices.ContainsFunc(ended, func(p *process) bool { return p.invocation != "" && p.group == nil }) {
-		return nil // only floors and spares: no user code ran
-	}
-	orphans, err := linux.Children(m.pid, func(pid int) bool {
-		p := m.procs.byPID[pid]
-		return p != nil || pid == m.pid
-	})
-	if err != nil {
-		m.log.Error(fmt.Sprintf("look for orphans: %v", err))
-		return nil
-	}
-	left := map[*process][]int{}
-	for _, pid := range orphans {
-		stat, err := linux.ReadStat(pid)
-		if err != nil || stat.State == 'Z' {
-			continue // it is about to be reaped
-		}
-		if i := slices.IndexFunc(ended, func(p *process) bool { return p.owns(pid, stat) }); i >= 0 {
-			left[ended[i]] = append(left[ended[i]], pid)
-		}
-	}
-	return left
-}
-
-// owns tells whether an orphan came from this process. It decides only what is
-// killed together with it.
-func (p *process) owns(pid int, stat linux.Stat) bool {
-	if p.invocation == "" {
-		return false
-	}
-	if stat.Session == p.pid {
-		return true
-	}
-	dir := "/proc/" + strconv.Itoa(pid)
-	if env, err := os.ReadFile(dir + "/environ"); err == nil {
-		want := []byte("PREFORK_INVOCATION_ID=" + p.invocation)
-		if slices.ContainsFunc(bytes.Split(env, []byte{0}), func(kv []byte) bool { return bytes.Equal(kv, want) }) {
-			return true
-		}
-	}
-	cmdline, err := os.ReadFile(dir + "/cmdline")
-	return err == nil && string(bytes.TrimRight(cmdline, "\x00")) == p.title
-}
-
-// stragglerGrace is how long the end of the fleet waits for what is left.
-const stragglerGrace = 2 * time.Second
-
-// endStragglers kills and reaps whatever is still a child when the fleet has
-// ended, so that nothing outlives its master.
-func (m *master) endStragglers() {
-	deadline := m.now().Add(stragglerGrace)
-	for m.now() < deadline {
-		for {
-			w, err := linux.PeekAny()
-			if err != nil {
-				return // ECHILD: nothing is left
-			}
-			if w.PID == 0 {
-				break
-			}
-			_, _ = linux.ReapPID(w.PID) // it is ours, and has ended
-		}
-		left, err := linux.Children(m.pid, func(int) bool { return false })
-		if err != nil || len(left) == 0 {
-			return
-		}
-		for _, pid := range left {
-			_ = unix.Kill(pid, unix.SIGKILL) // a child: it ends, or has ended
-		}
-		m.poller.wait(m.now().Add(100*time.Millisecond), m.now())
-		m.wake.clear()
-	}
-	m.log.Warn("some processes did not end; they are left to the service manager")
 }

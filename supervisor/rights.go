@@ -20,6 +20,7 @@ import (
 // system call filter refuses too.
 type rights struct {
 	users     bool // change to any user and group
+	give      bool // files to any user
 	nice      int  // the lowest that a worker can be given
 	limits    bool // raise hard limits
 	oomAdjust int  // the lowest that a worker can be given
@@ -51,6 +52,9 @@ func (c *rightsCheck) floor(f *fleetfile.Floor, r rights) {
 	if f.User != "" && !r.users {
 		c.refuse("floor.user", "change users", "users")
 	}
+	if f.User != "" && !r.give {
+		c.refuse("floor.user", giveNotify, "users")
+	}
 	c.visible("floor.python", r, f.Python)
 	c.visible("floor.path", r, f.Path...)
 }
@@ -66,6 +70,9 @@ func (c *rightsCheck) worker(w *fleetfile.Worker, r rights) {
 		case len(w.SupplementaryGroups) > 0:
 			c.refuse(key("supplementary_groups"), "change groups", "users")
 		}
+	}
+	if w.User != "" && !r.give && w.NotifyAccess != fleetfile.NotifyNone {
+		c.refuse(key("user"), giveNotify, "users")
 	}
 	if w.Nice != nil && *w.Nice < r.nice {
 		c.refuse(key("nice"), fmt.Sprintf("set nice %d", *w.Nice), "priorities")
@@ -91,6 +98,8 @@ func (c *rightsCheck) worker(w *fleetfile.Worker, r rights) {
 		c.visible(key("environment_file"), r, f.Path)
 	}
 }
+
+const giveNotify = "give a notify socket to another user (CAP_CHOWN)"
 
 // visible refuses paths that the unit hides.
 func (c *rightsCheck) visible(key string, r rights, paths ...string) {
@@ -137,6 +146,7 @@ func (c *rightsCheck) refuse(key, what, dropIn string) {
 func askRights(file *fleetfile.Fleet) rights {
 	r := rights{permitted: permittedCapabilities(), nice: -20, oomAdjust: -1000}
 	r.users = r.permitted&(1<<unix.CAP_SETUID) != 0 && r.permitted&(1<<unix.CAP_SETGID) != 0 && mayCallSetuid()
+	r.give = r.permitted&(1<<unix.CAP_CHOWN) != 0
 	var nice, oomAdjust []int // what workers want
 	for i := range file.Workers {
 		w := &file.Workers[i]

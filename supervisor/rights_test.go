@@ -20,7 +20,9 @@ func TestRightsAreChecked(t *testing.T) {
 		want   string // a part of the message; none if it is allowed
 	}{
 		"user":              {fleetfile.Worker{User: "www-data"}, rights{}, "worker.w.user: this master has no right to change users"},
-		"user allowed":      {fleetfile.Worker{User: "www-data"}, rights{users: true}, ""},
+		"user allowed":      {fleetfile.Worker{User: "www-data"}, rights{users: true, give: true}, ""},
+		"notify socket":     {fleetfile.Worker{User: "www-data"}, rights{users: true}, "worker.w.user: this master has no right to give a notify socket"},
+		"no notify socket":  {fleetfile.Worker{User: "www-data", NotifyAccess: fleetfile.NotifyNone}, rights{users: true}, ""},
 		"group":             {fleetfile.Worker{Group: "www-data"}, rights{}, "worker.w.group: "},
 		"nice":              {fleetfile.Worker{Nice: &low}, rights{nice: 0}, "worker.w.nice: this master has no right to set nice -5"},
 		"nice just allowed": {fleetfile.Worker{Nice: &low}, rights{nice: -5}, ""},

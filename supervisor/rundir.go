@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
@@ -103,6 +104,9 @@ func ownRunDir() string {
 // there is no place for it.
 func runtimePath(name, path string) (string, error) {
 	abs, err := filepath.Abs(path)
+	if real, linkErr := filepath.EvalSymlinks(abs); linkErr == nil {
+		abs = real // by whatever path it is reached, it is the same fleet
+	}
 	base := ownRunDir()
 	if err != nil || base == "" {
 		return "", err
@@ -111,26 +115,48 @@ func runtimePath(name, path string) (string, error) {
 }
 
 // ControlOfUnit is the control socket of the fleet that systemd runs by this name.
-func ControlOfUnit(name string) string { return filepath.Join(runDir, name, controlName) }
+func ControlOfUnit(name string) control.Address {
+	return control.Address{
+		Socket: filepath.Join(runDir, name, controlName), Fleet: "fleet " + name,
+		Serves: func(served, _ string) bool { return served == name },
+	}
+}
 
 // ControlOfFile is the control socket of a fleet that this user runs from a file;
-// "" if it has none that could be found.
-func ControlOfFile(name, path string) (string, error) {
+// ok is false if it has none that could be found.
+func ControlOfFile(name, path string) (a control.Address, ok bool, err error) {
 	dir, err := runtimePath(name, path)
 	if err != nil || dir == "" {
-		return "", err
+		return a, false, err
 	}
-	return filepath.Join(dir, controlName), nil
+	return control.Address{Socket: filepath.Join(dir, controlName), Fleet: path, Serves: ownerOf(dir)}, true, nil
+}
+
+// ownerOf tells of which fleet, run from a file by this user, a directory is.
+func ownerOf(dir string) func(name, file string) bool {
+	return func(name, file string) bool {
+		own, err := runtimePath(name, file)
+		return err == nil && own == dir
+	}
 }
 
 // Controls are the control sockets that there are, of units and of this user's
-// fleets.
-func Controls() []string {
-	var all []string
-	for _, dir := range slices.Compact([]string{runDir, ownRunDir()}) {
-		found, err := filepath.Glob(filepath.Join(dir, "*", controlName))
-		if dir != "" && err == nil {
-			all = append(all, found...)
+// fleets. Who serves one must be whom its directory is named after.
+func Controls() []control.Address {
+	var all []control.Address
+	for _, parent := range slices.Compact([]string{runDir, ownRunDir()}) {
+		found, err := filepath.Glob(filepath.Join(parent, "*", controlName))
+		if parent == "" || err != nil {
+			continue
+		}
+		for _, socket := range found {
+			dir := filepath.Dir(socket)
+			all = append(all, control.Address{
+				Socket: socket, Fleet: "fleet " + filepath.Base(dir),
+				Serves: func(name, file string) bool {
+					return parent == runDir && name == filepath.Base(dir) || ownerOf(dir)(name, file)
+				},
+			})
 		}
 	}
 	return all

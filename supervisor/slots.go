@@ -9,6 +9,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // slot is what the master keeps for a slot while processes come and go.
@@ -22,10 +23,13 @@ type slot struct {
 	process    *process // that is the slot now, or will be: it has its orders
 	invocation string   // of its last process
 
-	notify  *sdnotify.Server // its NOTIFY_SOCKET; nil if it has none
-	budget  budget           // of datagrams
-	dropped int              // datagrams, in the life of its process
-	store   store
+	notify   *sdnotify.Server // its NOTIFY_SOCKET; nil if it has none
+	budget   budget           // of datagrams
+	quiet    fleet.Instant    // it is not heard before
+	burdened bool             // its next datagram is skipped where that may block
+	errands  *errands         // what it sent, to be dropped
+	dropped  int              // datagrams, in the life of its process
+	store    store
 }
 
 // newSlots lists the slots of a file in the order of their fleet.SlotID.
@@ -44,6 +48,9 @@ func newSlots(file *fleetfile.Fleet) []*slot {
 	return all
 }
 
+// longestPath is that of a Unix socket, in bytes (unix(7)).
+const longestPath = 107
+
 // openNotify gives each slot the socket that its processes notify. They are
 // made once: a slot that restarts makes no socket.
 func (m *master) openNotify() error {
@@ -51,11 +58,16 @@ func (m *master) openNotify() error {
 		if s.config.NotifyAccess == fleetfile.NotifyNone {
 			continue
 		}
-		server, err := sdnotify.Listen(filepath.Join(m.runtime.notify, s.name))
+		path := filepath.Join(m.runtime.notify, s.name)
+		if len(path) > longestPath {
+			path = filepath.Join(m.runtime.notify, fmt.Sprintf("s%d", s.id)) // no slot is named so: it has no dot
+		}
+		server, err := sdnotify.Listen(path)
 		if err != nil {
 			return err
 		}
 		s.notify = server
+		s.errands = m.disposal.owner()
 		if err := m.poller.add(server.FD(), newToken(notices, uint64(s.id))); err != nil {
 			return err
 		}
@@ -63,9 +75,28 @@ func (m *master) openNotify() error {
 	return nil
 }
 
-func (s *slot) close() {
-	if s.notify != nil {
-		_ = s.notify.Close() // nobody is left to be heard
+// giveNotify makes a worker whose floor has a user of its own the owner of its notify
+// socket. Who has to change its user gives it away by itself, while it may.
+func (m *master) giveNotify(p *process, s *slot) error {
+	if s.notify == nil || s.config.Entry == "" || p.uid == m.uid {
+		return nil
 	}
-	s.store.close()
+	if err := linux.GiveSocket(s.notify.Path(), p.uid); err != nil {
+		return fmt.Errorf("give the notify socket to user %d: %w", p.uid, err)
+	}
+	return nil
+}
+
+// close does not wait for what its processes have sent. The kernel does not either,
+// when this one ends.
+func (s *slot) close() {
+	if s.notify == nil {
+		return
+	}
+	s.notify.Remove()
+	s.errands.close(s.notify.FD()) // nobody is left to be heard
+	for _, f := range s.store.fds {
+		s.errands.close(f.fd)
+	}
+	s.store.fds = nil
 }

@@ -187,6 +187,9 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := favour(p, s.config); err != nil {
 		return err
 	}
+	if err := m.giveNotify(p, s); err != nil {
+		return err
+	}
 	output, err := m.output(s.name)
 	if err != nil {
 		return err
@@ -220,7 +223,7 @@ func limit(p *process, s *slot) error {
 func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
 	defer to.close()
 	if to.fd >= 0 {
-		o.Output, fds = true, slices.Insert(fds, 0, to.fd)
+		o.Output, o.StderrOnly, fds = true, to.stderrOnly, slices.Insert(fds, 0, to.fd)
 	}
 	return gate.Go(p.gate, o, fds...)
 }
@@ -229,7 +232,8 @@ func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int)
 // master does.
 type processOutput struct {
 	journalStream
-	once bool // fd is for this process only
+	once       bool // fd is for this process only
+	stderrOnly bool // standard output is the master's
 }
 
 func (o processOutput) close() {
@@ -245,7 +249,7 @@ func (m *master) output(name string) (processOutput, error) {
 		return processOutput{journalStream: m.streams.of(name)}, nil
 	}
 	fd, err := m.outputs.open(name)
-	return processOutput{journalStream{fd: fd}, true}, err
+	return processOutput{journalStream: journalStream{fd: fd}, once: true, stderrOnly: !isTerminal(1)}, err
 }
 
 // gateReadable reads one message of a process at its gate; more is false if
@@ -261,6 +265,8 @@ func (m *master) gateReadable(id fleet.Proc) (events []fleet.Event, more bool) {
 		return m.leftGate(p), false
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
+	case errors.Is(err, linux.ErrRights):
+		return m.pushes(p), false
 	case err != nil:
 		m.log.Debug(fmt.Sprintf("%s: at its gate: %v", p.name, err))
 		return nil, true
@@ -291,11 +297,13 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: fmt.Sprintf("adopt pid %d: %v", hello.PID, err)}}
 	}
 	m.procs.identify(p, hello.PID, pidfd)
-	p.name = "spare"
+	p.name, p.uid = "spare", hello.UID
 	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
 		return m.spawnFailed(p, err)
 	}
-	return []fleet.Event{fleet.Introduced{Proc: p.id, PID: p.pid}}
+	// Before it had a session of its own it may have been taken for something that
+	// its floor left behind.
+	return append(m.sweepAgain(m.notLeft(p.pid)), fleet.Introduced{Proc: p.id, PID: p.pid})
 }
 
 // leftGate: the other end of a gate was closed. Who was told to go has become
@@ -304,11 +312,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 func (m *master) leftGate(p *process) []fleet.Event {
 	closeFD(&p.gate)
 	if p.pid == 0 {
-		if m.request == p {
-			m.request = nil
-		}
-		m.forget(p)
-		return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: "the worker ended before it had introduced itself"}}
+		return m.stillborn(p, "the worker ended before it had introduced itself")
 	}
 	if !p.told || p.floor {
 		return nil
@@ -318,6 +322,27 @@ func (m *master) leftGate(p *process) []fleet.Event {
 		return nil
 	}
 	return []fleet.Event{fleet.Running{Proc: p.id}}
+}
+
+func (m *master) stillborn(p *process, why string) []fleet.Event {
+	if m.request == p {
+		m.request = nil
+	}
+	m.forget(p)
+	return []fleet.Event{fleet.SpawnFailed{Proc: p.id, Why: why}}
+}
+
+// pushes ends a process that sends descriptors at its gate: it does not keep to the
+// protocol.
+func (m *master) pushes(p *process) []fleet.Event {
+	const why = "it sends descriptors at its gate"
+	m.closeSocket(&p.gate)
+	if p.pid == 0 {
+		return m.stillborn(p, why)
+	}
+	m.log.Warn(fmt.Sprintf("%s: %s; it is killed", p.name, why), slog.Int("pid", p.pid))
+	_ = p.signal(unix.SIGKILL) // its end follows
+	return nil
 }
 
 // commandReadable reads one message of a floor; more is false if there was none.
@@ -332,7 +357,10 @@ func (m *master) commandReadable(id fleet.Proc) (events []fleet.Event, more bool
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
 	case err != nil: // it ends, and that will be the event; until then there is nothing to read
-		closeFD(&p.command)
+		if !errors.Is(err, io.EOF) {
+			m.log.Warn(fmt.Sprintf("floor: %v; its socket is closed", err), slog.Int("pid", p.pid))
+		}
+		m.closeSocket(&p.command)
 		return nil, false
 	}
 	return m.floorSaid(p, buf[:n]), true

@@ -17,10 +17,17 @@ import (
 func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 	t.Helper()
 	log, _ := newTestLog()
-	m = &master{log: log, procs: newProcesses()}
+	wake, err := newWakeup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	poller, err := newPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: newDisposal(wake)}
 	p = m.procs.add(7)
 	p.pid = 4711
-	var err error
 	if p.gate, gate, err = linux.Seqpacket(); err != nil {
 		t.Fatal(err)
 	}
@@ -31,6 +38,8 @@ func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 		m.procs.forget(p)
 		closeFD(&gate)
 		closeFD(&command)
+		closeFD(&poller.epfd)
+		wake.close()
 	})
 	return m, p, gate, command
 }
@@ -76,22 +85,15 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	}
 }
 
-// A floor is user code: what it sends costs the master one read, and pushed
-// descriptors nothing.
+// A floor is user code: what it sends costs the master one read.
 func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	m, p, _, command := newTestMaster(t)
 	p.floor = true
-	before := openFDs()
 	for range 10 {
-		if err := linux.Send(command, []byte("progress\x00x"), 2, 2, 2); err != nil {
-			t.Fatal(err)
-		}
+		say(t, command, "progress\x00x")
 		if events, more := m.commandReadable(p.id); len(events) != 1 || !more {
 			t.Errorf("got %+v and %t", events, more)
 		}
-	}
-	if after := openFDs(); after != before {
-		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 	say(t, command, "")
 	events, more := m.commandReadable(p.id)
@@ -131,5 +133,55 @@ func TestASignalToWhoHasEndedIsNoError(t *testing.T) {
 	p := &process{pidfd: -1}
 	if err := p.signal(unix.SIGTERM); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process that pushes descriptors into its master is not waited for, whatever they
+// are: it ends.
+func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
+	linger := lingering(t)
+	push := func(ours int, theirs int) {
+		_ = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
+		for range 3 {
+			pass(t, theirs, "hello\x007", linger())
+		}
+	}
+	m, p, gate, command := newTestMaster(t)
+	if err := m.poller.add(p.gate, newToken(gates, 7)); err != nil {
+		t.Fatal(err)
+	}
+	push(p.gate, gate)
+	push(p.command, command)
+	quick(t, "the gate", func() {
+		if events, more := m.gateReadable(7); len(events) != 0 || more || p.gate != -1 {
+			t.Errorf("got %+v, %t; the gate is %d", events, more, p.gate)
+		}
+	})
+	quick(t, "the socket of a floor", func() {
+		if events, more := m.commandReadable(7); len(events) != 0 || more || p.command != -1 {
+			t.Errorf("got %+v, %t; the socket is %d", events, more, p.command)
+		}
+	})
+	if got := m.poller.wait(0, 1); len(got) != 0 {
+		t.Errorf("the gate is still polled: %v", got)
+	}
+	if err := linux.Send(gate, nil); err == nil {
+		t.Error("more can be sent to the gate")
+	}
+	if len(m.disposal.placed) != 2 {
+		t.Errorf("%d are being closed, want 2", len(m.disposal.placed))
+	}
+	prodAll(t, m.disposal)
+}
+
+// One that has not introduced itself does not become anything.
+func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
+	m, p, gate, _ := newTestMaster(t)
+	_ = unix.SetsockoptInt(p.gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
+	p.pid, m.request = 0, p
+	sendTo(t, gate, "hello\x007", 0)
+	events, _ := m.gateReadable(7)
+	if len(events) != 1 || m.request != nil || m.procs.byID[7] != nil {
+		t.Errorf("got %+v", events)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
@@ -27,33 +25,49 @@ type stored struct {
 	id   uint64 // with which it is polled; 0: it is not
 }
 
-func (st *store) close() {
-	for i := range st.fds {
-		closeFD(&st.fds[i].fd)
-	}
-	st.fds = nil
-}
-
 // store keeps what came with a datagram. As in systemd, what is stored already
 // is not stored twice, and the sender is not told that there was no room.
+//
+// What another process serves is not kept: whatever closes a copy of it, be it the
+// start of a program, could have to wait for that one.
 func (m *master) store(s *slot, d *sdnotify.Datagram) {
-	for i, fd := range d.FDs {
+	var unwanted []int
+	for _, fd := range d.FDs {
 		switch {
 		case slices.ContainsFunc(s.store.fds, func(old stored) bool { return linux.SameFile(old.fd, fd) }):
-			continue
+			unwanted = append(unwanted, fd)
 		case len(s.store.fds) >= s.store.most:
-			if !s.store.full {
-				s.store.full = true
-				m.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise file_descriptor_store_max (%d)",
-					s.name, s.store.most))
-			}
-			continue
+			m.noRoom(s)
+			unwanted = append(unwanted, fd)
+		case linux.Remote(fd):
+			m.log.Warn(fmt.Sprintf("%s: its descriptor %q is not stored: it is of a file system that another process or machine serves",
+				s.name, d.Message.FDName))
+			unwanted = append(unwanted, fd)
+		default:
+			poll := d.Message.FDPoll && linux.Pollable(fd)
+			s.store.fds = append(s.store.fds, stored{name: d.Message.FDName, fd: fd, id: m.pollStored(s, fd, poll)})
+			m.keep(s, d.Message.FDName, fd, poll)
 		}
-		s.store.fds = append(s.store.fds, stored{name: d.Message.FDName, fd: fd, id: m.pollStored(s, fd, d.Message.FDPoll)})
-		m.keep(s, d.Message.FDName, fd, d.Message.FDPoll)
-		d.FDs[i] = -1
 	}
-	d.FDs = slices.DeleteFunc(d.FDs, func(fd int) bool { return fd < 0 })
+	d.FDs = nil
+	m.drop(s, unwanted...)
+}
+
+// drop has descriptors of a slot closed. A slot that has too many of them is not
+// heard meanwhile.
+func (m *master) drop(s *slot, fds ...int) {
+	s.errands.close(fds...)
+	if s.errands.holds() > mostHeld {
+		m.mute(s, 0)
+	}
+}
+
+func (m *master) noRoom(s *slot) {
+	if !s.store.full {
+		s.store.full = true
+		m.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise file_descriptor_store_max (%d)",
+			s.name, s.store.most))
+	}
 }
 
 // pollStored notices that the other end of a descriptor is gone: it is of no
@@ -103,13 +117,13 @@ func (m *master) takeKept() {
 	for _, k := range m.sockets.kept {
 		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.name, keptName(s, "")) })
 		if i < 0 || len(m.slots[i].store.fds) >= m.slots[i].store.most {
-			_ = unix.Close(k.fd)                 // not wanted
+			m.disposal.owner().close(k.fd)       // not wanted
 			_ = m.notify.client.RemoveFD(k.name) // else the next master gives it up
 			continue
 		}
 		s := m.slots[i]
 		s.store.fds = append(s.store.fds, stored{
-			name: strings.TrimPrefix(k.name, keptName(s, "")), fd: k.fd, id: m.pollStored(s, k.fd, true),
+			name: strings.TrimPrefix(k.name, keptName(s, "")), fd: k.fd, id: m.pollStored(s, k.fd, linux.Pollable(k.fd)),
 		})
 	}
 	m.sockets.kept = nil
@@ -126,7 +140,7 @@ func (m *master) dropStored(s *slot, drop func(stored) bool) {
 			_ = m.poller.remove(f.fd) // it is in there
 			delete(m.storedIn, f.id)
 		}
-		_ = unix.Close(f.fd) // nothing was written
+		m.drop(s, f.fd)
 		s.store.full = false
 		dropped = append(dropped, f.name)
 		return true

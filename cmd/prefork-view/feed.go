@@ -40,9 +40,9 @@ type (
 
 // feed looks at a fleet each second, and soon after something has changed, until
 // ctx ends. A master that goes away is looked for until it is back.
-func feed(ctx context.Context, socket string, tell func(any)) {
+func feed(ctx context.Context, at control.Address, tell func(any)) {
 	for ctx.Err() == nil {
-		if err := follow(ctx, socket, tell); ctx.Err() == nil {
+		if err := follow(ctx, at, tell); ctx.Err() == nil {
 			tell(missed{reason(err), time.Now()})
 		}
 		rest(ctx, nil, period)
@@ -50,8 +50,8 @@ func feed(ctx context.Context, socket string, tell func(any)) {
 }
 
 // follow feeds from one connection, until it is of no more use.
-func follow(ctx context.Context, socket string, tell func(any)) error {
-	c, err := connect(ctx, socket)
+func follow(ctx context.Context, at control.Address, tell func(any)) error {
+	c, err := connect(ctx, at)
 	if err != nil {
 		return err
 	}
@@ -85,10 +85,10 @@ func rest(ctx context.Context, changes <-chan struct{}, d time.Duration) bool {
 	return true
 }
 
-func connect(ctx context.Context, socket string) (*control.Client, error) {
+func connect(ctx context.Context, at control.Address) (*control.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return control.Dial(ctx, socket)
+	return control.Dial(ctx, at)
 }
 
 // subscribe has the master tell of changes. One of another version may not do
@@ -111,8 +111,8 @@ func look(ctx context.Context, c *control.Client) (*control.Fleet, error) {
 
 // carryOut does something to a slot, on a connection of its own: that of the feed
 // may be waiting for a master that is stuck, or have gone.
-func carryOut(ctx context.Context, socket string, o operation) error {
-	c, err := connect(ctx, socket)
+func carryOut(ctx context.Context, at control.Address, o operation) error {
+	c, err := connect(ctx, at)
 	if err != nil {
 		return err
 	}

@@ -23,24 +23,28 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/control"
 )
 
 func main() {
 	flags := flag.NewFlagSet("top", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	socket := flags.String("socket", "", "")
+	socket, name, file := flags.String("socket", "", ""), flags.String("name", "", ""), flags.String("file", "", "")
 	if len(os.Args) < 2 || os.Args[1] != "top" || flags.Parse(os.Args[2:]) != nil || flags.NArg() != 1 || *socket == "" {
 		fmt.Fprintln(os.Stderr, "prefork-view: this is a part of prefork: use prefork top FLEET")
 		os.Exit(2)
 	}
-	if err := top(*socket, flags.Arg(0)); err != nil {
+	// A master that comes back must be of the same fleet.
+	serves := func(served, from string) bool { return served == *name && from == *file }
+	if err := top(control.Address{Socket: *socket, Fleet: "fleet " + *name, Serves: serves}, flags.Arg(0)); err != nil {
 		fmt.Fprintf(os.Stderr, "prefork top: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// top shows the fleet whose master serves a socket, until it is told to quit.
-func top(socket, fleet string) error {
+// top shows the fleet whose master is at an address, until it is told to quit.
+func top(at control.Address, fleet string) error {
 	if why := unfit(); why != "" {
 		return fmt.Errorf("%s; without one: prefork status %s", why, fleet)
 	}
@@ -49,8 +53,8 @@ func top(socket, fleet string) error {
 	now := time.Now()
 	return show(&screen{
 		model:   model{name: fleet, now: now, asked: now, plain: !isUTF8(os.Getenv)},
-		feed:    func(tell func(any)) { feed(ctx, socket, tell) },
-		operate: func(o operation) error { return carryOut(ctx, socket, o) },
+		feed:    func(tell func(any)) { feed(ctx, at, tell) },
+		operate: func(o operation) error { return carryOut(ctx, at, o) },
 	})
 }
 

@@ -478,7 +478,7 @@ timeout_stop_sec = "1s"
 `)
 	c.run()
 	c.waitReady()
-	c.eventually("it ignores SIGTERM", func() bool { return strings.Contains(statusOf(t, c.child("sh -c trap").pid, "SigIgn"), "4000") })
+	c.eventually("it ignores SIGTERM", func() bool { return strings.Contains(statusOf(t, c.child("sh -c trap").pid, "SigIgn"), "5000") }) // and SIGPIPE
 	c.signal(syscall.SIGTERM)
 	c.wantStop(c.grace)
 	if !strings.Contains(c.logged(), "stubborn.0: stopping -> killing") {

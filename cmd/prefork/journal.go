@@ -74,7 +74,7 @@ it. journalctl -x has what can be done about each.`,
 		Args:              fleetAnd("WORKER.N", 1, 1),
 		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			socket, f, err := find(args[0])
+			at, f, err := find(args[0])
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ it. journalctl -x has what can be done about each.`,
 					return err
 				}
 			}
-			return lastEvents(out, args[0], socket, args[1:])
+			return lastEvents(out, args[0], at, args[1:])
 		},
 	}
 }
@@ -238,7 +238,7 @@ func eventsOf(out io.Writer, fleet string, names []string, follow bool) error {
 		return &status{exitFailed, fmt.Sprintf("prefork: a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs -f %[1]s",
 			fleetfile.NameOf(fleet))}
 	}
-	socket, f, err := find(fleet)
+	at, f, err := find(fleet)
 	if err != nil {
 		return err
 	}
@@ -248,14 +248,14 @@ func eventsOf(out io.Writer, fleet string, names []string, follow bool) error {
 			return err
 		}
 	}
-	return lastEvents(out, fleet, socket, slots)
+	return lastEvents(out, fleet, at, slots)
 }
 
 // lastEvents prints what the master remembers of slots, the oldest first.
-func lastEvents(out io.Writer, fleet, socket string, slots []string) error {
+func lastEvents(out io.Writer, fleet string, at control.Address, slots []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	c, err := control.Dial(ctx, socket)
+	c, err := control.Dial(ctx, at)
 	if err != nil {
 		return explain(fleet, err)
 	}

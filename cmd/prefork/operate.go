@@ -143,7 +143,7 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 
 // operate does something to slots of a fleet that runs; to all, if none is named.
 func operate(fleet string, names []string, verb string, signal int) error {
-	socket, f, err := find(fleet)
+	at, f, err := find(fleet)
 	if err != nil {
 		return err
 	}
@@ -159,17 +159,17 @@ func operate(fleet string, names []string, verb string, signal int) error {
 		slots = append(slots, chosen...)
 	}
 	for _, slot := range slots {
-		if err := operateSlot(socket, slot, verb, signal); err != nil {
+		if err := operateSlot(at, slot, verb, signal); err != nil {
 			return refused(fleet, slot, err)
 		}
 	}
 	return nil
 }
 
-func operateSlot(socket, slot, verb string, signal int) error {
+func operateSlot(at control.Address, slot, verb string, signal int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	c, err := control.Dial(ctx, socket)
+	c, err := control.Dial(ctx, at)
 	if err != nil {
 		return err
 	}

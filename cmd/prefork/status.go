@@ -68,47 +68,47 @@ func lookAt(arg string) (*control.Fleet, error) {
 }
 
 // find returns the control socket of the fleet that FLEET names, too.
-func find(arg string) (socket string, f *control.Fleet, err error) {
+func find(arg string) (at control.Address, f *control.Fleet, err error) {
 	path, missing := fleetfile.Resolve(arg)
 	if faults := fleetfile.Errors(nil); missing != nil && !errors.As(missing, &faults) {
-		return "", nil, &status{exitUsage, missing.Error()}
+		return at, nil, &status{exitUsage, missing.Error()}
 	}
 	sockets, err := socketsOf(arg, path)
 	if err != nil {
-		return "", nil, &status{exitFailed, "prefork: " + err.Error()}
+		return at, nil, &status{exitFailed, "prefork: " + err.Error()}
 	}
-	for _, socket := range sockets {
-		f, err := look(socket)
+	for _, at := range sockets {
+		f, err := look(at)
 		if err == nil || !isAbsent(err) {
-			return socket, f, explain(arg, err)
+			return at, f, explain(arg, err)
 		}
 	}
 	if missing == nil {
 		_, missing = os.Stat(path)
 	}
 	if missing != nil {
-		return "", nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
+		return at, nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
 	}
-	return "", nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
+	return at, nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
 }
 
-func look(socket string) (*control.Fleet, error) {
+func look(at control.Address) (*control.Fleet, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	return control.Look(ctx, socket)
+	return control.Look(ctx, at)
 }
 
 // socketsOf are the places where the master may be: that of the unit, and that of
 // a fleet that this user runs from the file at path, which may be "".
-func socketsOf(arg, path string) (sockets []string, err error) {
+func socketsOf(arg, path string) (sockets []control.Address, err error) {
 	if !fleetfile.IsPath(arg) {
 		sockets = append(sockets, supervisor.ControlOfUnit(arg))
 	}
 	if path == "" {
 		return sockets, nil
 	}
-	own, err := supervisor.ControlOfFile(fleetfile.NameOf(path), path)
-	if own != "" {
+	own, ok, err := supervisor.ControlOfFile(fleetfile.NameOf(path), path)
+	if ok {
 		sockets = append(sockets, own)
 	}
 	return sockets, err
@@ -186,8 +186,8 @@ func allFleets() (fleets []control.Fleet, errs []error) {
 	looked := make([]*control.Fleet, len(sockets))
 	failed := make([]error, len(sockets))
 	var all sync.WaitGroup
-	for i, socket := range sockets {
-		all.Go(func() { looked[i], failed[i] = look(socket) })
+	for i, at := range sockets {
+		all.Go(func() { looked[i], failed[i] = look(at) })
 	}
 	all.Wait()
 	fleets = []control.Fleet{}
@@ -197,8 +197,8 @@ func allFleets() (fleets []control.Fleet, errs []error) {
 		case f != nil:
 			fleets = append(fleets, *f)
 		case !isAbsent(failed[i]):
-			stuck = append(stuck, sockets[i])
-			errs = append(errs, explain(fleetOfSocket(sockets[i]), failed[i]))
+			stuck = append(stuck, sockets[i].Socket)
+			errs = append(errs, explain(fleetOfSocket(sockets[i].Socket), failed[i]))
 		}
 	}
 	return append(fleets, idleFleets(found, fleets, stuck)...), errs
@@ -220,7 +220,7 @@ func idleFleets(found []fleetfile.Found, running []control.Fleet, stuck []string
 	}
 	for name, one := range units {
 		runs := slices.ContainsFunc(running, func(o control.Fleet) bool { return o.File == one.File || o.Name == name && one.File == "" })
-		if !runs && !slices.Contains(stuck, supervisor.ControlOfUnit(name)) {
+		if !runs && !slices.Contains(stuck, supervisor.ControlOfUnit(name).Socket) {
 			idle = append(idle, one)
 		}
 	}

@@ -36,7 +36,7 @@ is no terminal.`,
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
-			socket, _, err := find(args[0])
+			at, f, err := find(args[0])
 			if err != nil {
 				return err
 			}
@@ -44,7 +44,7 @@ is no terminal.`,
 			if err != nil {
 				return err
 			}
-			err = unix.Exec(view, []string{viewName, "top", "--socket", socket, "--", args[0]}, os.Environ())
+			err = unix.Exec(view, []string{viewName, "top", "--socket", at.Socket, "--name", f.Name, "--file", f.File, "--", args[0]}, os.Environ())
 			return &status{exitFailed, fmt.Sprintf("prefork: exec %s: %v", view, err)}
 		},
 	}

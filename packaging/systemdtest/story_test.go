@@ -161,7 +161,8 @@ func (m machine) crashLoopIsExplained(t *testing.T) {
 func (m machine) stopLeavesNothing(t *testing.T) {
 	t.Helper()
 	m.WaitFor(t, "the daemon", func() bool { return m.exists(t, "/var/lib/prefork/fleet/daemon") })
-	// A crash first: the daemon ends with the process that it came from.
+	// A crash first: the daemon, which ignores SIGTERM, ends with the process that
+	// it came from.
 	parent := m.entries(t, "OBJECT_PID", "PREFORK_SLOT=parent.0", "PREFORK_EVENT=slot-ready")[0]
 	old := m.Run(t, "pgrep", "--full", "^sleep 54321$")
 	m.Run(t, "kill", "-KILL", parent)
@@ -169,8 +170,9 @@ func (m machine) stopLeavesNothing(t *testing.T) {
 		out, _ := m.Try("pgrep", "--full", "^sleep 54321$")
 		return out != "" && !strings.Contains(out, strings.TrimSpace(old))
 	})
-	if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=parent.0", "PREFORK_EVENT=slot-left"); len(got) != 1 ||
-		!strings.Contains(got[0], "killed 1 process that it left behind") {
+	if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=parent.0", "PREFORK_EVENT=slot-left"); len(got) != 2 ||
+		!strings.Contains(got[0], "1 process that it left behind got SIGTERM, SIGKILL follows in 2s") ||
+		!strings.Contains(got[1], "did not end within 2s; sent SIGKILL") {
 		t.Errorf("%s: about what parent.0 left behind: %q", m.Suite, got)
 	}
 	m.Run(t, "systemctl", "stop", service)

@@ -120,6 +120,10 @@ environment = { MINE = "yes" }
 
 func assertDescriptors(t *testing.T, worker string, g given) {
 	t.Helper()
+	// The floor holds what libffi, from 3.5 on, needs for callbacks: its own file.
+	maps.DeleteFunc(g.FDs, func(_, target string) bool {
+		return worker == "forked" && strings.Contains(target, "/libffi.so")
+	})
 	got := slices.Sorted(maps.Keys(g.FDs))
 	if want := []string{"0", "1", "2", "3", "4"}; !slices.Equal(got, want) {
 		t.Errorf("%s has descriptors %v, want %v", worker, g.FDs, want)
@@ -171,7 +175,7 @@ func assertEnvironment(t *testing.T, worker string, g given) {
 }
 
 // TestStopLeavesNothing stops a fleet with a worker that ignores SIGTERM and
-// one that leaves a child behind. The master kills both in time: systemd, which
+// one that leaves a child behind. The master ends both in time: systemd, which
 // says so when it kills something, finds nothing to do.
 func TestStopLeavesNothing(t *testing.T) {
 	onEachSuite(t, func(t *testing.T, m machine) {

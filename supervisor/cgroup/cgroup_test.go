@@ -156,6 +156,56 @@ func TestAGroupAndItsProcesses(t *testing.T) {
 	}
 }
 
+// A signal comes to all processes of a group, those in groups below it and those
+// that are stopped too, but to the one that has had it, and to nobody else.
+func TestSignalToAGroup(t *testing.T) {
+	tr := tree(t)
+	g, err := tr.Make("p-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := tr.Make("p-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	const told = `trap 'echo asked >"$0"; exit' TERM; echo runs >"$0"; while :; do sleep 0.02; done`
+	start := func(g *Group, name, before string) *exec.Cmd {
+		file := filepath.Join(dir, name)
+		cmd := spawn(t, g, before+"exec sh -c '"+strings.ReplaceAll(told, "'", `'\''`)+"' "+file)
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill() // it may have ended
+			_ = cmd.Wait()
+		})
+		eventually(t, name+" runs", func() bool { text, _ := os.ReadFile(file); return string(text) == "runs\n" })
+		return cmd
+	}
+	below := filepath.Join(g.path, "below")
+	spared, stopped := start(g, "spared", ""), start(g, "stopped", "")
+	start(g, "below", "mkdir "+below+"; echo $$ >"+below+"/cgroup.procs; ")
+	start(other, "other", "")
+	if err := stopped.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGCONT} {
+		if err := g.Signal(sig, spared.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"stopped", "below"} {
+		eventually(t, name+" is asked", func() bool { text, _ := os.ReadFile(filepath.Join(dir, name)); return string(text) == "asked\n" })
+	}
+	for _, name := range []string{"spared", "other"} {
+		if text, _ := os.ReadFile(filepath.Join(dir, name)); string(text) != "runs\n" {
+			t.Errorf("%s: %q", name, text)
+		}
+	}
+	if err := g.Signal(unix.SIGTERM, 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last one is asked", func() bool { populated, err := g.Populated(); return err == nil && !populated })
+}
+
 // What a worker makes below its group goes with it, and what it links to stays.
 func TestRemoveNestedGroups(t *testing.T) {
 	tr := tree(t)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // Group is one control group and all below it.
@@ -194,6 +196,45 @@ func (g *Group) Processes() ([]int, error) {
 func (g *Group) Contains(pid int) bool {
 	path, err := ownGroup("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	return err == nil && (path == g.cgroup || strings.HasPrefix(path, g.cgroup+"/"))
+}
+
+// mostSignalled is how many processes of a group are signalled one by one: that
+// takes some 30 us for each, and the caller waits.
+const mostSignalled = 1024
+
+// Signal sends a signal to every process in the group and below it, but not to one
+// of them. If there are more than mostSignalled, or if more come meanwhile, the
+// others get nothing; [Group.Kill] finds them all.
+func (g *Group) Signal(sig unix.Signal, but int) error {
+	pids, err := g.Processes()
+	if errors.Is(err, errTooMuch) {
+		err = nil // those that were found
+	}
+	for _, pid := range pids[:min(len(pids), mostSignalled)] {
+		if pid != but {
+			err = errors.Join(err, g.signalOne(pid, sig))
+		}
+	}
+	return err
+}
+
+// signalOne makes sure that a pid is not another process's by now.
+func (g *Group) signalOne(pid int, sig unix.Signal) error {
+	pidfd, err := linux.PidfdOpen(pid)
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has ended
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(pidfd) }() // it was only to be signalled
+	if !g.Contains(pid) {
+		return nil
+	}
+	if err := linux.PidfdSendSignal(pidfd, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("pid %d: %w", pid, err)
+	}
+	return nil
 }
 
 // Kill sends SIGKILL to every process in the group and below it (cgroup.kill, since

@@ -25,12 +25,12 @@ type Client struct {
 	conn *dbus.Conn
 }
 
-// Dial connects to the master that serves a socket. It blocks until ctx ends at
-// the latest; afterwards ctx means nothing to the client, which the caller closes.
-// The error wraps fs.ErrNotExist or ECONNREFUSED if no master serves the socket,
-// and fs.ErrPermission if it does not serve this user.
-func Dial(ctx context.Context, path string) (*Client, error) {
-	socket, err := new(net.Dialer).DialContext(ctx, "unix", path)
+// Dial connects to the master of a fleet, and makes sure that it is that. It blocks
+// until ctx ends at the latest; afterwards ctx means nothing to the client, which the
+// caller closes. The error wraps fs.ErrNotExist or ECONNREFUSED if no master serves
+// the socket, and fs.ErrPermission if it does not serve this user.
+func Dial(ctx context.Context, to Address) (*Client, error) {
+	socket, err := to.connect(ctx)
 	if err != nil {
 		return nil, inTime(ctx, err)
 	}
@@ -39,7 +39,12 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 		_ = socket.Close() // it is of no use
 		return nil, inTime(ctx, err)
 	}
-	return &Client{conn}, nil
+	c := &Client{conn}
+	if err := to.checkFleet(ctx, c); err != nil {
+		c.Close()
+		return nil, inTime(ctx, err)
+	}
+	return c, nil
 }
 
 // greet makes a D-Bus connection of a socket.
@@ -120,9 +125,9 @@ func (c *Client) Changes(ctx context.Context) (<-chan struct{}, error) {
 	return changes, inTime(ctx, c.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(propertiesInterface)))
 }
 
-// Look asks the master that serves a socket for its fleet, as a [Client] does.
-func Look(ctx context.Context, path string) (*Fleet, error) {
-	c, err := Dial(ctx, path)
+// Look asks the master at an address for its fleet, as a [Client] does.
+func Look(ctx context.Context, at Address) (*Fleet, error) {
+	c, err := Dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}

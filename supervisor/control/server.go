@@ -5,6 +5,7 @@ package control
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,10 +17,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // The bounds of what clients may take.
@@ -29,6 +33,8 @@ const (
 	authTimeout  = 5 * time.Second
 	writeTimeout = 5 * time.Second
 	acceptPause  = time.Second // when there are no descriptors left
+
+	closePatience = time.Second
 )
 
 // Server offers a fleet on a socket. It may be used from any goroutine.
@@ -101,8 +107,11 @@ func Listen(path string, backend Backend) (*Server, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { linux.RefuseRights(int(fd)) }) // no method takes any
+	}}
 	old := unix.Umask(0o177)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	listener, err := config.Listen(context.Background(), "unix", path)
 	unix.Umask(old)
 	if err != nil {
 		return nil, err
@@ -110,7 +119,7 @@ func Listen(path string, backend Backend) (*Server, error) {
 	var guid [16]byte
 	_, _ = rand.Read(guid[:]) // never fails
 	s := &Server{
-		listener: listener, guid: hex.EncodeToString(guid[:]), backend: backend,
+		listener: listener.(*net.UnixListener), guid: hex.EncodeToString(guid[:]), backend: backend,
 		closing: make(chan struct{}), changed: make(chan struct{}, 1), watchers: map[*watcher]bool{},
 	}
 	s.done.Add(2)
@@ -120,17 +129,28 @@ func Listen(path string, backend Backend) (*Server, error) {
 }
 
 // Close ends all connections and removes the socket. It waits until nothing is
-// served any more.
+// served any more, but not for long: a client may have sent what takes its time to be
+// dropped, where the kernel does not refuse that.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	close(s.closing)
 	_ = s.listener.Close() // it removes the socket, too
 	for _, c := range s.clients {
-		_ = c.conn.Close() // what it waits for will not come
+		go c.hangUp() // what it waits for will not come
 	}
 	s.mu.Unlock()
-	s.done.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.done.Wait()
+		close(ended)
+	}()
+	late := time.NewTimer(closePatience)
+	defer late.Stop()
+	select {
+	case <-ended:
+	case <-late.C:
+	}
 }
 
 func (s *Server) accept() {
@@ -162,7 +182,7 @@ func (s *Server) admit(c *client) {
 		return
 	}
 	if len(s.clients) >= mostClients {
-		_ = s.victim().conn.Close() // its goroutine ends
+		go s.victim().hangUp() // its goroutine ends
 	}
 	s.clients = append(s.clients, c)
 	s.done.Add(1)
@@ -365,6 +385,10 @@ func (c *client) write(m *dbus.Message) error {
 	_, err := c.conn.Write(text.Bytes())
 	return err
 }
+
+// hangUp ends a client that another goroutine serves. It may block for as long as
+// the client likes: it can have sent descriptors before Linux 6.16.
+func (c *client) hangUp() { _ = c.conn.Close() } // nothing is waiting to be written
 
 // close is for the client's goroutine, or for who does not start it.
 func (c *client) close() {

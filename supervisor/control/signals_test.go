@@ -142,6 +142,8 @@ func TestNobodyWatches(t *testing.T) {
 	if _, err := c.Changes(within(t, ceiling)); err != nil {
 		t.Fatal(err)
 	}
+	<-looks // for its name,
+	<-looks // and its file
 	<-looks // for AddMatch
 	<-looks // for what may have changed since
 	c.Close()

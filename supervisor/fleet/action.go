@@ -42,10 +42,12 @@ type (
 		Slot SlotID
 	}
 
-	// Kill sends a signal to a process.
+	// Kill sends a signal to a process; with All also to what came from it, which
+	// is all that is there once the process has ended.
 	Kill struct {
 		Proc   Proc
 		Signal Signal
+		All    bool
 	}
 
 	// Freeze keeps a process, and all of its control group, from running; or

@@ -176,6 +176,9 @@ func execSituations() []situation {
 	cfg := fleetOf(execWorker("w", 1), execWorker("other", 1))
 	gives := fleetOf(execWorker("w", 1), execWorker("other", 1))
 	gives.Workers[0].Policy.RestartPrevent.Codes = []int{1}
+	sigkill := fleetOf(execWorker("w", 1), execWorker("other", 1))
+	sigkill.Workers[0].Policy.KillSignal = SIGKILL
+	stopW := send(func(*player) Event { return operator(VerbStop) })
 	return []situation{
 		{"waiting after a crash", drive(cfg, up, crash)},
 		{"starting, shim asked for", drive(cfg)},
@@ -184,7 +187,12 @@ func execSituations() []situation {
 		{"stopping after a start timeout", drive(cfg, introduce, due)},
 		{"killing at the gate", drive(cfg, due)},
 		{"killing after a stop timeout", drive(cfg, introduce, due, due)},
-		{"killing what it left behind", drive(cfg, runW, leave)},
+		{"stopping what it left behind", drive(cfg, runW, leave)},
+		{"stopping what it left behind in a stop", drive(cfg, introduce, due, leave)},
+		{"killing what it left behind", drive(cfg, runW, leave, due)},
+		{"killing what it left behind in vain", drive(cfg, runW, leave, due, due)},
+		{"killing by kill_signal", drive(sigkill, runW, stopW)},
+		{"stopping what it left behind, killed by kill_signal", drive(sigkill, runW, stopW, leave)},
 		{"starting, frozen", drive(cfg, introduce, freeze)},
 		{"ready, frozen", drive(cfg, runW, freeze)},
 		{"killing in vain", drive(cfg, introduce, due, due, due)},
@@ -212,6 +220,7 @@ func entrySituations() []situation {
 		{"ready, floor is killed", drive(cfg, up, broken)},
 		{"ready, floor is killed in vain", drive(cfg, up, broken, due)},
 		{"ready, floor left something", drive(cfg, up, left)},
+		{"ready, what the floor left is killed", drive(cfg, up, left, due)},
 	}
 }
 

@@ -76,8 +76,8 @@ type (
 		Errno     string // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
 	}
 
-	// Exited says how the process ended. Left counts what it left behind and
-	// has been killed; if it is not 0, Swept follows when all of it is gone.
+	// Exited says how the process ended. Left counts what it left behind; if it
+	// is not 0, Swept follows when all of it is gone, by itself or by Kill.
 	Exited struct {
 		Proc  Proc
 		Exit  Exit

@@ -38,12 +38,17 @@ const (
 	// is reported as one that cannot be killed.
 	killGrace = 10 * time.Second
 
+	// leftGrace is how long what a process left behind may take to end by itself,
+	// before SIGKILL. It is short: the successor waits for it.
+	leftGrace = 5 * time.Second
+
 	// minStartInterval separates two starts of one slot, whatever its file
 	// says: the rate of starts is bounded.
 	minStartInterval = 100 * time.Millisecond
 
-	// floorStopGrace is how long a floor may take to end by itself.
-	floorStopGrace = 2 * time.Second
+	// floorStopGrace is how long a floor may take to end by itself: its exit
+	// handlers are the user's code.
+	floorStopGrace = 10 * time.Second
 
 	// extendEvery is how often the service manager is asked for more time, and
 	// extendBy is how much of it.

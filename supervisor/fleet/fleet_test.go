@@ -79,7 +79,7 @@ func TestDegradedStart(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the floor may load for %s more, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL})
+	p.want(Kill{p.f.floor.proc, SIGKILL, false})
 	p.send(Exited{Proc: p.f.floor.proc, Exit: killed})
 	p.wantStatus("floor is lost (starting the interpreter did not finish within 5min (timeout_start_sec)) and loads again in 1s")
 }
@@ -95,7 +95,7 @@ func TestReadyBeforeTheFloor(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the floor may load for %s, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL})
+	p.want(Kill{p.f.floor.proc, SIGKILL, false})
 }
 
 func TestNothingReadyAtStartTimeout(t *testing.T) {
@@ -194,7 +194,7 @@ func TestEndWithFloorAndSpares(t *testing.T) {
 	p.up()
 	floor, spare := p.f.floor.proc, p.f.pool.spares[0].proc
 	p.exit("w.0", status0)
-	p.want(Stopping{}, Kill{spare, SIGKILL}, StopFloor{floor})
+	p.want(Stopping{}, Kill{spare, SIGKILL, true}, StopFloor{floor})
 	p.wantStatus("stopping: 2 processes left")
 	p.send(Exited{Proc: spare, Exit: killed})
 	p.send(Exited{Proc: floor})
@@ -224,7 +224,7 @@ func TestStopAfter(t *testing.T) {
 	if got := p.untilDue(); got != 5*sec {
 		t.Fatalf("stops after %s", got)
 	}
-	p.want(Stopping{}, Kill{p.slot("w.0").proc, SIGTERM})
+	p.want(Stopping{}, Kill{p.slot("w.0").proc, SIGTERM, false})
 	p.exit("w.0", termed)
 	p.wantQuit(0)
 }
@@ -287,7 +287,7 @@ func TestStatusNamesTheWorst(t *testing.T) {
 	p.wantStatus("2/4 ready; w.1 restarts in 2")
 	p.wantStatus("(signal SIGSEGV, 2nd in a row); 1 more in trouble")
 	p.send(Exited{Proc: p.slot("w.2").proc, Exit: status0, Left: 1})
-	p.wantStatus("1/4 ready; w.2 killing (")
+	p.wantStatus("1/4 ready; w.2 stopping (")
 	p.exit("no.0", status1)
 	p.wantStatus("0/4 ready; no.0 failed (exit-code 1); 3 more in trouble")
 	p.send(Swept{p.slot("w.2").proc})

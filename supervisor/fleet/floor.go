@@ -22,7 +22,8 @@ type floor struct {
 	proc       Proc
 	generation int
 	loaded     bool // some generation was
-	killed     bool // SIGKILL was sent to this one
+	killed     bool // SIGKILL was sent to this one, or to what it left behind
+	allKilled  bool // SIGKILL was sent to all that came from it
 	sweeping   bool // this one has ended; what it left behind has not
 	since      Instant
 	upAt       Instant // Never until this one is up
@@ -48,6 +49,9 @@ func (f *Fleet) advanceFloor(now Instant) {
 	case now < l.deadline:
 	case l.state == floorEnding && l.killed:
 		f.unkillableFloor(now)
+	case l.sweeping:
+		f.reportFloor("", Warning, fmt.Sprintf("floor: what it left behind did not end within %s; sent SIGKILL", Span(leftGrace)))
+		f.killFloor(now, l.cause)
 	case l.state == floorEnding:
 		f.endFloor(now, fmt.Sprintf("did not end within %s", Span(floorStopGrace)))
 	case l.state == floorLoading:
@@ -59,7 +63,7 @@ func (f *Fleet) advanceFloor(now Instant) {
 func (f *Fleet) loadFloor(now Instant) {
 	l := &f.floor
 	l.generation++
-	l.proc, l.state, l.killed = f.newProc(), floorLoading, false
+	l.proc, l.state, l.killed, l.allKilled = f.newProc(), floorLoading, false, false
 	l.since, l.upAt, l.due, l.deadline = now, Never, Never, Never
 	l.progress, l.cause = "", ""
 	if f.phase == serving {
@@ -98,11 +102,19 @@ func (f *Fleet) floorBroken(now Instant, ev FloorBroken) {
 	}
 }
 
-// endFloor kills a floor that is of no use. What it forked lives on.
+// endFloor kills a floor that is of no use. What it forked lives on, and the
+// helpers that it started end as those of a slot do.
 func (f *Fleet) endFloor(now Instant, cause string) {
 	l := &f.floor
 	l.state, l.killed, l.cause, l.deadline = floorEnding, true, cause, now.Add(killGrace)
-	f.do(Kill{Proc: l.proc, Signal: SIGKILL})
+	f.signal(l.proc, SIGKILL, false)
+}
+
+// killFloor kills a floor and its helpers.
+func (f *Fleet) killFloor(now Instant, cause string) {
+	l := &f.floor
+	l.state, l.killed, l.allKilled, l.cause, l.deadline = floorEnding, true, true, cause, now.Add(killGrace)
+	f.signal(l.proc, SIGKILL, true)
 }
 
 // unkillableFloor lets go of a floor that does not end from SIGKILL, or whose
@@ -137,7 +149,15 @@ func (f *Fleet) floorEnded(now Instant, ev Exited) {
 	if l.cause == "" {
 		l.cause = how
 	}
-	l.state, l.killed, l.sweeping, l.deadline = floorEnding, true, true, now.Add(killGrace)
+	l.sweeping = true
+	if l.allKilled {
+		f.killFloor(now, l.cause)
+		return
+	}
+	l.state, l.killed, l.deadline = floorEnding, false, now.Add(leftGrace)
+	f.reportFloor("", Info, fmt.Sprintf("floor %s; %s that it left behind got SIGTERM, SIGKILL follows in %s",
+		how, times(ev.Left, "process"), Span(leftGrace)))
+	f.signal(l.proc, SIGTERM, true)
 }
 
 // floorExited ends a generation. The first one that cannot be loaded ends the

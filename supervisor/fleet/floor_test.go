@@ -29,7 +29,7 @@ func TestFirstFloorThatCannotBeLoaded(t *testing.T) {
 	for name, do := range map[string]func(p *player, floor Proc){
 		"broken": func(p *player, floor Proc) {
 			p.send(FloorBroken{floor, "importing numpy: no module named numpy"})
-			p.want(Kill{floor, SIGKILL})
+			p.want(Kill{floor, SIGKILL, false})
 			p.send(Exited{Proc: floor, Exit: status1})
 		},
 		"not started": func(p *player, floor Proc) {
@@ -109,7 +109,7 @@ func TestLaterFloorThatCannotBeLoaded(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Errorf("gives up loading after %s, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL})
+	p.want(Kill{p.f.floor.proc, SIGKILL, false})
 }
 
 func TestDueSlotsWaitForTheFloor(t *testing.T) {
@@ -196,7 +196,7 @@ func TestSilentFloorIsReplaced(t *testing.T) {
 	if got := p.untilDue(); got != forkTimeout {
 		t.Fatalf("waited %s for the fork", got)
 	}
-	p.want(Abandon{request}, Kill{floor, SIGKILL})
+	p.want(Abandon{request}, Kill{floor, SIGKILL, false})
 	p.wantStatus("floor is being replaced: did not fork within 10s")
 	p.wantState("w.0", StateStarting)
 	p.wantState("w.1", StateReady)
@@ -373,16 +373,25 @@ func TestFloorLeavesProcessesBehind(t *testing.T) {
 	floor := p.f.floor.proc
 	p.send(Swept{floor}) // of a live floor: means nothing
 	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
+	p.want(Kill{floor, SIGTERM, true}, Kill{floor, SIGCONT, true})
 	p.wantStatus("1/1 ready; floor is being replaced: killed by SIGKILL")
-	p.wait(5 * sec)
+	p.wait(leftGrace - 1)
 	none[LoadFloor](p)
+	none[Kill](p)
 	p.send(Swept{floor})
 	p.wantStatus("floor is lost (killed by SIGKILL) and loads again in 1s")
 	p.untilDue()
 	p.loaded()
 
-	p.send(FloorBroken{p.f.floor.proc, "mad"})
-	p.send(Exited{Proc: p.f.floor.proc, Exit: killed, Left: 1})
+	floor = p.f.floor.proc
+	p.send(FloorBroken{floor, "mad"})
+	p.want(Kill{floor, SIGKILL, false})
+	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
+	p.want(Kill{floor, SIGTERM, true}, Kill{floor, SIGCONT, true})
+	if got := p.untilDue(); got != leftGrace {
+		t.Fatalf("the left-overs had %s", got)
+	}
+	p.want(Kill{floor, SIGKILL, true})
 	if got := p.untilDue(); got != killGrace {
 		t.Fatalf("waited %s for the left-overs", got)
 	}

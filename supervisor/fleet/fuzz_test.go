@@ -180,7 +180,10 @@ func (w *world) inspect() {
 func (w *world) happens(b *being) {
 	w.t.Helper()
 	switch {
+	case b.frozen && w.byte()%4 != 0:
 	case b.frozen:
+		w.ends(b) // somebody else's SIGKILL
+	case b.state == left && !b.dying && w.byte()%4 != 0:
 	case b.state == left:
 		w.dead(b.id)
 		w.tell(Swept{b.id})
@@ -272,6 +275,7 @@ func (w *world) ends(b *being) {
 	user := b.kind == floorBeing || b.state >= told // code of the user's has run
 	if user && w.byte()%4 == 0 {
 		ev.Left, b.state, b.leftAt = 1+int(w.byte())%3, left, w.now
+		b.dying, b.deaf = false, w.byte()%3 == 2
 	} else {
 		w.dead(b.id)
 	}
@@ -296,7 +300,7 @@ func (w *world) end() {
 			case b.frozen:
 			case b.immortal && b.dying && b.state != left:
 				stuck = stuck || !b.abandoned
-			case b.dying || b.state == left || b.abandoned:
+			case b.dying || b.abandoned:
 				w.fairEnd(b)
 			}
 		}

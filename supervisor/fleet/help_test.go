@@ -279,8 +279,12 @@ func checkSlot(f *Fleet, s *slot) error {
 		return fmt.Errorf("not told, or gone")
 	case s.frozen && (!s.told || s.state != StateStarting && s.state != StateReady):
 		return fmt.Errorf("frozen")
-	case s.sweeping && s.state != StateKilling:
+	case s.sweeping && s.state != StateKilling && s.state != StateStopping:
 		return fmt.Errorf("sweeping")
+	case s.sweeping && s.state == StateStopping && s.deadline.Sub(f.now) > leftGrace:
+		return fmt.Errorf("what it left behind has %s", s.deadline.Sub(f.now))
+	case s.killed && s.state != StateKilling:
+		return fmt.Errorf("killed")
 	}
 	return nil
 }
@@ -298,6 +302,8 @@ func checkPool(f *Fleet) error {
 		return fmt.Errorf("request without an end")
 	case (l.proc != 0) != (l.state == floorLoading || l.state == floorUp || l.state == floorEnding):
 		return fmt.Errorf("floor state %d with process %d", l.state, l.proc)
+	case l.sweeping && (l.state != floorEnding || !l.killed && l.deadline.Sub(f.now) > leftGrace):
+		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(f.now))
 	case l.state == floorWaiting && l.due == Never:
 		return fmt.Errorf("floor is never loaded again")
 	case f.isReady != (f.phase == serving) && f.phase != stopping:

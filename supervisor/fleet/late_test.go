@@ -32,7 +32,7 @@ func TestLateByAlmostHalfASecond(t *testing.T) {
 	if len(p.overslept()) != 0 {
 		t.Error("reported as a master that did not run")
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT})
+	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
 }
 
 func TestLateByHalfASecond(t *testing.T) {
@@ -46,7 +46,7 @@ func TestLateByHalfASecond(t *testing.T) {
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("aborted after %s, want the 3 s that were left", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT})
+	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
 	if len(p.overslept()) != 0 {
 		t.Error("reported twice")
 	}
@@ -165,9 +165,9 @@ func TestDelaysPassWhileFrozen(t *testing.T) {
 	p.begin()
 	p.ready()
 	p.frozen(time.Minute, Tick{})
-	p.want(Ping{}, Stopping{}, Kill{p.slot("w.0").proc, SIGTERM})
-	if got := len(all[Kill](p.got)); got != 1 {
-		t.Errorf("%d signals, want 1", got)
+	p.want(Ping{}, Stopping{}, Kill{p.slot("w.0").proc, SIGTERM, false})
+	if got := len(all[Kill](p.got)); got != 2 { // and SIGCONT
+		t.Errorf("%d signals, want 2", got)
 	}
 
 	p = play(t, fleetOf(onDemand(execWorker("w", 2))))
@@ -220,7 +220,7 @@ func TestWhatWaitedIsHeardFirst(t *testing.T) {
 	p.wantState("w.0", StateReady)
 	p.wantState("w.1", StateReady)
 	p.wantState("w.2", StateStopping)
-	p.want(Kill{p.slot("w.2").proc, SIGABRT})
+	p.want(Kill{p.slot("w.2").proc, SIGABRT, false})
 }
 
 // A machine that is late again and again hides a stuck process for a while only.

@@ -83,13 +83,13 @@ func TestSlotStartTimeout(t *testing.T) {
 		t.Fatalf("the start times out after %s, want 90 s", got)
 	}
 	p.wantState("w.0", StateStopping)
-	p.want(Kill{proc, SIGTERM})
+	p.want(Kill{proc, SIGTERM, false})
 	p.wantStatus("w.0 stopping (did not start within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s)")
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("SIGKILL after %s, want 15 s", got)
 	}
 	p.wantState("w.0", StateKilling)
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	p.send(Exited{Proc: proc, Exit: killed})
 	p.wantState("w.0", StateWaiting)
 	p.wantResult("w.0", Timeout)
@@ -115,9 +115,9 @@ func TestShimThatDoesNotComeTimesOut(t *testing.T) {
 	proc := p.slot("w.0").proc
 	p.untilDue()
 	p.wantState("w.0", StateKilling)
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	p.send(Introduced{proc, 9})
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	none[Go](p)
 	p.send(SpawnFailed{proc, "late"}) // there is a process, so its end follows
 	p.wantState("w.0", StateKilling)

@@ -107,7 +107,7 @@ func (f *Fleet) abort(now Instant, s *slot, why string) {
 	s.result = Watchdog
 	s.deadline = now.timeout(f.policy(s).TimeoutStop)
 	f.setState(s, StateStopping, Warning, why+s.words()+"; sent SIGABRT"+f.sigkillFollows(s))
-	f.do(Kill{Proc: s.proc, Signal: SIGABRT})
+	f.signal(s.proc, SIGABRT, f.signalAll(s))
 }
 
 func (f *Fleet) sigkillFollows(s *slot) string {

@@ -156,7 +156,7 @@ func TestNoReadyInTime(t *testing.T) {
 	if got := p.untilDue(); got != 90*sec {
 		t.Fatalf("the start ends after %s, want 90 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGTERM})
+	p.want(Kill{p.slot("w.0").proc, SIGTERM, false})
 	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s")
 	p.exit("w.0", status0)
 	p.wantResult("w.0", Timeout)
@@ -439,7 +439,7 @@ func TestStuckWorker(t *testing.T) {
 	if got := p.untilDue(); got != 5*sec {
 		t.Fatalf("aborted after %s, want 5 s", got)
 	}
-	p.want(Kill{proc, SIGABRT})
+	p.want(Kill{proc, SIGABRT, false})
 	p.wantState("w.0", StateStopping)
 	p.wantWhy("w.0", "no WATCHDOG=1 for 5s (watchdog_sec); sent SIGABRT, SIGKILL follows in 15s")
 	p.say("w.0", Notified{Watchdog: true}) // too late
@@ -447,7 +447,7 @@ func TestStuckWorker(t *testing.T) {
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("killed after %s, want 15 s", got)
 	}
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantResult("w.0", Watchdog)
 	p.wantState("w.0", StateWaiting)
@@ -491,7 +491,7 @@ func TestSimpleWorkerWithWatchdog(t *testing.T) {
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("aborted after %s, want 3 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT})
+	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
 }
 
 func TestNoWatchdog(t *testing.T) {
@@ -584,7 +584,7 @@ func TestTrigger(t *testing.T) {
 		p := playBeside(t, w)
 		until(p)
 		p.say("w.0", Notified{Trigger: true, HasStatus: true, Status: "lost the lock"})
-		p.want(Kill{p.slot("w.0").proc, SIGABRT})
+		p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
 		p.wantState("w.0", StateStopping)
 		p.wantWhy("w.0", `sent WATCHDOG=trigger; its last status: "lost the lock"; sent SIGABRT, SIGKILL follows in 15s`)
 		p.say("w.0", Notified{Trigger: true})
@@ -630,7 +630,7 @@ func TestStopsByItselfButDoesNotEnd(t *testing.T) {
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("killed after %s, want 15 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGKILL})
+	p.want(Kill{p.slot("w.0").proc, SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantResult("w.0", Timeout)
 	p.wantState("w.0", StateWaiting)
@@ -653,9 +653,10 @@ func TestFleetStopsWhileASlotStopsByItself(t *testing.T) {
 	p.say("w.0", Notified{Stopping: true})
 	p.wait(5 * sec)
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{p.slot("other.0").proc, SIGTERM})
-	if got := len(all[Kill](p.got)); got != 1 {
-		t.Errorf("%d signals, want 1", got)
+	other := p.slot("other.0").proc
+	p.want(Kill{other, SIGTERM, false}, Kill{other, SIGCONT, false})
+	if got := len(all[Kill](p.got)); got != 2 {
+		t.Errorf("%d signals, want 2", got)
 	}
 	if got := p.left("w.0"); got != 10*sec {
 		t.Errorf("%s are left, want 10 s", got)

@@ -116,7 +116,7 @@ func TestStartByHandEndsABackoff(t *testing.T) {
 func TestSignalByHand(t *testing.T) {
 	p := twoPrograms(t, nil)
 	p.operate(VerbKill)
-	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, SIGHUP}) {
+	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, SIGHUP, false}) {
 		t.Errorf("got %+v", kills)
 	}
 	p.wantState("w.0", StateReady)
@@ -203,7 +203,7 @@ func TestFrozenSlotIsThawedToStop(t *testing.T) {
 		proc := p.slot("w.0").proc
 		stop(p)
 		t.Log(name)
-		p.want(Freeze{proc, false}, Kill{proc, SIGTERM})
+		p.want(Freeze{proc, false}, Kill{proc, SIGTERM, false})
 		if p.slot("w.0").frozen {
 			t.Errorf("%s: it is frozen", name)
 		}

@@ -36,6 +36,18 @@ const (
 	SIGKILL Signal = 9
 	SIGPIPE Signal = 13
 	SIGTERM Signal = 15
+	SIGCONT Signal = 18
+)
+
+// KillMode is systemd's KillMode=: which processes of a slot get its first
+// signal. What its main process then leaves behind is ended in either.
+type KillMode string
+
+// The values of KillMode= that a slot can have (systemd.kill(5)). The others
+// would leave processes behind that nobody stops.
+const (
+	KillMixed        KillMode = "mixed"         // its main process
+	KillControlGroup KillMode = "control-group" // all of them
 )
 
 // ExitSet is a set of exit statuses and signals, as in SuccessExitStatus=.
@@ -63,6 +75,7 @@ type Policy struct {
 	TimeoutStop      time.Duration
 	Watchdog         time.Duration // a keep-alive is due this often once it is ready; 0 or Forever: none
 	KillSignal       Signal
+	KillMode         KillMode // "" is KillMixed
 }
 
 // Forever is a duration that never passes ("infinity" in a fleet file).

@@ -113,7 +113,7 @@ func (f *Fleet) introduced(now Instant, ev Introduced) {
 	case s == nil || s.told || s.sweeping:
 	case s.state == StateKilling:
 		s.pid = ev.PID
-		f.do(Kill{Proc: ev.Proc, Signal: SIGKILL})
+		f.signal(ev.Proc, SIGKILL, true)
 	case s.state == StateStarting:
 		f.tell(now, s, ev.Proc, ev.PID, 0)
 	}
@@ -215,7 +215,7 @@ func (f *Fleet) stopPool(now Instant) {
 	f.abandonRequest()
 	p.queue, p.due = nil, Never
 	for _, s := range p.spares {
-		f.do(Kill{Proc: s.proc, Signal: SIGKILL})
+		f.signal(s.proc, SIGKILL, true)
 		p.deadline = now.Add(killGrace)
 	}
 }

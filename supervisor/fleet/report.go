@@ -14,10 +14,12 @@ func (s *slot) kindOf(from State) Kind {
 	case StateListening:
 		return KindSlotListens
 	case StateStopping:
-		switch s.result {
-		case Watchdog:
+		switch {
+		case s.sweeping:
+			return KindSlotLeft
+		case s.result == Watchdog:
 			return KindSlotWatchdog
-		case Timeout:
+		case s.result == Timeout:
 			return KindSlotTimeout
 		default:
 			return KindSlotStops

@@ -205,22 +205,42 @@ func reportCases() []reportCase {
 		},
 		{
 			"leaves processes", exec, does(runW, ends(Exited{Exit: status1, Left: 2})),
-			[]line{{"ready -> killing", Warning, KindSlotLeft, End{}}},
+			[]line{{"ready -> stopping", Info, KindSlotLeft, End{}}},
 		},
 		{
 			"leaves processes at its start", exec, does(introduce, ends(Exited{Left: 2})),
-			[]line{{"starting -> killing", Warning, KindSlotLeft, End{}}},
+			[]line{{"starting -> stopping", Info, KindSlotLeft, End{}}},
 		},
 		{
-			"leaves processes that do not end", exec, does(runW, leave, due),
+			"leaves processes when it is stopped", exec, does(runW, byHand(VerbStop), ends(Exited{Exit: termed, Left: 2})),
+			[]line{{"", Info, KindSlotLeft, End{}}},
+		},
+		{
+			"leaves processes when it is stopped by SIGKILL", sigkill, does(runW, byHand(VerbStop), ends(Exited{Exit: killed, Left: 2})),
+			[]line{{"killing -> stopping", Info, KindSlotLeft, End{}}},
+		},
+		{
+			"leaves processes that do not end from SIGTERM", exec, does(runW, leave, due),
+			[]line{{"stopping -> killing", Warning, KindSlotLeft, End{}}},
+		},
+		{
+			"leaves processes that do not end", exec, does(runW, leave, due, due),
 			[]line{{"", Err, KindSlotStuck, End{}}},
 		},
 		{
 			"left processes", exec, does(runW, ends(Exited{Exit: status1, Left: 2}), swept),
+			[]line{{"stopping -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 1, sec}}},
+		},
+		{
+			"left processes that were killed", exec, does(runW, ends(Exited{Exit: status1, Left: 2}), due, swept),
 			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 1, sec}}},
 		},
 		{
 			"left processes, and has finished", exec, does(runW, leave, swept),
+			[]line{{"stopping -> exited", Info, KindSlotExited, End{Success, status0, Usage{}, 0, 0}}},
+		},
+		{
+			"left processes that were killed, and has finished", exec, does(runW, leave, due, swept),
 			[]line{{"killing -> exited", Info, KindSlotExited, End{Success, status0, Usage{}, 0, 0}}},
 		},
 		{

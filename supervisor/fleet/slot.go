@@ -16,7 +16,7 @@ const (
 	StateWaiting   State = iota // for its due time, or for the floor
 	StateStarting               // for a process, or for it to run
 	StateReady                  // it runs
-	StateStopping               // asked to end
+	StateStopping               // asked to end, it or what it left behind
 	StateKilling                // SIGKILL was sent, to it or to what it left behind
 	StateExited                 // finished, will not restart
 	StateFailed                 // gave up
@@ -50,6 +50,7 @@ type slot struct {
 	saidReady  bool // before that was heard
 	reloading  bool // it serves meanwhile
 	sweeping   bool // its process has ended; what it left behind has not
+	killed     bool // SIGKILL was sent to all of it
 	result     Result
 	exit       Exit
 	refusal    string // why it could not become the slot, in its own words
@@ -72,6 +73,7 @@ type slot struct {
 	dueAt     Instant // when its process was asked for
 	startedAt Instant
 	readyAt   Instant
+	endedAt   Instant // once its process has ended
 	wasReady  bool
 	readyFor  time.Duration // once its process has ended
 	failures  int           // in a row
@@ -140,10 +142,7 @@ func (f *Fleet) advanceSlot(now Instant, s *slot) {
 		}
 	case StateStopping:
 		if now >= s.deadline {
-			if s.result == "" {
-				s.result = Timeout
-			}
-			f.kill(now, s, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(f.policy(s).TimeoutStop)))
+			f.stopTimeout(now, s)
 		}
 	case StateKilling:
 		if now >= s.deadline {
@@ -225,7 +224,7 @@ func (f *Fleet) own(s *slot, p Proc) {
 // release lets go of the slot's process: it has been reaped, or never was.
 func (f *Fleet) release(s *slot) {
 	delete(f.owners, s.proc)
-	s.proc, s.pid, s.generation, s.told, s.runs, s.saidReady, s.sweeping = 0, 0, 0, false, false, false, false
+	s.proc, s.pid, s.generation, s.told, s.runs, s.saidReady, s.sweeping, s.killed = 0, 0, 0, false, false, false, false, false
 }
 
 // tell names the process that waits at its gate and says go. This is its start:
@@ -279,74 +278,6 @@ func (f *Fleet) refused(ev Refused) {
 	}
 }
 
-// stopSlot asks the slot's process to end. A slot without one has ended.
-func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
-	switch {
-	case s.proc == 0:
-		f.ended(s)
-	case !s.told || f.policy(s).KillSignal == SIGKILL:
-		f.kill(now, s, why) // at its gate there is no user code that could clean up
-	default:
-		sig := f.policy(s).KillSignal
-		f.thaw(now, s)
-		f.leaveReady(s)
-		s.deadline = now.timeout(f.policy(s).TimeoutStop)
-		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, sig, f.sigkillFollows(s)))
-		f.do(Kill{Proc: s.proc, Signal: sig})
-	}
-}
-
-func (f *Fleet) kill(now Instant, s *slot, why string) {
-	f.leaveReady(s)
-	s.frozen = false // it ends nevertheless (cgroup.freeze in cgroups(7))
-	s.deadline = now.Add(killGrace)
-	f.setState(s, StateKilling, Warning, why+"; sent SIGKILL")
-	f.do(Kill{Proc: s.proc, Signal: SIGKILL})
-}
-
-// unkillable reports a process that does not end from SIGKILL (it sleeps in the
-// kernel, or is frozen). A fleet that stops does not wait for it.
-func (f *Fleet) unkillable(now Instant, s *slot) {
-	s.deadline = Never
-	why := fmt.Sprintf("does not end %s after SIGKILL", Span(killGrace))
-	switch {
-	case s.sweeping:
-		why = fmt.Sprintf("what it left behind does not end %s after SIGKILL", Span(killGrace))
-	case s.pid != 0:
-		why += fmt.Sprintf(": look at /proc/%d/stack and /proc/%d/wchan", s.pid, s.pid)
-	}
-	if f.phase == stopping {
-		f.blame(fmt.Sprintf("%s: %s", s.name, why))
-		f.setState(s, StateFailed, Err, why)
-		f.release(s)
-		return
-	}
-	f.setState(s, StateKilling, Err, why+"; the slot waits for it")
-}
-
-// slotExited takes the end of the slot's process.
-func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
-	if s.sweeping {
-		return // a process ends once
-	}
-	s.exit, s.usage, s.frozen = ev.Exit, ev.Usage, false
-	if s.wasReady {
-		s.readyFor = now.Sub(s.readyAt)
-	}
-	if s.result == "" {
-		s.result = f.early(s, ev)
-	}
-	f.leaveReady(s)
-	if ev.Left > 0 {
-		s.sweeping = true
-		s.deadline = now.Add(killGrace)
-		f.setState(s, StateKilling, Warning, fmt.Sprintf("%s; killed %s that it left behind",
-			f.describe(s), times(ev.Left, "process")))
-		return
-	}
-	f.settle(now, s)
-}
-
 // early is the result where the exit alone does not tell it: the kernel ended
 // the process for its memory, or it ended cleanly before it was ready.
 func (f *Fleet) early(s *slot, ev Exited) Result {
@@ -357,15 +288,6 @@ func (f *Fleet) early(s *slot, ev Exited) Result {
 		return Protocol
 	default:
 		return ""
-	}
-}
-
-func (f *Fleet) swept(now Instant, ev Swept) {
-	if ev.Proc == f.floor.proc && f.floor.sweeping {
-		f.floorExited(now, f.floor.cause)
-	}
-	if s := f.owned(ev.Proc); s != nil && s.sweeping {
-		f.settle(now, s)
 	}
 }
 

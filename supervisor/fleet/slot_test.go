@@ -198,39 +198,6 @@ func TestInfiniteDelayNeverPasses(t *testing.T) {
 	p.wantQuit(0)
 }
 
-func TestLeftOversAreSweptBeforeTheNextStart(t *testing.T) {
-	p := play(t, fleetOf(execWorker("w", 1)))
-	p.up()
-	proc := p.slot("w.0").proc
-	p.send(Swept{proc}) // of a live process: means nothing
-	p.wantState("w.0", StateReady)
-	p.send(Exited{Proc: proc, Exit: status1, Left: 2})
-	p.wantState("w.0", StateKilling)
-	p.wantStatus("w.0 killing (exited with status 1; killed 2 processes that it left behind)")
-	p.wait(5 * sec)
-	p.wantState("w.0", StateKilling)
-	p.send(Exited{Proc: proc, Exit: status0}) // a process ends once
-	p.send(Introduced{proc, 3}, Running{proc}, SpawnFailed{proc, "late"})
-	p.wantState("w.0", StateKilling)
-	p.send(Swept{proc})
-	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", ExitCode)
-}
-
-func TestLeftOversThatDoNotEnd(t *testing.T) {
-	p := play(t, fleetOf(execWorker("w", 1)))
-	p.up()
-	proc := p.slot("w.0").proc
-	p.send(Exited{Proc: proc, Exit: status1, Left: 1})
-	if got := p.untilDue(); got != killGrace {
-		t.Fatalf("reported after %s", got)
-	}
-	p.wantState("w.0", StateKilling)
-	p.wantStatus("what it left behind does not end 10s after SIGKILL; the slot waits for it")
-	p.send(Swept{proc})
-	p.wantState("w.0", StateWaiting)
-}
-
 func TestShimFailed(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	p.send(SpawnFailed{p.slot("w.0").proc, "fork: resource temporarily unavailable"})
@@ -261,7 +228,7 @@ func TestSpawnFailedAfterGo(t *testing.T) {
 		}
 		proc := p.slot("w.0").proc
 		p.send(SpawnFailed{proc, "send orders: broken pipe"})
-		p.want(Kill{proc, SIGKILL})
+		p.want(Kill{proc, SIGKILL, true})
 		p.wantState("w.0", StateKilling)
 		p.send(SpawnFailed{proc, "send orders: broken pipe"})
 		none[Kill](p)

@@ -21,12 +21,12 @@ func (f *Fleet) killAll(now Instant, why string) {
 	f.report(Warning, why+": killing what is left")
 	for i := range f.slots {
 		s := &f.slots[i]
-		if s.proc != 0 && s.state != StateKilling {
+		if s.proc != 0 && !s.killed {
 			f.kill(now, s, why)
 		}
 	}
-	if f.floor.proc != 0 && !f.floor.killed {
-		f.endFloor(now, why)
+	if f.floor.proc != 0 && !f.floor.allKilled {
+		f.killFloor(now, why)
 	}
 }
 

@@ -26,7 +26,15 @@ func TestStopOrder(t *testing.T) {
 		return false
 	})
 	want := []Action{
-		Stopping{}, Kill{w0, SIGTERM}, Kill{w1, SIGTERM}, Kill{x, SIGTERM}, Kill{spare, SIGKILL}, StopFloor{floor},
+		Stopping{},
+		Kill{w0, SIGTERM, false},
+		Kill{w0, SIGCONT, false},
+		Kill{w1, SIGTERM, false},
+		Kill{w1, SIGCONT, false},
+		Kill{x, SIGTERM, false},
+		Kill{x, SIGCONT, false},
+		Kill{spare, SIGKILL, true},
+		StopFloor{floor},
 	}
 	if !slices.Equal(acts, want) {
 		t.Fatalf("got:\n%swant:\n%s", transcribe(acts), transcribe(want))
@@ -48,11 +56,11 @@ func TestWorkerKilledAfterStopDeadline(t *testing.T) {
 	p.up()
 	proc := p.slot("w.0").proc
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGINT})
+	p.want(Kill{proc, SIGINT, false})
 	if got := p.untilDue(); got != 3*sec {
 		t.Fatalf("killed after %s, want 3 s", got)
 	}
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantQuit(0)
 }
@@ -66,7 +74,7 @@ func TestSecondStopKills(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	p.send(Exited{Proc: w0, Exit: termed})
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{w1, SIGKILL}, Kill{floor, SIGKILL})
+	p.want(Kill{w1, SIGKILL, true}, Kill{floor, SIGKILL, true})
 	if got := len(all[Kill](p.got)); got != 2 {
 		t.Errorf("%d kills, want 2", got)
 	}
@@ -92,7 +100,7 @@ func TestFirstStopOfAFleetThatStopsIsGraceful(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	none[Kill](p)
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{p.slot("w.0").proc, SIGKILL})
+	p.want(Kill{p.slot("w.0").proc, SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantQuit(0)
 }
@@ -169,7 +177,7 @@ func TestStopAtTheGateKills(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	proc := p.slot("w.0").proc
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGKILL})
+	p.want(Kill{proc, SIGKILL, true})
 	p.send(SpawnFailed{proc, "fork: try again"})
 	p.wantQuit(0)
 }
@@ -180,7 +188,7 @@ func TestLateAnswersAfterStop(t *testing.T) {
 	proc := p.slot("w.0").proc
 	p.send(Introduced{proc, 7})
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGTERM})
+	p.want(Kill{proc, SIGTERM, false})
 	p.send(Running{proc}, Refused{proc, "no such file"})
 	p.wantState("w.0", StateStopping)
 	p.exit("w.0", termed)
@@ -207,7 +215,7 @@ func TestFloorKilledAfterGrace(t *testing.T) {
 	if got := p.untilDue(); got != floorStopGrace {
 		t.Fatalf("killed after %s", got)
 	}
-	p.want(Kill{floor, SIGKILL})
+	p.want(Kill{floor, SIGKILL, false})
 	p.loseFloor()
 	p.wantQuit(0)
 }
@@ -269,7 +277,9 @@ func TestUnkillableFloorAtStop(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	p.exit("w.0", termed)
 	p.send(Exited{Proc: p.f.floor.proc, Left: 2})
-	p.untilDue()
+	if got := p.untilDue() + p.untilDue(); got != leftGrace+killGrace {
+		t.Fatalf("waited %s", got)
+	}
 	p.wantQuit(1)
 	p.wantStatus("what it left behind does not end")
 }

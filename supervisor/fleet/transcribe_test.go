@@ -33,6 +33,9 @@ func tellAction(a Action) string {
 	case Go:
 		return fmt.Sprintf("tell #%d: go, you are slot %d", a.Proc, a.Slot)
 	case Kill:
+		if a.All {
+			return fmt.Sprintf("%s to all of #%d", a.Signal, a.Proc)
+		}
 		return fmt.Sprintf("%s to #%d", a.Signal, a.Proc)
 	case Watch:
 		return fmt.Sprintf("watch the sockets of worker %d", a.Worker)

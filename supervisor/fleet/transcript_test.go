@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	# a comment
 //	fleet spares=1 ready_when=2       the fleet and
 //	worker web entry count=2          its workers
-//	worker api exec type=notify       (also watchdog_sec=5s, on_demand)
+//	worker api exec type=notify       (also watchdog_sec=5s, on_demand, kill_mode=...)
 //	0s  stop SIGTERM                  an event, at a time since the start
 //	+5ms running web.0                or since the event before it
 //	+5ms notified api.0 READY=1 STATUS=all is well
@@ -190,6 +190,8 @@ func (st *stage) worker(words []string) {
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
 			w.OnDemand = true
+		case "kill_mode":
+			w.Policy.KillMode = KillMode(value)
 		default:
 			st.t.Fatalf("unknown setting %s", s)
 		}

@@ -64,6 +64,7 @@ type being struct {
 	deaf      bool // ignores the signals that it can
 	immortal  bool // does not even end from SIGKILL
 	dying     bool // a signal that it heeds, or SIGKILL, was sent
+	killed    bool // SIGKILL was sent to all of it
 	abandoned bool // its gate is closed; it is not the fleet's any more
 	leftAt    Instant
 }
@@ -115,6 +116,7 @@ func (w *world) policy() Policy {
 		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, Forever),
 		TimeoutStop:     pick(w, 15*sec, 0, sec, Forever),
 		KillSignal:      pick(w, SIGTERM, SIGINT, SIGKILL),
+		KillMode:        pick(w, "", KillMixed, KillControlGroup),
 		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
 	}
 	p.Notify = w.byte()%3 == 0
@@ -140,6 +142,7 @@ func (w *world) tell(ev Event) {
 	if err := check(w.f, w.now); err != nil {
 		w.fail("after %T%+v: %v", ev, ev, err)
 	}
+	w.continued(acts)
 	for i, a := range acts {
 		if w.quits > 0 {
 			w.fail("%s after Quit", tellAction(a))
@@ -180,6 +183,7 @@ func (w *world) act(a Action) {
 	case Fork:
 		w.fork(a)
 	case StartShim:
+		w.vacant(a.Slot)
 		w.born(&being{id: a.Proc, kind: shimBeing, slot: a.Slot})
 		w.started(a.Slot)
 	case Go:
@@ -254,7 +258,7 @@ func (w *world) loadFloor(a LoadFloor) {
 		w.fail("generation %d, want %d", a.Generation, w.floors)
 	}
 	for _, b := range w.procs {
-		if b.kind == floorBeing && b.state != left {
+		if b.kind == floorBeing && (b.state != left || w.now.Sub(b.leftAt) < killGrace) {
 			w.fail("a second floor while %d is there", b.id)
 		}
 	}
@@ -294,6 +298,16 @@ func (w *world) go_(a Go) {
 	b.slot, b.state = a.Slot, told
 }
 
+// vacant checks that nothing is left of a slot that gets a process.
+func (w *world) vacant(id SlotID) {
+	w.t.Helper()
+	for _, b := range w.procs {
+		if b.kind != floorBeing && b.slot == id && (b.kind == shimBeing || b.state >= told) {
+			w.fail("slot %d is given a process beside %+v", id, *b)
+		}
+	}
+}
+
 // started checks how often a slot is started.
 func (w *world) started(id SlotID) {
 	w.t.Helper()
@@ -322,11 +336,34 @@ func (w *world) abandon(id Proc) {
 func (w *world) kill(a Kill) {
 	w.t.Helper()
 	b := w.living(a.Proc)
-	if b.state == left {
+	switch {
+	case b.state == left && !a.All:
 		w.fail("signal to process %d, which has ended", a.Proc)
+	case a.Signal == SIGCONT:
+		return
+	case b.state == left && b.killed && a.Signal != SIGKILL:
+		w.fail("%s, which has got SIGKILL", tellAction(a))
+	case a.Signal == SIGKILL:
+		b.dying, b.frozen = true, b.frozen && !a.All
+		b.killed = b.killed || a.All
+	default:
+		b.dying = b.dying || !b.deaf
 	}
-	b.dying = b.dying || a.Signal == SIGKILL || !b.deaf
-	b.frozen = b.frozen && a.Signal != SIGKILL
+}
+
+// continued checks that each signal which asks a process to end is followed by
+// SIGCONT. An operator's is not: it asks for nothing.
+func (w *world) continued(acts []Action) {
+	w.t.Helper()
+	for i, a := range acts {
+		k, ok := a.(Kill)
+		if !ok || k.Signal == SIGKILL || k.Signal == SIGCONT || k.Signal == SIGHUP {
+			continue
+		}
+		if want := (Kill{k.Proc, SIGCONT, k.All}); i+1 >= len(acts) || acts[i+1] != Action(want) {
+			w.fail("no SIGCONT follows in:\n%s", transcribe(acts))
+		}
+	}
 }
 
 // freeze may fail. What has not been told to go is never frozen.

@@ -75,7 +75,7 @@ var notifyFields = []field[draft]{
 
 var contextFields = []field[draft]{
 	{Key{
-		Name: "environment", Kind: KindEnv, Example: `{ LANG = "C.UTF-8" }`,
+		Name: "environment", Kind: KindEnv, Example: `{ APP_MODE = "live" }`,
 		Rule: "a table of strings",
 	}, environment(func(d *draft) *map[string]string { return &d.Environment })},
 	{Key{
@@ -114,6 +114,11 @@ var contextFields = []field[draft]{
 		Rule: "a whole number from -1000 to 1000",
 	}, optional(func(d *draft) **int { return &d.OOMScoreAdjust }, -1000, 1000)},
 	{Key{
+		Name: "ignore_sigpipe", Kind: KindBool, Default: `true`, Example: `false`,
+		Rule: "true or false",
+		Only: "false only with exec",
+	}, truth(func(d *draft) *bool { return &d.IgnoreSIGPIPE })},
+	{Key{
 		Name: "no_new_privileges", Kind: KindBool, Default: `false`, Example: `true`,
 		Rule: "true or false",
 	}, truth(func(d *draft) *bool { return &d.NoNewPrivileges })},
@@ -129,6 +134,10 @@ var policyFields = []field[draft]{
 		Name: "kill_signal", Kind: KindSignal, Default: `"SIGTERM"`, Example: `"SIGINT"`,
 		Rule: "a signal",
 	}, signal(func(d *draft) *fleet.Signal { return &d.Policy.KillSignal })},
+	{Key{
+		Name: "kill_mode", Kind: KindChoice, Default: `"mixed"`, Example: `"control-group"`,
+		Rule: `"mixed" or "control-group"`,
+	}, killMode()},
 	{Key{
 		Name: "restart", Kind: KindChoice, Default: `"on-failure"`, Example: `"always"`,
 		Rule: `"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort" or "always"`,

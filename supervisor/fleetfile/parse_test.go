@@ -77,6 +77,7 @@ restart_prevent_exit_status = ["TEMPFAIL 3 KILL", 0]
 start_limit_burst = 2
 timeout_stop_sec = "infinity"
 kill_signal = "RTMAX-1"
+kill_mode = "control-group"
 type = "notify"
 watchdog_sec = "infinity"
 file_descriptor_store_max = 128
@@ -98,9 +99,10 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 	policy := fleet.Policy{
 		Restart: fleet.RestartAlways, RestartSec: time.Minute, RestartMaxDelay: time.Minute,
 		RestartReset: -1, TimeoutStart: 90 * time.Second, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
-		Watchdog: time.Minute,
+		Watchdog: time.Minute, KillMode: fleet.KillMixed,
 	}
 	ofWeb := policy
+	ofWeb.KillMode = fleet.KillControlGroup
 	ofWeb.Restart, ofWeb.TimeoutStop, ofWeb.KillSignal = fleet.RestartOnAbort, fleet.Forever, 63
 	ofWeb.RestartPrevent = fleet.ExitSet{Codes: []int{0, 3, 75}, Signals: []fleet.Signal{fleet.SIGKILL}}
 	ofWeb.Notify, ofWeb.Watchdog = true, 0
@@ -124,14 +126,14 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			}},
 		},
 		Workers: []fleetfile.Worker{{
-			Name: "last", Count: 1, Exec: []string{"sleep", "1"}, NotifyAccess: fleetfile.NotifyAll,
+			Name: "last", Count: 1, IgnoreSIGPIPE: true, Exec: []string{"sleep", "1"}, NotifyAccess: fleetfile.NotifyAll,
 			AmbientCapabilities: []string{"CAP_SYS_NICE", "CAP_CHOWN"},
 			MemoryHigh:          3 << 29, MemoryMax: 3 << 30, CPUWeight: 10,
 			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
 			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
 			Policy: policy,
 		}, {
-			Name: "web", Count: 4, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
+			Name: "web", Count: 4, IgnoreSIGPIPE: true, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
 			OnDemand: true, NotifyAccess: fleetfile.NotifyAll, FDStoreMax: 128,
 			MemoryHigh: math.MaxUint64, MemoryMax: 2 << 30, TasksMax: math.MaxUint64,
 			CPUWeight: 10, CPUQuota: 125 * time.Millisecond, IOWeight: 10000,

@@ -142,6 +142,7 @@ type Worker struct {
 	OOMScoreAdjust      *int
 	Limits              []Limit
 	NoNewPrivileges     bool
+	IgnoreSIGPIPE       bool     // true if Entry is set: python3 ignores it by itself
 	AmbientCapabilities []string // upper case, with CAP_; none if Entry is set
 
 	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and

@@ -129,6 +129,21 @@ func timeout[T any](dst func(*T) *time.Duration) value[T] {
 	return v
 }
 
+// killMode says why two of systemd's words are not among those of the key.
+func killMode() value[draft] {
+	v := choice(func(d *draft) *fleet.KillMode { return &d.Policy.KillMode }, fleet.KillMixed, fleet.KillControlGroup)
+	set := v.set
+	v.set = func(c *cell, d *draft) {
+		if c.v == "process" || c.v == "none" {
+			c.fail(c.path, fmt.Sprintf("must be %s: with %q, what a process leaves behind would outlive it, unknown and beside its successor", c.key.Rule, c.v),
+				`write kill_mode = "mixed", and start what is to live longer as a worker of its own`)
+			return
+		}
+		set(c, d)
+	}
+	return v
+}
+
 // identity is a user or a group, by name or number.
 func identity[T any](dst func(*T) *string) value[T] {
 	return value[T]{

@@ -103,6 +103,7 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].file_descriptor_store_max": {`-1`, `129`},
 
 	"[worker.NAME].kill_signal": {`0`, `65`, `32`, `"SIGFOO"`, `"SIGRTMIN+31"`, `"SIGRTMAX-31"`, `"sigterm"`, `""`, `1.0`, `"+9"`},
+	"[worker.NAME].kill_mode":   {`"process"`, `"none"`, `"Mixed"`, `"cgroup"`, `""`},
 	"[worker.NAME].restart":     {`"sometimes"`, `"Always"`, `""`},
 
 	"[worker.NAME].restart_sec":                 append([]string{`"infinity"`}, badSpans...),
@@ -208,6 +209,10 @@ var conflicts = map[string][]string{
 	"[worker.NAME].ambient_capabilities": {
 		"[floor]\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = [\"CAP_NET_RAW\"] #!",
 		"[floor]\n[defaults]\nambient_capabilities = [\"CAP_NET_RAW\"]\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
+	},
+	"[worker.NAME].ignore_sigpipe": {
+		"[floor]\n[worker.a]\nentry = \"a:b\"\nignore_sigpipe = false #!",
+		"[floor]\n[defaults]\nignore_sigpipe = false\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
 	},
 	"[worker.NAME].memory_high": {
 		"[worker.a]\nexec = [\"a\"]\nmemory_max = \"1M\"\nmemory_high = \"1025K\" #!",

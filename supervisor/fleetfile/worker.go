@@ -26,7 +26,7 @@ type draft struct {
 }
 
 func newDraft() *draft {
-	return &draft{given: newGiven(), Worker: Worker{Count: 1, NotifyAccess: NotifyMain, Policy: fleet.Policy{
+	return &draft{given: newGiven(), Worker: Worker{Count: 1, NotifyAccess: NotifyMain, IgnoreSIGPIPE: true, Policy: fleet.Policy{
 		Restart:         fleet.RestartOnFailure,
 		RestartSec:      time.Second,
 		RestartMaxDelay: 30 * time.Second,
@@ -34,6 +34,7 @@ func newDraft() *draft {
 		TimeoutStart:    90 * time.Second,
 		TimeoutStop:     15 * time.Second,
 		KillSignal:      fleet.SIGTERM,
+		KillMode:        fleet.KillMixed,
 	}}}
 }
 
@@ -52,6 +53,7 @@ func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkMemory(l)
 	d.checkNotify(l)
 	d.checkDescriptors(l)
+	d.checkEarly(l)
 }
 
 // checkDescriptors: addresses and stored descriptors travel in one message.
@@ -115,6 +117,10 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 	case entry != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
 		l.errorf(ofWorker(d.from["ambient_capabilities"], entry),
 			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")
+	case entry != "" && !d.IgnoreSIGPIPE:
+		l.errorf(ofWorker(d.from["ignore_sigpipe"], entry),
+			"cannot be false for an entry: python3 ignores SIGPIPE by itself, whatever it is started with; use exec, "+
+				"write ignore_sigpipe = true, or let the entry call signal.signal(signal.SIGPIPE, signal.SIG_DFL)")
 	case exec != "":
 		for _, key := range []string{"args", "kwargs"} {
 			if d.from[key] != "" {

@@ -36,6 +36,7 @@ func TestWhatDoesNotContradictIsTaken(t *testing.T) {
 		"[worker.a]\nexec = [\"a\"]\nnotify_access = \"none\"\nwatchdog_sec = \"infinity\"\ntype = \"simple\"",
 		"[worker.a]\nexec = [\"a\"]\non_demand = false",
 		"[floor]\n[defaults]\nambient_capabilities = [\"CAP_CHOWN\"]\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = []",
+		"[floor]\n[defaults]\nignore_sigpipe = false\n[worker.a]\nentry = \"a:b\"\nignore_sigpipe = true\n[worker.b]\nexec = [\"b\"]",
 		"[socket.a]\nlisten = [\"/a\", \"[::1]:80\"]\nreuse_port = true\nfree_bind = true",
 		"[socket.a]\nlisten = \"/a\"\nreuse_port = false\nfree_bind = false",
 		"[socket.a]\nlisten = [" + manyAddresses(122) + "]\n[worker.a]\nexec = [\"a\"]\nsockets = [\"a\"]\nfile_descriptor_store_max = 128",

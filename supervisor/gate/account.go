@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // account is the identity that a process takes on. Without user and group it is
@@ -126,6 +128,18 @@ func (a *account) environment(env []string) []string {
 		return env
 	}
 	return append(env, "HOME="+a.home, "USER="+a.name, "LOGNAME="+a.name, "SHELL="+loginShell(a.name))
+}
+
+// take gives the notify socket to the user, which is the only one besides root who
+// can send there then. It takes the rights of before.
+func (a *account) take(socket string) error {
+	if socket == "" || a.uid < 0 {
+		return nil
+	}
+	if err := linux.GiveSocket(socket, a.uid); err != nil {
+		return refuse(ExitUser, "give the notify socket to user %d: %v", a.uid, err)
+	}
+	return nil
 }
 
 // assume changes to the account and verifies it: groups, group, user, in this

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -211,5 +212,46 @@ func TestLoginShell(t *testing.T) {
 	}
 	if got := loginShell("no such"); got != "/bin/sh" {
 		t.Errorf("nobody: got %q", got)
+	}
+}
+
+// The notify socket is the user's when the program begins; without a user it stays
+// whose it was. What cannot be given away is a refusal.
+func TestShimGivesItsNotifySocketToItsUser(t *testing.T) {
+	needRoot(t)
+	socket := filepath.Join(t.TempDir(), "notify")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+		t.Fatal(err)
+	}
+	owner := func(o Orders) string {
+		o.Argv, o.Notify = []string{"/usr/bin/stat", "-c", "%u", socket}, socket
+		return strings.TrimSpace(become(t, &o))
+	}
+	if err := os.Chmod(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(socket); dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755)
+	}
+	for _, c := range []struct {
+		orders Orders
+		want   string
+	}{{Orders{}, "0"}, {Orders{Group: "6000"}, "0"}, {Orders{User: "54321"}, "54321"}, {Orders{User: "54321"}, "54321"}} {
+		if got := owner(c.orders); got != c.want {
+			t.Errorf("%+v: it is uid %s's, want %s", c.orders, got, c.want)
+		}
+	}
+	link := socket + ".link"
+	if err := os.Symlink(socket, link); err != nil {
+		t.Fatal(err)
+	}
+	got := wantRefusal(t, &Orders{User: "54322", Argv: []string{"/bin/true"}, Notify: link}, ExitUser)
+	if !strings.Contains(got, "give the notify socket to user 54322") {
+		t.Errorf("got %q", got)
 	}
 }

@@ -42,10 +42,11 @@ type Message any
 // The messages.
 type (
 	// Hello is the introduction of the process that was made for request ID.
-	// PID is the sender's, from the kernel.
+	// PID and UID are the sender's, from the kernel.
 	Hello struct {
 		ID  uint64
 		PID int
+		UID int
 	}
 
 	// Failed is why a process cannot become what it was told. It is display
@@ -80,25 +81,27 @@ var errNotAMessage = errors.New("gate: not a message")
 
 // Receive reads what the process at the other end says. It does not block:
 // EAGAIN means that there is nothing yet, io.EOF that the process has left the
-// gate. Any other error is about one message, which has been dropped.
+// gate, [linux.ErrRights] that it pushes descriptors, which no process does that
+// keeps to the protocol. Any other error is about one message, which has been
+// dropped.
 func Receive(gate int) (Message, error) {
 	var buf [maxMessage]byte
-	n, pid, err := linux.Receive(gate, buf[:])
+	n, from, err := linux.Receive(gate, buf[:])
 	if err != nil {
 		return nil, err
 	}
-	return parse(buf[:n], pid)
+	return parse(buf[:n], from)
 }
 
-func parse(b []byte, pid int) (Message, error) {
+func parse(b []byte, from unix.Ucred) (Message, error) {
 	name, rest, _ := bytes.Cut(b, []byte{0})
 	switch string(name) {
 	case hello:
 		id, err := strconv.ParseUint(string(rest), 10, 64)
-		if err != nil || pid == 0 {
+		if err != nil || from.Pid == 0 {
 			return nil, errNotAMessage
 		}
-		return Hello{ID: id, PID: pid}, nil
+		return Hello{ID: id, PID: int(from.Pid), UID: int(from.Uid)}, nil
 	case failed:
 		_, text, _ := bytes.Cut(rest, []byte{0})
 		return Failed{Text: OneLine(string(text), MaxText)}, nil

@@ -37,7 +37,7 @@ func TestReceiveTellsWhatAProcessSays(t *testing.T) {
 	}
 	long := strings.Repeat("x", InlineMax)
 	for text, want := range map[string]Message{
-		"hello\x0018446744073709551615":   Hello{ID: ^uint64(0), PID: os.Getpid()},
+		"hello\x0018446744073709551615":   Hello{ID: ^uint64(0), PID: os.Getpid(), UID: os.Getuid()},
 		"failed\x00203\x00no such file":   Failed{"no such file"},
 		"failed\x00203\x00two\nlines\x00": Failed{"two lines"},
 		"failed":                          Failed{},
@@ -66,7 +66,7 @@ func TestReceiveTellsWhatAProcessSays(t *testing.T) {
 }
 
 func TestAHelloWithoutASenderIsNone(t *testing.T) {
-	if msg, err := parse([]byte("hello\x001"), 0); err == nil {
+	if msg, err := parse([]byte("hello\x001"), unix.Ucred{}); err == nil {
 		t.Errorf("got %#v", msg)
 	}
 }
@@ -76,7 +76,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("hello\x007"))
 	f.Add([]byte("failed\x00203\x00\x1b[2J\x9b31m\xff\xfe\u2028\u202e\n<0>x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		msg, err := parse(b, 1)
+		msg, err := parse(b, unix.Ucred{Pid: 1})
 		if (msg == nil) != (err != nil) {
 			t.Fatalf("%q: got %#v and %v", b, msg, err)
 		}

@@ -52,13 +52,18 @@ type Orders struct {
 	Nice        *int     // nice=
 	Limits      []Limit  // limit=RESOURCE:SOFT:HARD, numbers or "infinity"
 	NoNewPrivs  bool     // no_new_privileges=1
-	DeathSignal bool     // death_signal=1: SIGKILL when the master's thread ends
-	Master      int      // master=, the pid to find as parent after that
-	Base        []string // base=NAME=VALUE, for the shim: what the environment starts from
-	Env         []string // env=NAME=VALUE, set over Base, or over what the floor has
-	Listen      []string // listen=NAME, one for each socket, at fd 3 and up
-	Stored      []string // stored=NAME, one for each descriptor that is given back, after the sockets
-	Output      bool     // output=1: the first descriptor becomes fd 1 and 2
+	// IgnoreSIGPIPE is ignore_sigpipe=1, for the shim: the program starts with
+	// SIGPIPE ignored. Every other signal has its default action.
+	IgnoreSIGPIPE bool
+	DeathSignal   bool     // death_signal=1: SIGKILL when the master's thread ends
+	Master        int      // master=, the pid to find as parent after that
+	Base          []string // base=NAME=VALUE, for the shim: what the environment starts from
+	Env           []string // env=NAME=VALUE, set over Base, or over what the floor has
+	Listen        []string // listen=NAME, one for each socket, at fd 3 and up
+	Stored        []string // stored=NAME, one for each descriptor that is given back, after the sockets
+	Reserve       int      // reserve=, for the shim: see placeFDs
+	Output        bool     // output=1: the first descriptor becomes fd 1 and 2
+	StderrOnly    bool     // stderr_only=1, with Output: it becomes fd 2 alone
 
 	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
 	// WATCHDOG_PID that is the process's own.
@@ -70,6 +75,10 @@ type Orders struct {
 	// that the program has as an ordinary user (capabilities(7)). It has no
 	// other ambient ones, whatever the master has.
 	Ambient []int
+
+	// Notify is notify=, the path of the slot's notify socket, which the process gives
+	// to its user before it becomes that.
+	Notify string
 
 	Entry     string // entry=module:callable
 	AfterFork string // after_fork=module:callable
@@ -108,13 +117,18 @@ func (o *Orders) Encode() []byte {
 		b.text("limit", fmt.Sprintf("%d:%s:%s", l.Resource, formatLimit(l.Soft), formatLimit(l.Hard)))
 	}
 	b.flag("no_new_privileges", o.NoNewPrivs)
+	b.flag("ignore_sigpipe", o.IgnoreSIGPIPE)
 	b.flag("death_signal", o.DeathSignal)
 	b.text("master", strconv.Itoa(o.Master))
 	b.list("base", o.Base)
 	b.list("env", o.Env)
 	b.list("listen", o.Listen)
 	b.list("stored", o.Stored)
+	if o.Reserve != 0 {
+		b.text("reserve", strconv.Itoa(o.Reserve))
+	}
 	b.flag("output", o.Output)
+	b.flag("stderr_only", o.StderrOnly)
 	if o.Watchdog > 0 {
 		b.text("watchdog", microseconds(o.Watchdog))
 	}
@@ -125,6 +139,7 @@ func (o *Orders) Encode() []byte {
 	for _, number := range o.Ambient {
 		b.text("ambient", strconv.Itoa(number))
 	}
+	b.text("notify", o.Notify)
 	b.text("entry", o.Entry)
 	b.text("after_fork", o.AfterFork)
 	b.text("args", o.Args)
@@ -211,6 +226,8 @@ func (o *Orders) set(key, value string) (err error) {
 		o.Generation, err = strconv.Atoi(value)
 	case "master":
 		o.Master, err = strconv.Atoi(value)
+	case "reserve":
+		o.Reserve, err = strconv.Atoi(value)
 	case "umask":
 		var mask uint64
 		mask, err = strconv.ParseUint(value, 8, 32)
@@ -235,10 +252,14 @@ func (o *Orders) set(key, value string) (err error) {
 		o.Limits = append(o.Limits, l)
 	case "no_new_privileges":
 		o.NoNewPrivs = value == "1"
+	case "ignore_sigpipe":
+		o.IgnoreSIGPIPE = value == "1"
 	case "death_signal":
 		o.DeathSignal = value == "1"
 	case "output":
 		o.Output = value == "1"
+	case "stderr_only":
+		o.StderrOnly = value == "1"
 	default:
 		return errors.New("unknown field")
 	}
@@ -263,6 +284,8 @@ func (o *Orders) textField(key string) *string {
 		return &o.User
 	case "group":
 		return &o.Group
+	case "notify":
+		return &o.Notify
 	case "entry":
 		return &o.Entry
 	case "after_fork":

@@ -116,13 +116,14 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if named := len(o.Listen) + len(o.Stored); named > 0 && named != len(fds) {
 		return refuse(ExitFDs, "%d descriptors came for %d names", len(fds), named)
 	}
-	if err := placeFDs(gate, fds); err != nil {
+	if err := placeFDs(gate, o.Reserve, fds); err != nil {
 		return refuse(ExitFDs, "%v", err)
 	}
 	account, err := o.account()
 	if err != nil {
 		return err
 	}
+	o.giveOutput(account.uid)
 	env := o.environment(account)
 	path, err := lookPath(o.Argv[0], env)
 	if err != nil {
@@ -133,14 +134,15 @@ func (o *Orders) become(gate *int, fds []int) error {
 		return refuse(ExitExec, "exec %s: %v", path, err)
 	}
 	for _, step := range []func() error{
-		o.setOOMScore, o.setLimits, o.setNice, o.keepCapabilities, account.assume,
+		o.setOOMScore, o.setLimits, o.setNice, o.keepCapabilities,
+		func() error { return account.take(o.Notify) }, account.assume,
 		o.setDir, o.setAmbient, o.setNoNewPrivs, o.setDeathSignal,
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	err = program.execute(o.Limits)
+	err = program.execute(o)
 	return refuse(ExitExec, "exec %s: %v", path, err)
 }
 
@@ -151,13 +153,35 @@ func (o *Orders) takeOutput(fds []int) ([]int, error) {
 	if len(fds) == 0 {
 		return nil, refuse(ExitFDs, "output without a descriptor")
 	}
-	for _, to := range []int{1, 2} {
+	for _, to := range o.outputs() {
 		if err := unix.Dup3(fds[0], to, 0); err != nil {
 			return nil, refuse(ExitFDs, "dup3: %v", err)
 		}
 	}
 	_ = unix.Close(fds[0]) // its copies stay
 	return fds[1:], nil
+}
+
+// outputs are the descriptors that the output becomes.
+func (o *Orders) outputs() []int {
+	if o.StderrOnly {
+		return []int{2}
+	}
+	return []int{1, 2}
+}
+
+// giveOutput gives the pipe that was made for this process to its user, so that it
+// can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
+func (o *Orders) giveOutput(uid int) {
+	if !o.Output || uid < 0 {
+		return
+	}
+	for _, fd := range o.outputs() {
+		var stat unix.Stat_t
+		if unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFIFO {
+			_ = unix.Fchown(fd, uid, -1) // without the right it can still be written to
+		}
+	}
 }
 
 // environment is Base, what the account, the sockets and the watchdog say, and
@@ -314,8 +338,16 @@ func (o *Orders) setDeathSignal() error {
 // placeFDs moves the descriptors to 3 and up, and marks all others to be closed
 // by execve(2). The gate may stand where a socket belongs, and moves too: it
 // stays open until then, so that a failure can still be told.
-func placeFDs(gate *int, fds []int) error {
-	high := firstFD + len(fds)
+//
+// Below them come as many copies of standard input as are reserved: a floor, and
+// whatever its interpreter loads before it, then gets no number that its workers
+// need for their sockets.
+func placeFDs(gate *int, reserve int, fds []int) error {
+	if reserve < 0 {
+		return fmt.Errorf("%d reserved descriptors", reserve)
+	}
+	first := firstFD + reserve
+	high := first + len(fds)
 	if err := moveUp(gate, high); err != nil {
 		return err
 	}
@@ -324,8 +356,12 @@ func placeFDs(gate *int, fds []int) error {
 			return err
 		}
 	}
-	for i, fd := range fds {
-		if err := unix.Dup3(fd, firstFD+i, 0); err != nil {
+	for number := firstFD; number < high; number++ {
+		from := 0
+		if number >= first {
+			from = fds[number-first]
+		}
+		if err := unix.Dup3(from, number, 0); err != nil {
 			return os.NewSyscallError("dup3", err)
 		}
 	}
@@ -364,12 +400,12 @@ func newProgram(path string, argv, env []string) (p program, err error) {
 }
 
 // execute returns only if it fails.
-func (p program) execute(limits []Limit) error {
-	resetSignals()
+func (p program) execute(o *Orders) error {
+	resetSignals(o.IgnoreSIGPIPE)
 	// Package syscall puts RLIMIT_NOFILE back to what it was before Go raised it,
 	// here and in no other way. There is no such program, so that is all it does.
 	_ = syscall.Exec("", nil, nil)
-	for _, l := range limits {
+	for _, l := range o.Limits {
 		if l.late() {
 			limit := syscall.Rlimit{Cur: l.Soft, Max: l.Hard}
 			_ = syscall.Setrlimit(l.Resource, &limit) // late says that it may be set
@@ -382,16 +418,22 @@ func (p program) execute(limits []Limit) error {
 	return errno
 }
 
-// resetSignals gives every signal its default action and blocks none: execve(2)
-// does so for handlers, but what was ignored stays ignored and the mask stays.
-func resetSignals() {
+// resetSignals gives every signal its default action, SIGPIPE apart if that is to
+// be ignored, and blocks none: execve(2) does so for handlers, but what was ignored
+// stays ignored and the mask stays.
+func resetSignals(ignoreSIGPIPE bool) {
 	type sigaction struct{ handler, flags, restorer, mask uintptr }
+	const sigDfl, sigIgn = 0, 1
 	var mask uint64
 	for sig := uintptr(1); sig <= 64; sig++ {
 		var old sigaction
 		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-		if errno == 0 && old.handler == 1 { // SIG_IGN
-			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&sigaction{})), 0, 8, 0, 0)
+		want := sigaction{handler: sigDfl}
+		if ignoreSIGPIPE && sig == uintptr(unix.SIGPIPE) {
+			want.handler = sigIgn
+		}
+		if errno == 0 && old.handler != want.handler && (old.handler == sigIgn || want.handler == sigIgn) {
+			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&want)), 0, 8, 0, 0)
 		}
 	}
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)

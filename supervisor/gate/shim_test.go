@@ -69,6 +69,7 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 		{"one", 1, Orders{}},
 		{"more than there were", 7, Orders{}},
 		{"a memfd before them", 7, Orders{Title: strings.Repeat("t", InlineMax)}},
+		{"above numbers that are held", 2, Orders{Reserve: 4}},
 		{"a user", 7, Orders{Title: strings.Repeat("t", InlineMax), User: "nobody"}},
 	} {
 		if c.orders.User != "" && os.Geteuid() != 0 {
@@ -76,6 +77,9 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 		}
 		c.orders.Base = []string{"PATH=/usr/bin:/bin"}
 		want := []string{"0 /dev/null"}
+		for i := range c.orders.Reserve {
+			want = append(want, fmt.Sprintf("%d /dev/null", firstFD+i))
+		}
 		var fds []int
 		for i := range c.sockets {
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -84,7 +88,7 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 			}
 			defer unix.Close(fd)
 			fds = append(fds, fd)
-			want = append(want, fmt.Sprintf("%d %s", 3+i, link(t, fd)))
+			want = append(want, fmt.Sprintf("%d %s", firstFD+c.orders.Reserve+i, link(t, fd)))
 			c.orders.Listen = append(c.orders.Listen, "http")
 		}
 		got := descriptors(t, &c.orders, fds...)
@@ -313,6 +317,22 @@ func TestShimSetsUmaskNiceDirectoryAndLimits(t *testing.T) {
 	want := dir + "\n0027\n7\n41\n57\n0\nMax file size 1048576 1048576 bytes\nNoNewPrivs:\t1\n"
 	if got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
+
+// What this process ignores is not passed on; only SIGPIPE is ignored, if it is to be.
+func TestShimIgnoresSIGPIPEOnly(t *testing.T) {
+	signal.Ignore(unix.SIGUSR1, unix.SIGPIPE)
+	defer signal.Reset(unix.SIGUSR1, unix.SIGPIPE)
+	for ignored, want := range map[bool]string{true: "0000000000001000", false: "0000000000000000"} {
+		got := become(t, &Orders{
+			IgnoreSIGPIPE: ignored,
+			Base:          []string{"PATH=/usr/bin:/bin"},
+			Argv:          []string{"grep", "SigIgn", "/proc/self/status"},
+		})
+		if got != "SigIgn:\t"+want+"\n" {
+			t.Errorf("ignore_sigpipe %t: got %q, want %s", ignored, got, want)
+		}
 	}
 }
 

@@ -6,8 +6,9 @@
 // zygote.
 //
 // The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
-// pair at fd 3 and a memfd with the program at fd 4. The master must have made
-// the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
+// pair and a memfd with the program, above the numbers that workers' sockets will
+// have: those are held from execve(2) on, so that nothing that the interpreter loads
+// before its first line gets one. The master must have made the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
 // waits for before it says hello. The zygote has one thread and is
 // blocked in recvmsg(2) whenever it is not loading or forking. A message is its
 // name and its fields, separated by NUL:
@@ -32,7 +33,8 @@
 //
 // One fork request is outstanding at a time. The worker acknowledges it, never
 // the zygote, so a lost reply cannot leave a process that nobody knows. The
-// zygote exits when its end of the socket reads end of file.
+// zygote exits when its end of the socket reads end of file: the exit handlers of
+// the floor run then, and in no worker.
 //
 // A worker is born in its cgroup and never moved (cgroups(7)): what it writes is
 // charged there, and moving a process takes milliseconds. The right to write to
@@ -40,9 +42,29 @@
 // Until the zygote has reaped the middle process, which it does before the
 // worker says hello, the cgroup has two.
 //
+// Each hook of a fork runs once for each worker, as by one os.fork of a program
+// without a supervisor:
+//
+//	zygote  PyOS_BeforeFork         Python's hooks before
+//	        _Fork                   none of C's: only a copy of this process is made
+//	middle  write to cgroup.procs, fork
+//	                                C's hooks: prepare and parent in the middle,
+//	                                child in the worker
+//	worker  waits for the middle's end, dup3, setsid, send hello
+//	        PyOS_AfterFork_Child    Python's hooks in the child
+//	zygote  PyOS_AfterFork_Parent   Python's hooks in the parent
+//
+// Between the first line and the hooks of the child nothing gives the interpreter
+// lock away, whose state the child has not repaired: all of it is C's functions,
+// called by ctypes with the lock held. The worker says hello before the hooks of
+// the child run, so that the master knows its pid: one that hangs costs the slot
+// that gets this worker its start, by its own timeout, and not the floor its life.
+// With threads (threads=allow) the first fork is fork too: a hook of C may wait for
+// a thread that the middle does not have. Without ctypes or _Fork (glibc 2.34) it is
+// os.fork twice, and hooks run twice.
+//
 // Fields of floor: fleet, generation, title, path (repeated), preload
 // (repeated), setup, threads (refuse or allow), fds (refuse or allow),
-// gc_freeze (0 or 1), reserve (how many descriptors from 3 on the workers need
-// for sockets), entry (repeated: the entries that will be asked for), prctl (1
+// gc_freeze (0 or 1), entry (repeated: the entries that will be asked for), prctl (1
 // if orders will need prctl(2)), module (the source of prefork.py).
 package zygote

@@ -62,7 +62,7 @@ func TestWorkerFinishesItsOwn(t *testing.T) {
 func TestClosedOutputIsTolerated(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		w := load(t, python, nil).fork()
-		if err := w.order("entry=probe:coroutine").Close(); err != nil {
+		if err := w.order("entry=probe:unfinished").Close(); err != nil {
 			t.Fatal(err)
 		}
 		if status := w.wait(); status != 0 {

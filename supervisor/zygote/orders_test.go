@@ -3,7 +3,9 @@
 package zygote
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -229,4 +231,47 @@ func number(t *testing.T, text string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// A worker with a user gives its notify socket to it, and nothing else.
+func TestUserGetsTheNotifySocket(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "notify")
+	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := errors.Join(os.Symlink("notify", filepath.Join(dir, "link")), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	owner := func(name string) uint32 {
+		var st syscall.Stat_t
+		if err := syscall.Stat(filepath.Join(dir, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Uid
+	}
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		if err := os.Chown(socket, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			orders string
+			want   uint32
+		}{{"", 0}, {"group=9", 0}, {"user=54321", 54321}, {"user=54321", 54321}} {
+			parseFacts(t, z.fork().run("entry=probe:facts notify="+socket+" "+test.orders))
+			if got := owner("notify"); got != test.want {
+				t.Errorf("%q: it is uid %d's, want %d", test.orders, got, test.want)
+			}
+		}
+		for _, name := range []string{"link", "file"} {
+			r := z.fork().run("entry=probe:returns user=54322 notify=" + filepath.Join(dir, name))
+			if r.status.ExitStatus() != 217 || owner(name) == 54322 {
+				t.Errorf("a %s: status %#x, gate %q; it is uid %d's", name, r.status, r.failed, owner(name))
+			}
+		}
+	})
 }

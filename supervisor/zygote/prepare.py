@@ -16,23 +16,91 @@ REHEARSALS = 20  # more make no difference
 # The pools of CPython's allocator for small objects. With another allocator no
 # pool is ever found, and the filling ends at its limit.
 POOL, POOL_HEADER = 1 << 14, 48
+MADV_COLLAPSE = 25
 FILLING = 8 << 20  # bytes at most
 
 
 def prepare(floor):
     """Does once, here, what each worker would have to do for itself."""
     reset_signals()
-    reset_atexit()
+    guard_atexit(floor)
     if any(map(is_coroutine_function, floor.entries)):
         import asyncio  # noqa: F401
     if floor.needs_prctl:
         floor.prctl = find_prctl()
-    floor.seeds = [seed for seed in (numpy_seed(), ssl_seed()) if seed]
+    seed = numpy_seed()
+    floor.seeds = [seed] if seed else []
     if not floor.refuse_threads:
         import warnings
 
         # Python warns of a fork with threads. The operator has allowed it.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
+
+
+class Plain:
+    """Stands for C's functions where there is no ctypes: hooks then run twice."""
+
+    PyOS_BeforeFork = PyOS_AfterFork_Parent = PyOS_AfterFork_Child = staticmethod(lambda: None)
+    _Fork = fork = staticmethod(os.fork)
+    getpid, getppid, setsid = staticmethod(os.getpid), staticmethod(os.getppid), staticmethod(os.setsid)
+    close, _exit = staticmethod(os.close), staticmethod(os._exit)
+    read = staticmethod(lambda fd, into, size, read=os.read: len(read(fd, size)))
+    write = staticmethod(lambda fd, data, size, write=os.write: write(fd, data))
+    usleep = staticmethod(lambda micro, sleep=time.sleep: sleep(micro / 1e6))
+    dup3 = staticmethod(lambda old, new, flags, dup2=os.dup2: dup2(old, new, False))
+    send = staticmethod(lambda fd, data, size, flags, write=os.write: write(fd, data))
+    fflush = staticmethod(lambda stream: 0)
+    prctl = staticmethod(lambda *_: -1)
+
+
+def c_functions():
+    """Returns C's functions, looked up now, that keep the interpreter lock.
+
+    fork(2) without C's hooks is _Fork (glibc 2.34). Where it is not known, Python's
+    os.fork has to do.
+    """
+    if ctypes is None:
+        return Plain
+    found = type("C", (), {})()
+    lib = ctypes.PyDLL(None, use_errno=True)
+    try:
+        for name in ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child"):
+            call = getattr(ctypes.pythonapi, name)
+            call.restype = None
+            setattr(found, name, call)
+        for name in ("_Fork", "fork", "prctl", "getpid", "getppid", "setsid", "close", "_exit", "read", "write", "usleep", "dup3", "send", "fflush"):
+            setattr(found, name, getattr(lib, name))
+    except AttributeError:
+        return Plain
+    found.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    find_memory(found, lib)
+    return found
+
+
+def find_memory(found, lib):
+    """Adds what share needs, as far as this C library has it."""
+    size, place = ctypes.c_size_t, ctypes.c_void_p
+
+    class Info(ctypes.Structure):
+        _fields_ = [(name, size) for name in ("arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split())]
+
+    for name, result, *arguments in (
+        ("madvise", ctypes.c_int, place, size, ctypes.c_int),
+        ("malloc_trim", ctypes.c_int, size),
+        ("malloc", place, size),
+        ("free", None, place),
+        ("sbrk", place, ctypes.c_ssize_t),
+        ("mallinfo2", Info),
+    ):
+        call = getattr(lib, name, None)
+        if call is None:
+            return
+        call.restype, call.argtypes = result, arguments
+        setattr(found, name, call)
+
+
+def c_errno():
+    return ctypes.get_errno() if ctypes else 0
 
 
 def is_coroutine_function(entry):
@@ -56,11 +124,6 @@ def numpy_seed():
     return seed and (lambda: seed(os.getpid() ^ salt | (int.from_bytes(os.urandom(2), sys.byteorder) & 0x3FF) << 22))
 
 
-def ssl_seed():
-    module = sys.modules.get("_ssl")
-    return module and (lambda: module.RAND_add(os.urandom(32), 32.0))
-
-
 def reset_signals():
     """Sets what a fresh python3 has. The workers inherit it."""
     wanted = {
@@ -69,35 +132,46 @@ def reset_signals():
         _signal.SIGXFSZ: _signal.SIG_IGN,
     }
     keep = {_signal.SIGKILL, _signal.SIGSTOP}
+    fatal = {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
     handler = sys.modules.get("faulthandler")
     if handler and handler.is_enabled():
-        keep |= {getattr(_signal, "SIG" + n) for n in ("SEGV", "FPE", "ABRT", "BUS", "ILL")}
+        keep |= fatal
     for number in set(_signal.valid_signals()) - keep:
+        if handler and number not in fatal:
+            handler.unregister(number)  # else it would not set the signal again
         _signal.signal(number, wanted.get(number, _signal.SIG_DFL))
+    for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+        _signal.setitimer(timer, 0)  # of an import; no worker would inherit it
     _signal.set_wakeup_fd(-1)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
 
 
-def reset_atexit():
-    """Forgets the floor's exit handlers: a worker runs only its own.
+def guard_atexit(floor):
+    """Keeps the floor's exit handlers from running in workers.
 
-    Those of logging and multiprocessing serve whoever uses the module, and they
-    are registered only when it is imported. So is that of weakref.finalize.
+    Handlers run in the reverse order of their registration: those of a worker, then
+    this one, which ends the worker. The floor's own are below, and nothing is written
+    to them meanwhile. weakref.finalize has one for all, and those of logging and
+    multiprocessing serve whoever uses the module: a worker calls these itself.
     """
-    atexit._clear()
     finalize = getattr(sys.modules.get("weakref"), "finalize", None)
+    floor.finalizers = list(finalize._registry.values()) if finalize else []
+    for module, handler in (("multiprocessing.util", "_exit_function"), ("logging", "shutdown")):
+        found = getattr(sys.modules.get(module), handler, None)
+        floor.finishers += [found] if found else []
     if finalize and finalize._registered_with_atexit:
-        for info in list(finalize._registry.values()):
-            info.atexit = False
-        finalize._registered_with_atexit = False
-    for module, handler in (("logging", "shutdown"), ("multiprocessing.util", "_exit_function")):
-        if module in sys.modules:
-            atexit.register(getattr(sys.modules[module], handler))
+        floor.finishers.insert(0, finalize._exitfunc)
+
+    def stop_here():
+        if os.getpid() != floor.pid:
+            finish(floor)
+
+    atexit.register(stop_here)
 
 
 def find_prctl():
-    import ctypes
-
+    if ctypes is None:
+        raise Failure(NO_NEW_PRIVS, "python3 has no module ctypes, which prctl(2) needs")
     call = ctypes.PyDLL(None, use_errno=True).prctl
     call.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     call(39, 0, 0, 0, 0)  # PR_GET_NO_NEW_PRIVS: the first call allocates
@@ -110,7 +184,7 @@ def find_prctl():
     return prctl
 
 
-def rehearse(floor):
+def rehearse(floor, times):
     """Runs what workers will run, so that their pages stay shared.
 
     The interpreter counts how often code has run, and rewrites it in place until
@@ -122,7 +196,7 @@ def rehearse(floor):
         for module, name in HOOKS:
             hook = getattr(sys.modules.get(module), name, None)
             hooks += [hook] if hook else []
-    for _ in range(REHEARSALS):
+    for _ in range(times):
         for call in hooks + floor.seeds:
             call()
         rehearse_orders(floor)
@@ -147,6 +221,74 @@ def rehearse_orders(floor):
     for name in ("fleet", "worker", "slot", "index", "generation"):
         setattr(floor.module, name, None)
     floor.module._listen = floor.module._stored = ()
+
+
+def share(floor):
+    """Leaves memory so that workers write to as little of it as can be.
+
+    The order matters: a collection empties the lists of free objects, which workers
+    would else write to when they collect; then the free places that it has left are
+    filled, those of the interpreter and those of C; and what that has made cold is
+    run once more.
+    """
+    repack()
+    rehearse(floor, REHEARSALS)
+    flush()
+    if floor.freeze:
+        gc.freeze()
+        gc.collect()  # examines nothing
+    floor.filling = fill_holes()
+    fill_heap(floor.c)
+    rehearse(floor, 2)
+    if floor.freeze:
+        gc.freeze()
+    collapse(floor.c)
+
+
+def repack():
+    """Puts the code of this program side by side: the interpreter writes to code as
+    it runs, and so unshares its page."""
+    for namespace in (globals(), sys.modules["prefork"].__dict__):
+        for found in list(namespace.values()):
+            if type(found) is type(repack) and found.__globals__ is namespace:
+                found.__code__ = found.__code__.replace()
+
+
+def fill_heap(c):
+    """Takes the free places of malloc(3), for the reason that fill_holes has.
+
+    What comes from the top of the heap was not in a hole. With another allocator, or
+    before glibc 2.33, nothing is done.
+    """
+    if c is Plain or not hasattr(c, "mallinfo2"):
+        return
+    c.malloc_trim(0)
+    taken = 0
+    for size in [*range(100_000, 1024, -512), *range(1024, 16, -16)]:
+        while taken < FILLING:
+            top = c.sbrk(0) - c.mallinfo2().keepcost
+            place = c.malloc(size)
+            if not place:
+                return
+            if place >= top:
+                c.free(place)
+                break
+            taken += size
+
+
+def collapse(c):
+    """Asks for huge pages under the floor: a fork copies fewer entries of its table,
+    and the end of a worker frees fewer (MADV_COLLAPSE, Linux 6.1; madvise(2))."""
+    if c is Plain:
+        return
+    huge = 2 << 20
+    for line in slurp("/proc/self/maps").splitlines():
+        fields = line.split()
+        if fields[1] == "rw-p" and (len(fields) == 5 or fields[5] == "[heap]"):
+            first, end = (int(text, 16) for text in fields[0].split("-"))
+            first, end = -(-first // huge) * huge, end // huge * huge
+            for place in range(first, end, huge):
+                c.madvise(place, huge, MADV_COLLAPSE)  # as many as the kernel has
 
 
 def fill_holes():

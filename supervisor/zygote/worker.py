@@ -18,9 +18,21 @@ import time
 
 import _signal
 import _socket
+
+known = set(sys.modules)
 import grp
 import pwd
 import resource
+
+try:
+    import ctypes
+except ImportError:
+    ctypes = None  # python3-minimal: see Plain
+
+# An application may have modules of these names, and python3 would find those.
+for name in set(sys.modules) - known:
+    if not name.startswith(("_", "ctypes")):
+        del sys.modules[name]
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks
 SMALL = 4096  # size of a buffer for the messages to workers and of fork requests
@@ -35,7 +47,7 @@ CHDIR, NICE, FDS, LIMITS, OOM_ADJUST, GROUP, USER, NO_NEW_PRIVS = 200, 201, 202,
 # worker's.
 PER_PROCESS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID")
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 class Failure(Exception):
@@ -128,8 +140,8 @@ def worker(floor, ident, gate, middle, ends):
     """Waits at the gate, and becomes what it is told to. Never returns."""
     try:
         try:
-            be_born(floor, gate, middle, ends)
-            floor.sock.send(b"hello\0" + ident)
+            be_born(floor, ident, gate, middle, ends)
+            settle(floor)
             data, fds, flags = receive(floor.sock, SMALL, MOST_FDS)
         except (OSError, KeyboardInterrupt):
             data = b""  # as if the master had gone: no user code has run
@@ -142,20 +154,34 @@ def worker(floor, ident, gate, middle, ends):
         os._exit(1)
 
 
-def be_born(floor, gate, middle, ends):
-    """Becomes a child of the master and leaves what is the zygote's."""
-    os.close(ends[1])
-    os.read(ends[0], 1)  # ends when the zygote has reaped the middle process
-    os.close(ends[0])
+def be_born(floor, ident, gate, middle, ends):
+    """Becomes a child of the master, and says so before any hook runs.
+
+    The master then knows the process, and a hook that hangs costs this worker its
+    start and not the floor its life. Until Python's own hooks have run, nothing
+    may be called that gives the interpreter lock away.
+    """
+    c = floor.c
+    c.close(ends[1])
+    c.read(ends[0], floor.byte, 1)  # ends when the zygote has reaped the middle process
+    c.close(ends[0])
     patience = 1000  # if the zygote was killed meanwhile, the middle still ends
-    while os.getppid() == middle and patience:
+    while c.getppid() == middle and patience:
         patience -= 1
-        time.sleep(0.001)
-    if os.getppid() != floor.master:
-        os._exit(0)
-    os.dup2(gate, floor.sock.fileno(), False)  # closes the command socket
-    os.close(gate)
-    os.setsid()
+        c.usleep(1000)
+    if c.getppid() != floor.master:
+        c._exit(0)
+    c.dup3(gate, floor.number, os.O_CLOEXEC)  # closes the command socket
+    c.close(gate)
+    c.setsid()
+    hello = b"hello\0" + ident
+    if c.send(floor.number, hello, len(hello), _socket.MSG_NOSIGNAL) < 0:
+        c._exit(0)  # the master has gone
+    c.PyOS_AfterFork_Child()
+
+
+def settle(floor):
+    """Does ahead what it will do again when it has its orders."""
     rehearse_orders(floor)
     set_title(floor, floor.spare, b"prefork-spare")
     for seed in floor.seeds:
@@ -239,7 +265,7 @@ def obey(floor, orders, fds):
     prctl = floor.prctl
     if prctl is None and ("no_new_privileges" in orders or "death_signal" in orders):
         prctl = find_prctl()  # the new user may not be able to read its module
-    change_user(orders, account)
+    change_user(floor, orders, account)
     if one(orders, "dir"):  # as the user that it is for, like systemd
         attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
     restrict(prctl, orders)
@@ -250,7 +276,8 @@ def place(floor, orders, fds):
     """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
     if "output" in orders and fds:
         output = fds.pop(0)
-        os.dup2(output, 1)
+        if "stderr_only" not in orders:
+            os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
     names = handed_down(orders)
@@ -318,9 +345,12 @@ def set_environment(orders, account):
     for name in PER_PROCESS:
         if name not in new and name in os.environ:
             del os.environ[name]
+    zone = os.environ.get("TZ")
     for name, value in new.items():
         if os.environ.get(name) != value:  # each change costs memory
             os.environ[name] = value
+    if os.environ.get("TZ") != zone:
+        time.tzset()  # C has read it already
 
 
 def set_limits(orders):
@@ -363,25 +393,53 @@ def find_group(group):
         raise Failure(GROUP, f"group {group!r} does not exist") from None
 
 
-def change_user(orders, account):
+def change_user(floor, orders, account):
     group = one(orders, "group")
     extra = [find_group(name) for name in orders.get("extra_group", ())]
     if not (account or group or extra):
         return
     uid = account.pw_uid if account else os.getuid()
     gid = find_group(group) if group else account.pw_gid if account else os.getgid()
+    if account and one(orders, "notify"):
+        attempt_step(USER, f"giving the notify socket to user {uid}", give_socket, one(orders, "notify"), uid)
     groups = set(extra)
     # Without a user they are added to those that the process has.
     groups.update(os.getgrouplist(account.pw_name, gid) if account else os.getgroups())
     # An unprivileged process cannot call setgroups, even to change nothing.
     if groups - {gid} != set(os.getgroups()) - {gid}:
         attempt_step(GROUP, "supplementary groups", os.setgroups, sorted(groups))
+    if account and "output" in orders:
+        give_output(orders, uid)
     attempt_step(GROUP, f"group {gid}", os.setresgid, gid, gid, gid)
     attempt_step(USER, f"user {uid}", os.setresuid, uid, uid, uid)
     if os.getresgid() != (gid,) * 3 or groups - {gid} != set(os.getgroups()) - {gid}:
         raise Failure(GROUP, "the groups did not change")
     if os.getresuid() != (uid,) * 3:
         raise Failure(USER, "the user did not change")
+    floor.c.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # as execve(2) does: /proc/self is its own
+
+
+def give_output(orders, uid):
+    """Gives the pipe that was made for this worker to its user: see the shim."""
+    for fd in (2,) if "stderr_only" in orders else (1, 2):
+        try:
+            if os.fstat(fd).st_mode & 0o170000 == 0o010000:  # S_IFIFO
+                os.fchown(fd, uid, -1)
+        except OSError:
+            pass  # without the right it can still be written to
+
+
+def give_socket(path, uid):
+    """Makes a user the owner of a socket of this one's. No link is followed."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_mode & 0o170000 != 0o140000 or found.st_uid not in (os.geteuid(), uid):
+            raise ValueError(f"{path} is not a socket of uid {os.geteuid()}")
+        if found.st_uid != uid:
+            os.chown(f"/proc/self/fd/{fd}", uid, -1)
+    finally:
+        os.close(fd)
 
 
 def restrict(prctl, orders):
@@ -418,7 +476,7 @@ def run(floor, orders):
     except BaseException as error:  # whatever it is, the entry cannot be called
         status = report(error) or 1
         fail(floor, status, f"{what}: {cause(error)}")
-        leave(status)
+        leave(floor, status)
     floor.sock.close()
     try:
         result = entry(*args, **kwargs)
@@ -429,7 +487,7 @@ def run(floor, orders):
         status = 0
     except BaseException as error:
         status = report(error)
-    leave(status)
+    leave(floor, status)
 
 
 def literal(text, default):
@@ -482,17 +540,59 @@ def cause(error):
     return f"{name}: {text}" if text else name
 
 
-def leave(status):
-    """Ends the worker as the interpreter would, but for what is the zygote's."""
+def leave(floor, status):
+    """Ends the worker as the interpreter would, but for what is the floor's."""
+    floor.status = status
     threading = sys.modules.get("threading")
-    for finish in (threading and threading._shutdown, atexit._run_exitfuncs):
+    attempt_all(threading and threading._shutdown, atexit._run_exitfuncs)
+    finish(floor)  # the handler that would have done it was taken away
+
+
+def attempt_all(*calls):
+    for call in calls:
         try:
-            if finish:
-                finish()
+            if call:
+                call()
         except BaseException as error:
             report(error)
-    lost = flush()
+
+
+def finish(floor):
+    """Is called after a worker's own exit handlers. Never returns."""
+    for info in floor.finalizers:
+        info.atexit = False
+    attempt_all(*floor.finishers)
+    status = floor.status
+    lost = flush_files() | flush() | (floor.c.fflush(None) != 0)
     os._exit(120 if lost and status == 0 else status)  # 120: as python3 does
+
+
+def flush_files():
+    """Flushes every open file of the worker. Says whether output was lost.
+
+    python3 does it by destroying them. Those of the floor are frozen, and so not
+    among the objects that are looked at: what is in their buffers is the floor's.
+    """
+    import io
+
+    lost = False
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
+    objects = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase)]
+    # A text goes to the buffer below it first, and a compressed file to its own.
+    objects.sort(key=lambda o: (issubclass(type(o), io.TextIOWrapper), not issubclass(type(o), kinds)), reverse=True)
+    for file in objects:
+        try:
+            if issubclass(type(file), kinds):
+                file.closed or file.flush()
+            elif file.writable() and type(file).__module__ in ("gzip", "bz2", "lzma"):
+                file.close()
+        except BrokenPipeError:
+            pass
+        except Exception as error:
+            if not getattr(file, "closed", False):
+                report(error)
+                lost = True
+    return lost
 
 
 def flush():

@@ -13,6 +13,7 @@ The protocol is drawn in the package comment of the Go package zygote.
 import errno
 import stat
 
+WAITPID = os.waitpid  # before user code can replace it
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 PATIENCE = 0.2  # seconds for a thread that has been joined to leave /proc
 CGROUP = 128  # added to the errno, the exit status of a middle process that could not enter its cgroup
@@ -29,6 +30,11 @@ POOLS = (
 # random and urandom.
 HARMLESS = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
 
+FINE, WARN, REFUSE = range(3)  # what is said of a descriptor that workers would share
+
+# Files that are mapped.
+MEMORY = ("/memfd:", "/dev/shm/", "/dev/zero")
+
 
 class Broken(Exception):
     """The floor cannot be used; the text is the cause, in one line."""
@@ -39,10 +45,14 @@ class Floor:
 
     def __init__(self, sock, fields):
         self.sock = sock  # the command socket; in a worker, its gate
+        self.number = sock.fileno()
         self.pid = os.getpid()
+        self.c = c_functions()
+        self.byte = bytearray(1) if ctypes is None else ctypes.create_string_buffer(1)
+        self.before = surroundings()
         self.fleet = one(fields, "fleet")
         self.generation = int(one(fields, "generation") or 0)
-        self.reserve = int(one(fields, "reserve") or 0)
+        self.reserve = self.number - 3
         self.refuse_threads = one(fields, "threads") != "allow"
         self.refuse_fds = one(fields, "fds") != "allow"
         self.freeze = one(fields, "gc_freeze") != "0"
@@ -58,6 +68,9 @@ class Floor:
         self.module = make_module(one(fields, "module"))
         self.seeds = []  # what gives a worker random numbers of its own
         self.filling = []  # see fill_holes
+        self.finalizers = []  # the floor's, of weakref
+        self.finishers = []  # handlers of modules, for whoever uses them
+        self.status = 0  # a worker's exit status
         self.opened = {}  # descriptor: what it is
         self.openers = {}  # descriptor: during what it appeared
         # The kernel keeps who made the socket pair. That is the master, and
@@ -67,11 +80,12 @@ class Floor:
 
 
 def main():
-    sock = command_socket(3)
+    number = int(sys.argv[1])
+    for held in range(3, number + 1):
+        os.set_inheritable(held, False)
+    sock = command_socket(number)
     try:
-        fields = first_message(sock)
-        sock = reserve(sock, int(one(fields, "reserve") or 0))
-        floor = Floor(sock, fields)
+        floor = Floor(sock, first_message(sock))
         load(floor)
         serve(floor)
     except Broken as error:
@@ -104,27 +118,6 @@ def first_message(sock):
     return fields
 
 
-def reserve(sock, count):
-    """Keeps descriptors 3 and up free for the workers' sockets.
-
-    What the floor opens then has other numbers. Returns the command socket,
-    which has moved above them.
-    """
-    command = 3 + count
-    if count:
-        os.dup2(3, command, False)
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for number in range(3, command):
-            if number != null:
-                os.dup2(null, number, False)
-        if null > command:
-            os.close(null)
-        sock.detach()
-        sock = command_socket(command)
-    os.set_inheritable(command, False)
-    return sock
-
-
 def make_module(source):
     module = type(sys)("prefork")
     exec(compile(source, "<prefork>", "exec"), module.__dict__)
@@ -136,8 +129,14 @@ def load(floor):
     set_title(floor, floor.title, b"prefork-floor")
     sys.argv = [""]
     sys.path[:0] = floor.path
-    floor.opened = descriptors()
+    given = range(floor.number + 1)
+    floor.opened = {number: target for number, target in descriptors().items() if number in given}
     check(floor, "starting python")
+    try:
+        sys.stdout.reconfigure(line_buffering=True)  # a line is seen when it is printed, also in a journal
+    except (AttributeError, ValueError):
+        pass  # there is none, or a .pth file has replaced it
+    gc.enable()  # as in any python3; an application that turns it off is asked below
     for i, name in enumerate(floor.preload, 1):
         send(floor.sock, b"progress", f"importing {name} ({i} of {len(floor.preload)})")
         attempt(floor, "importing " + name, __import__, name)
@@ -145,14 +144,41 @@ def load(floor):
         send(floor.sock, b"progress", "calling " + floor.setup)
         attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
     check_descriptors(floor)
+    collects = gc.isenabled()
+    gc.disable()
+    give_back(floor.before)
     prepare(floor)
-    rehearse(floor)
-    flush()
-    floor.filling = fill_holes()
-    if floor.freeze:
-        gc.freeze()
-    gc.enable()  # for the workers; here nothing is left to collect
+    share(floor)
+    if collects:
+        gc.enable()  # for the workers; here nothing is left to collect
     send(floor.sock, b"loaded")
+
+
+def surroundings():
+    """Returns what an import may change in the process and workers shall not see."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = None  # it has been taken away
+    return mask, here, os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def give_back(before):
+    """Takes back what an import did to umask, working directory and nice."""
+    mask, here, nice = before
+    os.umask(mask)
+    try:
+        if here and os.getcwd() != here:
+            os.chdir(here)
+    except OSError:
+        pass  # it has been taken away meanwhile; there is no way back
+    if os.getpriority(os.PRIO_PROCESS, 0) != nice:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+        except OSError:
+            print(f"prefork: an import changed nice from {nice}, and there is no right to change it back", file=sys.stderr)
 
 
 def attempt(floor, what, call, *args):
@@ -196,27 +222,45 @@ def descriptors():
 
 
 def check_descriptors(floor):
+    """Refuses what workers cannot share, and warns of files that they could spoil."""
     if not floor.refuse_fds:
         return
-    bad = [
-        f"fd {number} ({target}), opened while {floor.openers[number]}"
+    found = {
+        f"fd {number} ({target}), opened while {floor.openers[number]}": sharing(number, target)
         for number, target in sorted(floor.opened.items())
-        if number in floor.openers and not harmless(number)
-    ]
+        if number in floor.openers
+    }
+    bad = [text for text, answer in found.items() if answer == REFUSE]
     if bad:
         raise Broken(
             "workers would share " + "; ".join(bad) + '; set floor.fds = "allow" or open it in floor.after_fork'
         )
+    for text, answer in found.items():
+        if answer == WARN:
+            print(
+                f"prefork: workers share {text}, and its position: what they write goes over each other's; "
+                'open it in floor.after_fork or for appending, or set floor.fds = "allow"',
+                file=sys.stderr,
+            )
 
 
-def harmless(number):
-    """Says whether workers may share it: a file or directory, or the like."""
+def sharing(number, target):
+    """Says whether workers may share it: a file, a directory, or the like."""
     try:
         info = os.fstat(number)
     except OSError:
-        return True
+        return FINE
     mode = info.st_mode
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISCHR(mode) and info.st_rdev in HARMLESS)
+    if not stat.S_ISREG(mode):
+        return FINE if stat.S_ISDIR(mode) or (stat.S_ISCHR(mode) and info.st_rdev in HARMLESS) else REFUSE
+    about = slurp(f"/proc/self/fdinfo/{number}").splitlines()  # proc_pid_fdinfo(5)
+    fields = dict(line.partition(":")[::2] for line in about)
+    if "lock" in fields:
+        return REFUSE  # the lock is of all who share it, and the next floor would meet it
+    if target.startswith(MEMORY):
+        return FINE  # it has no position that counts
+    flags = int(fields.get("flags", "0"), 8)
+    return WARN if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND else FINE
 
 
 def extra_threads():
@@ -261,7 +305,7 @@ def serve(floor):
     while True:
         data, fds, _ = receive(floor.sock, SMALL, 8)
         if not data:
-            os._exit(0)  # the master has closed its end
+            end(floor)  # the master has closed its end
         name, _, ident = data.partition(b"\0")
         if name != b"fork" or not ident.isdigit():
             raise Broken("unknown message: " + repr(data[:40]))
@@ -273,6 +317,19 @@ def serve(floor):
             os.close(fd)
 
 
+def end(floor):
+    """Ends the floor as python3 ends: its exit handlers run, here and only here."""
+    if os.getpid() == floor.pid:
+        try:
+            atexit._run_exitfuncs()
+        except BaseException as error:
+            show(error)
+        flush_files()
+        flush()
+        floor.c.fflush(None)
+    os._exit(0)
+
+
 def fork(floor, ident, fds):
     """Forks a worker. Returns an errno and a text if there will be none."""
     if len(fds) not in (1, 2):
@@ -282,13 +339,29 @@ def fork(floor, ident, fds):
         if extra:
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
     flush()
+    c = floor.c
+    c.fflush(None)  # nothing is written twice
     ends = ()
     try:
         ends = os.pipe()
-        child = os.fork()
+        sys.audit("os.fork")
+        # A thread is not in the middle process: C's hooks, which may wait for one,
+        # must then run here. Looked at before Python's hooks take its locks.
+        alone = floor.refuse_threads or not extra_threads()
+        c.PyOS_BeforeFork()
+        late = floor.refuse_threads and len(os.listdir("/proc/self/task")) > 1
+        if late:
+            c.PyOS_AfterFork_Parent()
+            extra = extra_threads()
+            return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
+        child = c._Fork() if alone else c.fork()
         if child == 0:
             middle(floor, ident, ends, *fds)
-        status = os.waitpid(child, 0)[1]
+        failure = c_errno()
+        c.PyOS_AfterFork_Parent()
+        if child < 0:
+            return failure, "fork: " + os.strerror(failure)
+        status = WAITPID(child, 0)[1]
     except OSError as error:
         return error.errno, "fork: " + error.strerror
     finally:
@@ -309,34 +382,36 @@ def middle(floor, ident, ends, gate, procs=None):
     Its exit gives the worker to the master, the nearest child subreaper. It goes
     first into the worker's cgroup: a child is born in that of its parent.
     """
+    c = floor.c
     status = errno.ECHILD
     try:
-        own = os.getpid()
+        own = c.getpid()
         if procs is not None:
-            status = enter(procs)
+            status = enter(c, procs)
             if status:
                 return
-        if os.fork() == 0:
+        pid = c.fork()
+        if pid == 0:
             worker(floor, ident, gate, own, ends)
-        status = 0
-    except OSError as error:
+        status = 0 if pid > 0 else c_errno()
+    except OSError as error:  # of Plain
         status = error.errno
     finally:
-        os._exit(status)
+        c._exit(status)
 
 
-def enter(procs):
+def enter(c, procs):
     """Moves this process into a cgroup, and closes its cgroup.procs.
 
     Returns 0, or the exit status that tells the zygote why not.
     """
     try:
-        os.write(procs, b"0")  # 0 is the writer (cgroups(7))
-    except OSError as error:
-        return CGROUP + (error.errno if error.errno < CGROUP else errno.EIO)
+        number = 0 if c.write(procs, b"0", 1) > 0 else c_errno()  # 0 is the writer (cgroups(7))
+    except OSError as error:  # of Plain
+        number = error.errno
     finally:
-        os.close(procs)
-    return 0
+        c.close(procs)
+    return number and CGROUP + (number if number < CGROUP else errno.EIO)
 
 
 main()

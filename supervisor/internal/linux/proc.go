@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,6 +140,18 @@ func Children(self int, skip func(pid int) bool) ([]int, error) {
 }
 
 func childrenByParent(self int, skip func(pid int) bool) ([]int, error) {
+	pids, err := Processes()
+	return slices.DeleteFunc(pids, func(pid int) bool {
+		if skip(pid) {
+			return true
+		}
+		stat, err := ReadStat(pid)
+		return err != nil || stat.Parent != self
+	}), err
+}
+
+// Processes returns the pids of all processes that this one can see.
+func Processes() ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -150,11 +163,7 @@ func childrenByParent(self int, skip func(pid int) bool) ([]int, error) {
 	}
 	var pids []int
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || skip(pid) {
-			continue
-		}
-		if stat, err := ReadStat(pid); err == nil && stat.Parent == self {
+		if pid, err := strconv.Atoi(name); err == nil {
 			pids = append(pids, pid)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // Seqpacket returns a pair of connected SOCK_SEQPACKET sockets, both
 // close-on-exec and blocking. Ours is for [Receive]: it gets the sender's
-// credentials with each message.
+// credentials with each message and, where the kernel knows that, no descriptors.
 func Seqpacket() (ours, theirs int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -22,7 +22,14 @@ func Seqpacket() (ours, theirs int, err error) {
 		_, _ = unix.Close(pair[0]), unix.Close(pair[1]) // the error that matters is err
 		return -1, -1, err
 	}
+	RefuseRights(pair[0])
 	return pair[0], pair[1], nil
+}
+
+// RefuseRights has the kernel refuse whoever sends a descriptor to a socket, and to
+// those that it accepts (SO_PASSRIGHTS). Before Linux 6.16 nothing changes.
+func RefuseRights(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) // ENOPROTOOPT
 }
 
 // PassCred asks the kernel to attach the sender's credentials to each message
@@ -44,19 +51,47 @@ func Send(fd int, msg []byte, fds ...int) error {
 	}))
 }
 
-// Receive reads one message into buf and the pid of its sender, 0 if none came
-// with it. It does not block. fd must be one of those that pass credentials:
-// they take all the room that there is, so that the kernel drops descriptors
-// that the other side tries to push into this process.
+// ErrRights is of a message that carries descriptors where none are taken. It stays
+// in the queue: the kernel would drop them, and the last close(2) of one can block
+// for as long as its sender likes (SO_LINGER, socket(7)).
+var ErrRights = errors.New("recvmsg: the message carries descriptors")
+
+// Receive reads one message into buf, and its sender, whose pid is 0 if none came
+// with it. It does not block, whatever was sent. fd must be one of those that pass
+// credentials.
 //
 // io.EOF is the end of the connection. An empty message carries credentials and
 // so is not taken for it. Messages of a process that ended without reading its
 // own are read before that.
-func Receive(fd int, buf []byte) (n, pid int, err error) {
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
-	var oobn, flags int
+func Receive(fd int, buf []byte) (n int, from unix.Ucred, err error) {
+	n, from, flags, err := peek(fd, buf)
+	switch {
+	case err != nil:
+		return 0, from, err
+	case flags&unix.MSG_CTRUNC != 0:
+		return 0, from, ErrRights
+	}
+	// The rest of it goes: there is no room for any.
+	if err := retry(func() error {
+		_, _, _, _, err := unix.Recvmsg(fd, nil, nil, unix.MSG_DONTWAIT)
+		return err
+	}); err != nil {
+		return 0, from, os.NewSyscallError("recvmsg", err)
+	}
+	if flags&unix.MSG_TRUNC != 0 {
+		return n, unix.Ucred{}, errors.New("recvmsg: the message is longer than any that is meant")
+	}
+	return n, from, nil
+}
+
+// peek reads a message and leaves it in the queue. The credentials take all the room
+// that there is: MSG_CTRUNC tells of descriptors. What the kernel drops of a copy is
+// not the last of it.
+func peek(fd int, buf []byte) (n int, from unix.Ucred, flags int, err error) {
+	var oob [16 + 16]byte // CMSG_SPACE(SizeofUcred)
+	var oobn int
 	receive := func() (err error) {
-		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob[:], unix.MSG_DONTWAIT|unix.MSG_PEEK)
 		return err
 	}
 	err = retry(receive)
@@ -65,26 +100,32 @@ func Receive(fd int, buf []byte) (n, pid int, err error) {
 	}
 	switch {
 	case err != nil:
-		return 0, 0, os.NewSyscallError("recvmsg", err)
+		return 0, from, 0, os.NewSyscallError("recvmsg", err)
 	case n == 0 && oobn == 0:
-		return 0, 0, io.EOF
-	case flags&unix.MSG_TRUNC != 0:
-		return n, 0, errors.New("recvmsg: the message is longer than any that is meant")
+		return 0, from, 0, io.EOF
 	}
-	return n, sender(oob[:oobn]), nil
+	return n, sender(oob[:oobn]), flags, nil
 }
 
-func sender(oob []byte) (pid int) {
+func sender(oob []byte) (from unix.Ucred) {
 	cmsgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return 0
+		return from
 	}
 	for i := range cmsgs {
 		if cred, err := unix.ParseUnixCredentials(&cmsgs[i]); err == nil {
-			pid = int(cred.Pid)
+			from = *cred
 		}
 	}
-	return pid
+	return from
+}
+
+// Drained tells whether nothing waits in a socket that is for [Receive], and nothing
+// ever will: its other side cannot send any more. To close it cannot block then.
+func Drained(fd int) bool {
+	_ = unix.Shutdown(fd, unix.SHUT_RD) // ENOTCONN: it is
+	_, _, _, err := peek(fd, nil)
+	return errors.Is(err, io.EOF)
 }
 
 // ReceiveFDs blocks until one message comes, and returns it with its

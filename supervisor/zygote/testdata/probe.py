@@ -137,6 +137,10 @@ async def coroutine():
     return 7
 
 
+def unfinished():
+    sys.stdout.write("no end of a line")
+
+
 def makes_coroutine():
     return coroutine()
 

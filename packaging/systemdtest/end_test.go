@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package systemdtest_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestSlotsEndGently: what a main process leaves behind in its control group is
+// asked to end, by a stop and after a crash, also in a group of its own, in another
+// session, and stopped. What does not want to is killed.
+func TestSlotsEndGently(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.WriteFile(t, "/opt/app/saves.sh", `
+trap 'echo "$1 saved" >>/var/lib/prefork/fleet/told; exit 0' TERM
+echo "$1 runs" >>/var/lib/prefork/fleet/told
+while :; do sleep 0.1; done
+`)
+		m.WriteFile(t, "/opt/app/helped.py", `
+import os, subprocess, time
+from multiprocessing import shared_memory
+HELPER = subprocess.Popen(["sh", "/opt/app/saves.sh", "helper"])
+def hold():
+    block = shared_memory.SharedMemory(name="prefork_test_%d" % os.getpid(), create=True, size=4096)
+    time.sleep(1000)
+`)
+		m.fleet(t, `
+[floor]
+path = ["/opt/app"]
+preload = ["helped"]
+
+[defaults]
+restart_sec = "100ms"
+
+[worker.shared]
+entry = "helped:hold"
+
+[worker.shell]
+exec = ["sh", "-c", "setsid sh /opt/app/saves.sh program & sh /opt/app/saves.sh other; :"]
+
+[worker.pool]
+exec = ["sh", "-c", "trap : TERM; sh /opt/app/saves.sh child & while ! wait $!; do :; done; echo 'main ends' >>/var/lib/prefork/fleet/told"]
+kill_mode = "control-group"
+timeout_stop_sec = "infinity"
+
+[worker.stubborn]
+exec = ["sh", "-c", "(trap '' TERM; exec sleep 12345) & exec sleep 12346"]
+timeout_stop_sec = "2s"
+`)
+		told := func(line string) (n int) {
+			for got := range strings.Lines(m.ReadFile(t, "/var/lib/prefork/fleet/told")) {
+				if strings.TrimSpace(got) == line {
+					n++
+				}
+			}
+			return n
+		}
+		wait := func(line string, n int) {
+			t.Helper()
+			m.WaitFor(t, line, func() bool { return told(line) >= n })
+		}
+		m.Run(t, "systemctl", "start", service)
+		for _, name := range []string{"helper", "program", "other", "child"} {
+			wait(name+" runs", 1)
+		}
+		block := func() string { return strings.TrimSpace(m.Run(t, "sh", "-c", "ls /dev/shm | grep prefork_test || :")) }
+		m.WaitFor(t, "shared memory", func() bool { return block() != "" })
+
+		// The crash of a shell, one of whose programs is stopped.
+		m.Run(t, "pkill", "-STOP", "--full", "saves.sh program$")
+		m.Run(t, "sh", "-c", "kill -KILL $(ps -o ppid= -p $(pgrep --full --oldest '^sh /opt/app/saves.sh other$'))")
+		wait("program runs", 2)
+		wait("other runs", 2)
+		if told("program saved") != 1 || told("other saved") != 1 {
+			t.Errorf("%s: after the crash of their shell:\n%s", m.Suite, m.ReadFile(t, "/var/lib/prefork/fleet/told"))
+		}
+
+		// The crash of a worker that shares memory.
+		before := block()
+		m.Run(t, "kill", "-KILL", m.entries(t, "OBJECT_PID", "PREFORK_SLOT=shared.0", "PREFORK_EVENT=slot-ready")[0])
+		m.WaitFor(t, "shared memory of the successor", func() bool { return block() != "" && block() != before })
+
+		// The loss of a floor.
+		m.Run(t, "pkill", "-KILL", "--full", `^prefork: floor \[fleet\]`)
+		wait("helper runs", 2)
+		if told("helper saved") != 1 {
+			t.Errorf("%s: the helper of a lost floor was not asked to end", m.Suite)
+		}
+
+		m.Run(t, "systemctl", "stop", service)
+		for line, want := range map[string]int{
+			"helper saved": 2, "program saved": 2, "other saved": 2, "child saved": 1, "main ends": 1,
+		} {
+			if got := told(line); got != want {
+				t.Errorf("%s: %q was told %d times, want %d", m.Suite, line, got, want)
+			}
+		}
+		if left := block(); left != "" {
+			t.Errorf("%s: shared memory is left: %s", m.Suite, left)
+		}
+		if out, code := m.Try("pgrep", "--full", "--list-full", "saves.sh|^sleep 1234|^prefork"); code != 1 {
+			t.Errorf("%s: processes are left: %s", m.Suite, out)
+		}
+		if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=stubborn.0", "PREFORK_EVENT=slot-left"); len(got) != 2 ||
+			!strings.Contains(got[1], "did not end within") {
+			t.Errorf("%s: about what stubborn.0 left behind: %q", m.Suite, got)
+		}
+		m.assertCleanStop(t)
+	})
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+func masterOfLeftOvers() *master {
+	log, _ := newTestLog()
+	return &master{procs: newProcesses(), pid: os.Getpid(), owed: map[int][]unix.Signal{}, log: log}
+}
+
+// A worker that its floor was about to introduce when it ended is still in the
+// floor's session, and looks like a helper. Once it is known it is none: nothing of
+// it is signalled any more, and the floor does not wait for it.
+func TestIntroducedWorkerIsNotLeftBehind(t *testing.T) {
+	m := masterOfLeftOvers()
+	floor := m.procs.add(1)
+	floor.floor, floor.pid, floor.reaped = true, 1<<30, true
+	m.addLeft(floor, []int{1<<30 + 1, 1<<30 + 2})
+	if events := m.sweepAgain(m.notLeft(1<<30 + 1)); len(events) != 0 {
+		t.Errorf("one is left: %v", events)
+	}
+	if events := m.sweepAgain(m.notLeft(1<<30 + 1)); len(events) != 0 {
+		t.Errorf("said twice: %v", events)
+	}
+	if events := m.sweepAgain(m.notLeft(1<<30 + 2)); !slices.Equal(events, []fleet.Event{fleet.Swept{Proc: 1}}) || m.procs.byID[1] != nil {
+		t.Errorf("nothing is left: %v", events)
+	}
+}
+
+// A floor owns what is in its session; a slot also what has its invocation. A spare
+// has run no user code.
+func TestWhoOwnsAnOrphan(t *testing.T) {
+	m := masterOfLeftOvers()
+	orphan := exec.Command("sleep", "1000")
+	orphan.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	orphan.Env = []string{"PATH=" + os.Getenv("PATH"), "PREFORK_INVOCATION_ID=abc"}
+	if err := orphan.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := orphan.Process.Pid
+	defer func() {
+		_ = orphan.Process.Kill() // it may have ended
+		_ = orphan.Wait()
+	}()
+	for _, c := range []struct {
+		name string
+		p    process
+		want bool
+	}{
+		{"a floor, by the session", process{floor: true, pid: pid}, true},
+		{"a floor, by the environment only", process{floor: true, pid: pid + 1, invocation: "abc"}, false},
+		{"a slot, by the session", process{pid: pid, invocation: "x"}, true},
+		{"a slot, by the environment", process{pid: pid + 1, invocation: "abc"}, true},
+		{"another slot", process{pid: pid + 1, invocation: "ab"}, false},
+		{"a spare", process{pid: pid}, false},
+	} {
+		left := m.sweep([]*process{&c.p})[&c.p]
+		if slices.Contains(left, pid) != c.want {
+			t.Errorf("%s: it left %v, want %d in it: %t", c.name, left, pid, c.want)
+		}
+	}
+}
