@@ -265,7 +265,7 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 		m.stops++
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
-		if m.log.terminal != nil {
+		if m.signals.terminal {
 			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}
