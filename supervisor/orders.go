@@ -77,6 +77,9 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 	if err != nil {
 		return nil, nil, err
 	}
+	if w.Entry != "" {
+		ignored = append(ignored, withoutEffect(env, append(list(m.file.Floor.Env), m.base...))...)
+	}
 	for _, line := range ignored {
 		m.log.Warn(s.name + ": environment_file: " + line)
 	}
