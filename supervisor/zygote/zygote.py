@@ -263,6 +263,11 @@ def sharing(number, target):
     return WARN if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND else FINE
 
 
+def alone():
+    """Says whether this thread is the only one: each is a directory (proc(5))."""
+    return os.stat("/proc/self/task").st_nlink == 3
+
+
 def extra_threads():
     """Returns the ids of all threads but this one.
 
@@ -334,7 +339,7 @@ def fork(floor, ident, fds):
     """Forks a worker. Returns an errno and a text if there will be none."""
     if len(fds) not in (1, 2):
         return errno.EBADF, f"the request has {len(fds)} descriptors, not 1 or 2"
-    if floor.refuse_threads:
+    if floor.refuse_threads and not alone():
         extra = extra_threads()
         if extra:
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
@@ -347,14 +352,13 @@ def fork(floor, ident, fds):
         sys.audit("os.fork")
         # A thread is not in the middle process: C's hooks, which may wait for one,
         # must then run here. Looked at before Python's hooks take its locks.
-        alone = floor.refuse_threads or not extra_threads()
+        call = c._Fork if floor.refuse_threads or alone() else c.fork
         c.PyOS_BeforeFork()
-        late = floor.refuse_threads and len(os.listdir("/proc/self/task")) > 1
-        if late:
+        if floor.refuse_threads and not alone():
             c.PyOS_AfterFork_Parent()
             extra = extra_threads()
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
-        child = c._Fork() if alone else c.fork()
+        child = call()
         if child == 0:
             middle(floor, ident, ends, *fds)
         failure = c_errno()
