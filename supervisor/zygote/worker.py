@@ -461,6 +461,7 @@ def name_module(module, orders):
     handed = tuple((name, fd) for fd, name in enumerate(handed_down(orders), 3))
     sockets = len(orders.get("listen", ()))
     module._listen, module._stored = handed[:sockets], handed[sockets:]
+    module._sockets = None  # an import or a hook has asked too early
 
 
 def run(floor, orders):

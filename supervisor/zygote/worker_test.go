@@ -355,7 +355,8 @@ func TestWorkerOfAnotherParentExits(t *testing.T) {
 	})
 }
 
-// Before a process has its orders it has no name, also for hooks of fork(2).
+// Before a process has its orders it has no name and no sockets, also for hooks of
+// fork(2). Who asks too early may ask again.
 func TestSpareHasNoNameYet(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		z := load(t, python, module(t, "hooks", `
@@ -363,9 +364,9 @@ import os, prefork
 seen = []
 os.register_at_fork(after_in_child=lambda: seen.append((prefork.fleet, prefork.worker, prefork.slot, prefork.index, prefork.generation, prefork.sockets())))
 def entry():
-    print(set(map(str, seen)))
+    print(set(map(str, seen)), *prefork.sockets())
 `))
-		if r := z.fork().run("entry=hooks:entry"); r.output != "{'(None, None, None, None, None, {})'}\n" {
+		if r := z.fork().run("entry=hooks:entry listen=http", listeners(t, 1)...); r.output != "{'(None, None, None, None, None, {})'} http\n" {
 			t.Errorf("got %q", r.output)
 		}
 	})
