@@ -563,9 +563,23 @@ def finish(floor):
     for info in floor.finalizers:
         info.atexit = False
     attempt_all(*floor.finishers)
+    if floor.freeze:  # else what is the floor's would be looked at, too
+        destroy()
     status = floor.status
     lost = flush_files() | flush() | (floor.c.fflush(None) != 0)
     os._exit(120 if lost and status == 0 else status)  # 120: as python3 does
+
+
+def destroy():
+    """Does what destructors do at the end of python3: of garbage, and of what is
+    still there, the youngest first. The floor is frozen, and not looked at.
+
+    All of it is held until the end, so that no destructor runs twice.
+    """
+    gc.collect()
+    held = [(type(o).__del__, o) for o in gc.get_objects() if type(getattr(type(o), "__del__", None)) is type(destroy)]
+    for call, thing in reversed(held):
+        attempt_all(lambda: call(thing))
 
 
 def flush_files():
@@ -576,13 +590,15 @@ def flush_files():
     """
     import io
 
-    lost = False
+    lost, below = False, set()
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
     objects = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase)]
     # A text goes to the buffer below it first, and a compressed file to its own.
     objects.sort(key=lambda o: (issubclass(type(o), io.TextIOWrapper), not issubclass(type(o), kinds)), reverse=True)
     for file in objects:
         try:
+            if id(file) in below:
+                continue  # it has been told of
             if issubclass(type(file), kinds):
                 file.closed or file.flush()
             elif file.writable() and type(file).__module__ in ("gzip", "bz2", "lzma"):
@@ -592,6 +608,7 @@ def flush_files():
         except Exception as error:
             if not getattr(file, "closed", False):
                 report(error)
+                below.add(id(getattr(file, "buffer", None)))
                 lost = True
     return lost
 
