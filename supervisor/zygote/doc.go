@@ -63,6 +63,21 @@
 // a thread that the middle does not have. Without ctypes or _Fork (glibc 2.34) it is
 // os.fork twice, and hooks run twice.
 //
+// What strace shows of it is that and nothing else; without hooks, and with a socket
+// for the slot, from the request to the entry:
+//
+//	zygote  recvmsg, stat /proc/self/task, pipe2, stat /proc/self/task, clone, wait4, close
+//	middle  set_robust_list, getpid, (write to cgroup.procs, close,) clone, exit_group
+//	worker  set_robust_list, close, read, close, getppid, getppid, dup3, close, setsid,
+//	        sendto hello, gettid, getrandom         CPython's own repairs
+//	        socketpair ... close, close             orders rehearsed, see rehearse_orders
+//	        open /proc/self/mem, /proc/self/comm    its title as a spare
+//	        recvmsg                                 at the gate
+//	        dup2, close                             its socket
+//	        open /proc/self/mem, /proc/self/comm    its title as a slot
+//	        prctl, getppid                          the death signal, in a terminal
+//	        close                                   the gate
+//
 // Fields of floor: fleet, generation, title, path (repeated), preload
 // (repeated), setup, threads (refuse or allow), fds (refuse or allow),
 // gc_freeze (0 or 1), entry (repeated: the entries that will be asked for), prctl (1
