@@ -117,7 +117,8 @@ func (m *master) open(opts Options) (err error) {
 	}
 	m.disposal = newDisposal(m.wake)
 	m.signals = newSignals(m.wake)
-	m.outputs = newOutputTable(m.log, m.poller, m.wake)
+	stdout, stderr := terminals(m.log)
+	m.outputs = newOutputTable(stdout, stderr, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
 	m.takeKept()
 	if err := m.openNotify(); err != nil {

@@ -67,7 +67,7 @@ func (m *master) reserve() (most int) {
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that
 // of the output is not one, stay the master's.
-func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Orders, []int, error) {
+func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, []int, error) {
 	w := s.config
 	o := *m.workerOrders(s.worker)
 	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.generation
@@ -95,8 +95,8 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
 	}
-	if output.id != "" {
-		o.Env = append(o.Env, "JOURNAL_STREAM="+output.id)
+	if journal != "" {
+		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)
 	}
 	var fds []int
 	for _, l := range m.sockets.of(w.Sockets) {

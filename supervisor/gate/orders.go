@@ -62,8 +62,8 @@ type Orders struct {
 	Listen        []string // listen=NAME, one for each socket, at fd 3 and up
 	Stored        []string // stored=NAME, one for each descriptor that is given back, after the sockets
 	Reserve       int      // reserve=, for the shim: see placeFDs
-	Output        bool     // output=1: the first descriptor becomes fd 1 and 2
-	StderrOnly    bool     // stderr_only=1, with Output: it becomes fd 2 alone
+	Stdout        bool     // stdout=1: the first descriptor becomes fd 1
+	Stderr        bool     // stderr=1: the next one becomes fd 2; it may be the same file
 
 	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
 	// WATCHDOG_PID that is the process's own.
@@ -127,8 +127,8 @@ func (o *Orders) Encode() []byte {
 	if o.Reserve != 0 {
 		b.text("reserve", strconv.Itoa(o.Reserve))
 	}
-	b.flag("output", o.Output)
-	b.flag("stderr_only", o.StderrOnly)
+	b.flag("stdout", o.Stdout)
+	b.flag("stderr", o.Stderr)
 	if o.Watchdog > 0 {
 		b.text("watchdog", microseconds(o.Watchdog))
 	}
@@ -256,10 +256,10 @@ func (o *Orders) set(key, value string) (err error) {
 		o.IgnoreSIGPIPE = value == "1"
 	case "death_signal":
 		o.DeathSignal = value == "1"
-	case "output":
-		o.Output = value == "1"
-	case "stderr_only":
-		o.StderrOnly = value == "1"
+	case "stdout":
+		o.Stdout = value == "1"
+	case "stderr":
+		o.Stderr = value == "1"
 	default:
 		return errors.New("unknown field")
 	}

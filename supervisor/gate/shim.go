@@ -147,33 +147,34 @@ func (o *Orders) become(gate *int, fds []int) error {
 }
 
 func (o *Orders) takeOutput(fds []int) ([]int, error) {
-	if !o.Output {
-		return fds, nil
-	}
-	if len(fds) == 0 {
-		return nil, refuse(ExitFDs, "output without a descriptor")
-	}
 	for _, to := range o.outputs() {
+		if len(fds) == 0 {
+			return nil, refuse(ExitFDs, "output without a descriptor")
+		}
 		if err := unix.Dup3(fds[0], to, 0); err != nil {
 			return nil, refuse(ExitFDs, "dup3: %v", err)
 		}
+		_ = unix.Close(fds[0]) // its copy stays
+		fds = fds[1:]
 	}
-	_ = unix.Close(fds[0]) // its copies stay
-	return fds[1:], nil
+	return fds, nil
 }
 
-// outputs are the descriptors that the output becomes.
-func (o *Orders) outputs() []int {
-	if o.StderrOnly {
-		return []int{2}
+// outputs are the standard descriptors that this process does not inherit.
+func (o *Orders) outputs() (fds []int) {
+	if o.Stdout {
+		fds = append(fds, 1)
 	}
-	return []int{1, 2}
+	if o.Stderr {
+		fds = append(fds, 2)
+	}
+	return fds
 }
 
-// giveOutput gives the pipe that was made for this process to its user, so that it
-// can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
+// giveOutput gives the pipes that were made for this process to its user, so that
+// they can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
 func (o *Orders) giveOutput(uid int) {
-	if !o.Output || uid < 0 {
+	if uid < 0 {
 		return
 	}
 	for _, fd := range o.outputs() {

@@ -440,9 +440,9 @@ func (w *playedWorker) orderFields(fields []string, fds ...int) *os.File {
 	}
 	defer wr.Close()
 	t.Cleanup(func() { r.Close() })
-	fields = append([]string{"output=1"}, fields...)
+	fields = append([]string{"stdout=1", "stderr=1"}, fields...)
 	text := strings.Join(fields, "\x00")
-	fds = append([]int{int(wr.Fd())}, fds...)
+	fds = append([]int{int(wr.Fd()), int(wr.Fd())}, fds...)
 	if len(text) > 4000 {
 		orders := memfd(t, text)
 		defer orders.Close()

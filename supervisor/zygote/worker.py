@@ -274,11 +274,11 @@ def obey(floor, orders, fds):
 
 def place(floor, orders, fds):
     """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
-    if "output" in orders and fds:
+    for number in outputs(orders):
+        if not fds:
+            raise Failure(FDS, "output without a descriptor")
         output = fds.pop(0)
-        if "stderr_only" not in orders:
-            os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(output, number)
         os.close(output)
     names = handed_down(orders)
     if len(fds) != len(names):
@@ -292,6 +292,11 @@ def place(floor, orders, fds):
         os.close(fd)
     if end < kept:
         os.closerange(end, kept)
+
+
+def outputs(orders):
+    """Returns which standard descriptors the worker does not inherit."""
+    return [number for number, key in ((1, "stdout"), (2, "stderr")) if key in orders]
 
 
 def handed_down(orders):
@@ -408,7 +413,7 @@ def change_user(floor, orders, account):
     # An unprivileged process cannot call setgroups, even to change nothing.
     if groups - {gid} != set(os.getgroups()) - {gid}:
         attempt_step(GROUP, "supplementary groups", os.setgroups, sorted(groups))
-    if account and "output" in orders:
+    if account:
         give_output(orders, uid)
     attempt_step(GROUP, f"group {gid}", os.setresgid, gid, gid, gid)
     attempt_step(USER, f"user {uid}", os.setresuid, uid, uid, uid)
@@ -420,8 +425,8 @@ def change_user(floor, orders, account):
 
 
 def give_output(orders, uid):
-    """Gives the pipe that was made for this worker to its user: see the shim."""
-    for fd in (2,) if "stderr_only" in orders else (1, 2):
+    """Gives the pipes that were made for this worker to its user: see the shim."""
+    for fd in outputs(orders):
         try:
             if os.fstat(fd).st_mode & 0o170000 == 0o010000:  # S_IFIFO
                 os.fchown(fd, uid, -1)

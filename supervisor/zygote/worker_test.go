@@ -240,8 +240,8 @@ func TestOutputMayBeASocket(t *testing.T) {
 		if err := unix.Shutdown(pair[1], unix.SHUT_RD); err != nil {
 			t.Fatal(err)
 		}
-		orders := "go\x00output=1\x00slot=web.0\x00env=JOURNAL_STREAM=8:9\x00entry=probe:writes"
-		if err := unix.Sendmsg(w.gate, []byte(orders), unix.UnixRights(pair[1]), nil, 0); err != nil {
+		orders := "go\x00stdout=1\x00stderr=1\x00slot=web.0\x00env=JOURNAL_STREAM=8:9\x00entry=probe:writes"
+		if err := unix.Sendmsg(w.gate, []byte(orders), unix.UnixRights(pair[1], pair[1]), nil, 0); err != nil {
 			t.Fatal(err)
 		}
 		_ = unix.Close(pair[1]) // it is in the message now
