@@ -111,8 +111,16 @@ func runtimePath(name, path string) (string, error) {
 	if err != nil || base == "" {
 		return "", err
 	}
-	return filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9]), nil
+	dir := filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9])
+	if len(dir) > longestRunDir {
+		return "", nil // as if there were no place
+	}
+	return dir, nil
 }
+
+// longestRunDir leaves room for the shortest path of a notify socket in an address
+// (unix(7)).
+const longestRunDir = 107 - len("/notify/s2147483647")
 
 // ControlOfUnit is the control socket of the fleet that systemd runs by this name.
 func ControlOfUnit(name string) control.Address {
