@@ -120,7 +120,7 @@ func whyNot(ctx context.Context, conn *systemd.Conn, u *systemd.UnitStatus) stri
 		return u.SubState
 	}
 	result, _ := props["Result"].(string)
-	text, _ := props["StatusText"].(string)
+	text, _ := props["StatusText"].(string) // a process of the fleet may have said it
 	if u.ActiveState == inactive && result == "success" {
 		return ""
 	}
@@ -129,7 +129,7 @@ func whyNot(ctx context.Context, conn *systemd.Conn, u *systemd.UnitStatus) stri
 		parts[0] += " (" + result + ")"
 	}
 	if text != "" {
-		parts = append(parts, text)
+		parts = append(parts, control.Printable(text))
 	}
 	return strings.Join(parts, ": ")
 }
