@@ -158,8 +158,12 @@ func TestStrangersHangNothing(t *testing.T) {
 func (m machine) steersNoTerminal(t *testing.T) {
 	t.Helper()
 	for _, args := range [][]string{
-		{"prefork", "status"}, {"prefork", "status", "fleet"}, {"prefork", "status", "--json", "fleet"},
-		{"prefork", "why", "fleet", "hostile.0"}, {"prefork", "logs", "fleet"}, {"prefork", "logs", "fleet", "hostile.0"},
+		{"prefork", "status"},
+		{"prefork", "status", "fleet"},
+		{"prefork", "status", "--json", "fleet"},
+		{"prefork", "why", "fleet", "hostile.0"},
+		{"prefork", "logs", "fleet"},
+		{"prefork", "logs", "fleet", "hostile.0"},
 		{"systemctl", "status", "--no-pager", service},
 	} {
 		if out := m.Run(t, args...); strings.ContainsAny(out, "\x1b\a\r") {
@@ -190,15 +194,22 @@ func TestCommandsKnowTheirFleet(t *testing.T) {
 			}
 			if c.what == "own" {
 				m.WaitFor(t, "another server", func() bool {
-					_, code := m.Try("sh", "-c", "ss -lxH src "+at+" | grep -q .")
-					return code == 0
+					owner, _ := m.Try("stat", "--format=%U", at)
+					return strings.TrimSpace(owner) == c.user
 				})
 			} else if err := taken.Wait(); err != nil {
 				t.Fatal(err)
 			}
 			for _, args := range [][]string{
-				{"kill", "--signal=KILL", "edge", "calm.0"}, {"stop", "edge", "calm.0"}, {"restart", "edge", "calm.0"}, {"reset", "edge"},
-				{"freeze", "edge", "calm.0"}, {"status", "edge"}, {"why", "edge", "calm.0"}, {"top", "edge"}, {"status"},
+				{"kill", "--signal=KILL", "edge", "calm.0"},
+				{"stop", "edge", "calm.0"},
+				{"restart", "edge", "calm.0"},
+				{"reset", "edge"},
+				{"freeze", "edge", "calm.0"},
+				{"status", "edge"},
+				{"why", "edge", "calm.0"},
+				{"top", "edge"},
+				{"status"},
 			} {
 				out, code := m.Try(append([]string{"prefork"}, args...)...)
 				if code != 1 || !strings.Contains(out, c.want) || c.what != "own" && !strings.Contains(out, "Nothing was asked of it") {
@@ -215,8 +226,10 @@ func TestCommandsKnowTheirFleet(t *testing.T) {
 				t.Errorf("%s: %s: the view shows %q", m.Suite, c.what, view)
 			}
 			if c.what == "own" {
-				_ = taken.Process.Kill()
-				_ = taken.Wait() // by that
+				m.tell(t, "enough")
+				if err := taken.Wait(); err != nil {
+					t.Errorf("%s: %v", m.Suite, err)
+				}
 			}
 		}
 		if f, _ := m.look(t, "fleet"); !slices.Equal(pidsOf(f), pidsOf(before)) || f.NRestarts != 0 || !strings.HasPrefix(f.StatusText, "2/2 ready") {

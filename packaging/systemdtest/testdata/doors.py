@@ -98,9 +98,9 @@ def takeover(control, what):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(control)
         listener.listen(100)
-        print("own", flush=True)
-        while True:
-            listener.accept()[0].detach()  # never a word
+        while not os.path.exists("/run/told/enough"):
+            time.sleep(0.05)  # never a word
+        return
     kind, _, target = what.partition(":")
     {"symlink": os.symlink, "hardlink": os.link}[kind](target, control)
 
