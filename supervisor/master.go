@@ -60,8 +60,9 @@ type master struct {
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
 
-	owed  map[int][]unix.Signal // by session: to be sent when the turn ends
-	stops int                   // signals that asked for the end of the fleet
+	glances glances               // at what processes have left behind
+	owed    map[int][]unix.Signal // by session: to be sent when the turn ends
+	stops   int                   // signals that asked for the end of the fleet
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -80,6 +81,7 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
+		glances:  newGlances(),
 		owed:     map[int][]unix.Signal{},
 		storedIn: map[uint64]*slot{},
 	}
