@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
 const troubledFleet = `
@@ -189,6 +191,16 @@ once.0     exited     -    1min      0
 	var b strings.Builder
 	if err := writeFleet(&b, f, now); err != nil || b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// TestIdleFleetsWithoutSystemd: those that have a file are known, also where systemd
+// does not answer.
+func TestIdleFleetsWithoutSystemd(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+	found := []fleetfile.Found{{Name: "edge", Path: "/etc/prefork/edge.toml"}}
+	if idle := idleFleets(found, nil, nil); len(idle) != 1 || idle[0].Name != "edge" || idle[0].ActiveState != inactive {
+		t.Errorf("got %+v", idle)
 	}
 }
 

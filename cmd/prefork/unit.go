@@ -93,18 +93,18 @@ func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, 
 // unitFleets are the fleets of which systemd has a unit, by name, as it sees them:
 // what does not run, and why. Where systemd cannot be asked there are none.
 func unitFleets() map[string]control.Fleet {
+	fleets := map[string]control.Fleet{}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	conn, err := systemd.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return nil
+		return fleets
 	}
 	defer conn.Close()
 	units, err := conn.ListUnitsByPatternsContext(ctx, nil, []string{unitOf("*")})
 	if err != nil {
-		return nil
+		return fleets
 	}
-	fleets := map[string]control.Fleet{}
 	for i := range units {
 		u := &units[i]
 		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, "prefork@"), ".service")
