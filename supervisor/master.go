@@ -122,7 +122,8 @@ func (m *master) open(opts Options) (err error) {
 	}
 	m.disposal = newDisposal(m.wake)
 	m.signals = newSignals(m.wake)
-	m.outputs = newOutputTable(m.log, m.poller, m.wake)
+	stdout, stderr := terminals(m.log)
+	m.outputs = newOutputTable(stdout, stderr, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
 	m.takeKept()
 	if err := m.openNotify(); err != nil {
@@ -270,7 +271,7 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 		m.stops++
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
-		if m.log.terminal != nil {
+		if m.signals.terminal {
 			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}

@@ -144,15 +144,15 @@ func newTable(t *testing.T, term *terminal) *table {
 		t.Fatal(err)
 	}
 	t.Cleanup(wake.close)
-	return &table{newOutputTable(&Log{terminal: term}, p, wake), t, wake}
+	return &table{newOutputTable(term, term, p, wake), t, wake}
 }
 
 // pipe opens an output for a process to write to.
 func (b *table) pipe(name string) *os.File {
 	b.t.Helper()
-	fd, err := b.open(name)
-	if err != nil || fd < 0 {
-		b.t.Fatalf("open: %d and %v", fd, err)
+	fd, same, err := b.open(name)
+	if err != nil || fd < 0 || fd != same {
+		b.t.Fatalf("open: %d, %d and %v", fd, same, err)
 	}
 	return os.NewFile(uintptr(fd), name)
 }
@@ -318,9 +318,9 @@ func TestOutputsAreShownAtTheEnd(t *testing.T) {
 }
 
 func TestOutputsWithoutATerminalAreInherited(t *testing.T) {
-	b := newOutputTable(&Log{}, nil, nil)
-	if fd, err := b.open("web.0"); fd != -1 || err != nil {
-		t.Errorf("got %d and %v, want none", fd, err)
+	b := newOutputTable(nil, nil, nil, nil)
+	if stdout, stderr, err := b.open("web.0"); stdout != -1 || stderr != -1 || err != nil {
+		t.Errorf("got %d, %d and %v, want none", stdout, stderr, err)
 	}
 	b.readable(1)
 	b.resume()
