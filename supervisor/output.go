@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -85,6 +86,13 @@ func (t *outputTable) pipe(name string, to *terminal) (int, error) {
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("pipe2", err))
 	}
+	// Who writes can read, too (/proc/self/fd/1), and be faster: an end that blocks would
+	// then wait for it. O_NONBLOCK is of this end alone.
+	if err := unix.SetNonblock(pipe[0], true); err != nil {
+		closeFD(&pipe[0])
+		closeFD(&pipe[1])
+		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("fcntl", err))
+	}
 	t.last++
 	o := &output{fd: pipe[0], name: name, to: to}
 	if !t.paused { // else with the others
@@ -106,6 +114,9 @@ func (t *outputTable) readable(id uint64) {
 	}
 	buf := make([]byte, maxLine)
 	n, err := unix.Read(o.fd, buf)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return // what there was, another has read; or it is there next time
+	}
 	if n <= 0 || err != nil {
 		t.finish(id)
 		return
@@ -187,11 +198,9 @@ func (t *outputTable) resume() {
 func (t *outputTable) close() {
 	deadline := time.Now().Add(time.Second)
 	for id, o := range t.pipes {
-		buf := make([]byte, 1<<16)               // all that a pipe holds
-		if unix.SetNonblock(o.fd, true) == nil { // this end is ours alone
-			if n, err := unix.Read(o.fd, buf); err == nil {
-				o.rest = append(o.rest, buf[:max(n, 0)]...)
-			}
+		buf := make([]byte, 1<<16) // all that a pipe holds
+		if n, err := unix.Read(o.fd, buf); err == nil {
+			o.rest = append(o.rest, buf[:max(n, 0)]...)
 		}
 		for !t.lines(o) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)

@@ -257,6 +257,44 @@ func TestOutputsKeepLinesTogether(t *testing.T) {
 	}
 }
 
+// A worker can read what it has written, and take it away between poll(2) and read(2).
+// That does not hold up the loop, nor hide what comes next.
+func TestOutputsThatTheWorkerReadsItself(t *testing.T) {
+	s, term := newScreen(t)
+	b := newTable(t, term)
+	w := b.pipe("web.0")
+	reader, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := w.WriteString("taken"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := reader.Read(make([]byte, 10)); n != 5 || err != nil {
+		t.Fatal(n, err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		b.readable(b.last) // as poll(2) has said
+	}()
+	select {
+	case <-read:
+	case <-time.After(patience):
+		t.Fatal("the loop waits for the worker")
+	}
+	if _, err := w.WriteString("left\n"); err != nil {
+		t.Fatal(err)
+	}
+	for b.turn(0) {
+	}
+	term.close()
+	if got := s.lines(); len(got) != 1 || got[0] != "web.0   | left" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // What is in the pipes when the fleet ends is shown, though a process that was
 // left over holds its end open.
 func TestOutputsAreShownAtTheEnd(t *testing.T) {
