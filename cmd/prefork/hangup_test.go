@@ -69,7 +69,7 @@ func (r *rig) replaces(title string) process {
 
 const talker = `
 [worker.a]
-exec = ["sh", "-c", "trap 'seq 100000; touch DIR/said' USR1; while :; do sleep 0.01; done"]
+exec = ["sh", "-c", "trap 'trap \"\" USR1; seq 100000; touch DIR/said' USR1; while :; do sleep 0.01; done"]
 restart = "always"
 restart_sec = "1ms"
 `
