@@ -279,3 +279,23 @@ func TestModuleOfTheApplicationIsFound(t *testing.T) {
 		}
 	})
 }
+
+// What an import puts in the place of functions is not called by the zygote, and a
+// worker's own code finds it there.
+func TestPatchedModules(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "patches", `
+import os, signal, socket, time
+def patched(*args, **kwargs): raise NotImplementedError("patched")
+for module, names in ((os, "close read write fork waitpid dup2 pipe open stat listdir getpid _exit"), (time, "sleep monotonic tzset"), (socket.socket, "send recvmsg")):
+    for name in names.split(): setattr(module, name, patched)
+def entry():
+    print(os.close is os.fork is time.sleep is patched)
+`))
+		for range 2 {
+			if r := z.fork().run("entry=patches:entry listen=a", listeners(t, 1)...); r.output != "True\n" {
+				t.Errorf("status %#x, gate %q, output %q", r.status, r.failed, r.output)
+			}
+		}
+	})
+}

@@ -29,6 +29,17 @@ try:
 except ImportError:
     ctypes = None  # python3-minimal: see Plain
 
+
+def own(module):
+    """Returns a copy of a module as it is now. User code may replace what it finds in
+    the module itself: with gevent's os.close a descriptor is not closed at once."""
+    copy = type(sys)(module.__name__)
+    copy.__dict__.update(module.__dict__)
+    return copy
+
+
+os, time, _signal, _socket = map(own, (os, time, _signal, _socket))
+
 # An application may have modules of these names, and python3 would find those.
 for name in set(sys.modules) - known:
     if not name.startswith(("_", "ctypes")):
