@@ -168,7 +168,7 @@ func (m machine) stopLeavesNothing(t *testing.T) {
 	m.Run(t, "kill", "-KILL", parent)
 	m.WaitFor(t, "another daemon", func() bool {
 		out, _ := m.Try("pgrep", "--full", "^sleep 54321$")
-		return out != "" && !strings.Contains(out, strings.TrimSpace(old))
+		return out != "" && strings.TrimSpace(out) != strings.TrimSpace(old)
 	})
 	if got := m.entries(t, "MESSAGE", "PREFORK_SLOT=parent.0", "PREFORK_EVENT=slot-left"); len(got) != 2 ||
 		!strings.Contains(got[0], "1 process that it left behind got SIGTERM, SIGKILL follows in 2s") ||
