@@ -231,7 +231,7 @@ func TestOutputsKeepLinesTogether(t *testing.T) {
 	s, term := newScreen(t)
 	b := newTable(t, term)
 	w := b.pipe("web.0")
-	for _, part := range []string{"a", "b\nc", "\n\n", strings.Repeat("x", maxLine+10) + "\n", "unfinished"} {
+	for _, part := range []string{"a", "b\nc", "\n\n", strings.Repeat("x", maxLine+10) + "\n", "x" + strings.Repeat("é", maxLine/2) + "\n", "unfinished\x1b[2J"} {
 		if _, err := w.WriteString(part); err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestOutputsKeepLinesTogether(t *testing.T) {
 		t.Errorf("%d pipes are open after their end", len(b.pipes))
 	}
 	term.close()
-	want := []string{"ab", "c", "", strings.Repeat("x", maxLine), strings.Repeat("x", 10), "unfinished"}
+	want := []string{"ab", "c", "", strings.Repeat("x", maxLine), strings.Repeat("x", 10), "x" + strings.Repeat("é", maxLine/2-1), "é", "unfinished␛[2J"}
 	got := s.lines()
 	for i, line := range got {
 		if i >= len(want) || line != "web.0   | "+want[i] {
