@@ -154,7 +154,9 @@ func (b *table) pipe(name string) *os.File {
 	if err != nil || fd < 0 || fd != same {
 		b.t.Fatalf("open: %d, %d and %v", fd, same, err)
 	}
-	return os.NewFile(uintptr(fd), name)
+	w := os.NewFile(uintptr(fd), name)
+	b.t.Cleanup(func() { _ = w.Close() }) // not by the garbage collector, while another test counts
+	return w
 }
 
 // turn is one turn of the loop; it returns false if nothing happened within a
