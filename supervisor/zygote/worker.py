@@ -27,6 +27,17 @@ import resource
 ctypes = None  # see find_ctypes
 
 
+def own(module):
+    """Returns a copy of a module as it is now. User code may replace what it finds in
+    the module itself: with gevent's os.close a descriptor is not closed at once."""
+    copy = type(sys)(module.__name__)
+    copy.__dict__.update(module.__dict__)
+    return copy
+
+
+os, time, _signal, _socket = map(own, (os, time, _signal, _socket))
+
+
 def give_names_back():
     """Forgets what was imported here: an application may have modules of these
     names, and python3 would find those."""

@@ -13,7 +13,6 @@ The protocol is drawn in the package comment of the Go package zygote.
 import errno
 import stat
 
-WAITPID = os.waitpid  # before user code can replace it
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 PATIENCE = 0.2  # seconds for a thread that has been joined to leave /proc
 CGROUP = 128  # added to the errno, the exit status of a middle process that could not enter its cgroup
@@ -366,7 +365,7 @@ def fork(floor, ident, fds):
         c.PyOS_AfterFork_Parent()
         if child < 0:
             return failure, "fork: " + os.strerror(failure)
-        status = WAITPID(child, 0)[1]
+        status = os.waitpid(child, 0)[1]
     except OSError as error:
         return error.errno, "fork: " + error.strerror
     finally:

@@ -21,14 +21,18 @@ def read(path):
         return ""
 
 
+def same(name):
+    """Returns a name without the numbers that differ each time."""
+    return re.sub(r":\[\d+\]|(?<=/p-)\d+", "", name)
+
+
 def descriptors(pid):
-    """Returns what is open, without the numbers that differ each time."""
-    found = collections.Counter()
+    found = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
-            found[re.sub(r":\[\d+\]", "", os.readlink(f"/proc/{pid}/fd/{fd}"))] += 1
+            found.append(same(os.readlink(f"/proc/{pid}/fd/{fd}")))
         except OSError:
-            pass
+            pass  # the descriptor has been closed meanwhile
     return found
 
 
@@ -39,11 +43,16 @@ def processes():
         if unit in read(f"/proc/{pid}/cgroup"):
             words = read(f"/proc/{pid}/cmdline").strip("\0").split("\0")
             found.append(" ".join(words) or "zombie " + read(f"/proc/{pid}/comm").strip())
-    return sorted(found)
+    return found
 
 
 def files(*roots):
-    return sorted(os.path.join(at, name) for root in roots for at, dirs, names in os.walk(root) for name in dirs + names)
+    return [os.path.join(at, name) for root in roots for at, dirs, names in os.walk(root) for name in dirs + names]
+
+
+def groups():
+    top = "/sys/fs/cgroup" + os.path.dirname(read(master + "/cgroup").partition("::")[2].strip())
+    return [same(at) for at, _, _ in os.walk(top)]
 
 
 status = json.loads(subprocess.check_output(["prefork", "status", "--json", fleet]))
@@ -61,13 +70,13 @@ json.dump(
         "born": len({pid for hook, _, pid in hooks if hook == "child"}),
         "draws": len(draws),
         "repeated": [source for source in (draws or [{}])[0] if len({d[source] for d in draws}) != len(draws)],
-        "left": {
-            "processes": processes(),
-            "master": descriptors(status["main_pid"]),
-            "floor": descriptors(status["floor_pid"]),
-            "files": files(master + "/root/tmp", master + "/root/var/tmp", master + "/root/dev/shm", f"/run/prefork/{fleet}"),
-            "groups": files(f"/sys/fs/cgroup/{read(master + '/cgroup').split('::')[-1].strip()}/.."),
-        },
+        "left": collections.Counter(
+            processes()
+            + ["master: " + name for name in descriptors(status["main_pid"])]
+            + ["floor: " + name for name in descriptors(status["floor_pid"])]
+            + files(master + "/root/tmp", master + "/root/var/tmp", master + "/root/dev/shm", "/run/prefork/" + fleet)
+            + groups()
+        ),
     },
     sys.stdout,
 )
