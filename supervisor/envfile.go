@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -41,6 +42,17 @@ func readEnvironmentFiles(files []fleetfile.EnvironmentFile) (env, ignored []str
 		}
 	}
 	return env, ignored, nil
+}
+
+// withoutEffect says of which variables an entry of a floor that has others is past.
+func withoutEffect(env, floor []string) (lines []string) {
+	for _, variable := range env {
+		name, _, _ := strings.Cut(variable, "=")
+		if fleetfile.Early(name) && !slices.Contains(floor, variable) {
+			lines = append(lines, name+" has no effect in a worker that is forked: it is read before; write it into floor.env")
+		}
+	}
+	return lines
 }
 
 // readRegular does not block on what its owner may put in the place of a file.

@@ -120,13 +120,14 @@ func (m *master) sweep(ended []*process) map[*process][]int {
 		m.log.Error(fmt.Sprintf("look for orphans: %v", err))
 		return nil
 	}
-	left := map[*process][]int{}
+	left, until := map[*process][]int{}, m.now().Add(sweepPatience)
+	read := func(path string) []byte { return m.glances.read(path, until.Sub(m.now())) }
 	for _, pid := range orphans {
 		stat, err := linux.ReadStat(pid)
 		if err != nil || stat.State == 'Z' {
 			continue // it is about to be reaped
 		}
-		if i := slices.IndexFunc(ended, func(p *process) bool { return p.owns(pid, stat) }); i >= 0 {
+		if i := slices.IndexFunc(ended, func(p *process) bool { return p.owns(pid, stat, read) }); i >= 0 {
 			left[ended[i]] = append(left[ended[i]], pid)
 		}
 	}
@@ -139,7 +140,7 @@ func (p *process) leaves() bool { return p.group == nil && (p.invocation != "" |
 // owns tells whether an orphan came from this process. It decides only what ends
 // together with it. A floor owns its session: each worker that was forked from it
 // has one of its own before it introduces itself.
-func (p *process) owns(pid int, stat linux.Stat) bool {
+func (p *process) owns(pid int, stat linux.Stat, read func(path string) []byte) bool {
 	if !p.leaves() {
 		return false
 	}
@@ -147,14 +148,48 @@ func (p *process) owns(pid int, stat linux.Stat) bool {
 		return stat.Session == p.pid
 	}
 	dir := "/proc/" + strconv.Itoa(pid)
-	if env, err := os.ReadFile(dir + "/environ"); err == nil {
-		want := []byte("PREFORK_INVOCATION_ID=" + p.invocation)
-		if slices.ContainsFunc(bytes.Split(env, []byte{0}), func(kv []byte) bool { return bytes.Equal(kv, want) }) {
-			return true
-		}
+	want := []byte("PREFORK_INVOCATION_ID=" + p.invocation)
+	if slices.ContainsFunc(bytes.Split(read(dir+"/environ"), []byte{0}), func(kv []byte) bool { return bytes.Equal(kv, want) }) {
+		return true
 	}
-	cmdline, err := os.ReadFile(dir + "/cmdline")
-	return err == nil && string(bytes.TrimRight(cmdline, "\x00")) == p.title
+	cmdline := bytes.TrimRight(read(dir+"/cmdline"), "\x00")
+	return len(cmdline) > 0 && string(cmdline) == p.title
+}
+
+// glances are files of /proc that are being read on threads of their own. What is in
+// the memory of a process takes as long to be read as that process likes: it may be
+// of a file that it serves itself (FUSE).
+type glances chan struct{}
+
+const (
+	mostGlances   = 8
+	sweepPatience = 500 * time.Millisecond // longer than many processes that are well take
+)
+
+func newGlances() glances { return make(glances, mostGlances) }
+
+// read waits no longer than that, and not at all while too many are stuck; it returns
+// nothing then. A process that is not looked into is found at the fleet's end.
+func (g glances) read(path string, patience time.Duration) []byte {
+	select {
+	case g <- struct{}{}:
+	default:
+		return nil
+	}
+	read := make(chan []byte, 1)
+	go func() {
+		text, _ := os.ReadFile(path) // it has ended, or is another user's
+		<-g
+		read <- text
+	}()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case text := <-read:
+		return text
+	case <-late.C:
+		return nil
+	}
 }
 
 // addLeft notes what a process left behind. What comes late gets what the others

@@ -5,9 +5,11 @@ package supervisor
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +18,7 @@ import (
 
 func masterOfLeftOvers() *master {
 	log, _ := newTestLog()
-	return &master{procs: newProcesses(), pid: os.Getpid(), owed: map[int][]unix.Signal{}, log: log}
+	return &master{procs: newProcesses(), pid: os.Getpid(), glances: newGlances(), owed: map[int][]unix.Signal{}, log: log}
 }
 
 // A worker that its floor was about to introduce when it ended is still in the
@@ -69,5 +71,40 @@ func TestWhoOwnsAnOrphan(t *testing.T) {
 		if slices.Contains(left, pid) != c.want {
 			t.Errorf("%s: it left %v, want %d in it: %t", c.name, left, pid, c.want)
 		}
+	}
+}
+
+// What cannot be read does not keep the loop from anything, however often it is tried,
+// and from nothing else when it can.
+func TestGlancesDoNotLast(t *testing.T) {
+	stuck := filepath.Join(t.TempDir(), "pipe") // to open it blocks
+	if err := unix.Mkfifo(stuck, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g, done := newGlances(), make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10 * mostGlances {
+			if text := g.read(stuck, time.Millisecond); text != nil {
+				t.Errorf("read %q", text)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Error("the loop is stuck")
+	}
+	if text := g.read("/proc/self/cmdline", patience); text != nil || len(g) != mostGlances {
+		t.Errorf("read %q, %d are being read, want nothing and %d", text, len(g), mostGlances)
+	}
+	w, err := os.OpenFile(stuck, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	eventually(t, "the end of what was stuck", func() bool { return len(g) == 0 })
+	if text := g.read("/proc/self/cmdline", patience); len(text) == 0 {
+		t.Error("nothing is read any more")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"slices"
@@ -86,7 +87,7 @@ func (ls *listeners) open(opts Options, managed bool) error {
 				s.Name, s.Name, opts.File.Name, opts.File.Name, s.Name))
 		}
 		if err := ls.bind(s); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", opts.File.Path, err)
 		}
 	}
 	return nil
@@ -137,6 +138,9 @@ func checkPassed(log *Log, s *fleetfile.Socket, passed []listener) error {
 	}
 	var want []string
 	for _, a := range s.Listen {
+		if a.IsPort() && !a.V6Only && slices.Contains(got, ipv4(a).String()) {
+			a.IP = ipv4(a) // systemd, too, found a kernel without IPv6
+		}
 		want = append(want, canonical(a))
 	}
 	slices.Sort(got)
@@ -161,7 +165,7 @@ func (ls *listeners) bind(s *fleetfile.Socket) error {
 	for _, a := range s.Listen {
 		fd, err := bindOne(s, a)
 		if err != nil {
-			return fmt.Errorf("socket %s: %s: %w", s.Name, a.Text, err)
+			return fmt.Errorf("socket.%s.listen: %s: %w; %s", s.Name, a.Text, err, listenRemedy(err))
 		}
 		ls.byName[s.Name] = append(ls.byName[s.Name], listener{fd: fd, name: s.Name})
 		if strings.HasPrefix(a.Unix, "/") {
@@ -171,17 +175,37 @@ func (ls *listeners) bind(s *fleetfile.Socket) error {
 	return nil
 }
 
+// bindOne binds a port alone for IPv4 only where the kernel has no IPv6. Other
+// IPv6 addresses mean what they say, and so does a port whose IPv4 is another's.
 func bindOne(s *fleetfile.Socket, a fleetfile.Address) (int, error) {
+	fd, err := bindAs(s, a)
+	if !lacksIPv6(err) || !a.IP.Addr().Is6() {
+		return fd, err
+	}
+	if a.IsPort() && !a.V6Only {
+		a.IP = ipv4(a)
+		return bindAs(s, a)
+	}
+	return -1, errNoIPv6
+}
+
+// errNoIPv6 comes of a kernel without it, and of a unit or container whose filter
+// refuses it.
+var errNoIPv6 = fmt.Errorf("there is no IPv6 here: %w", unix.EAFNOSUPPORT)
+
+func lacksIPv6(err error) bool { return errors.Is(err, unix.EAFNOSUPPORT) }
+
+// ipv4 is the address of a port alone where there is no IPv6.
+func ipv4(a fleetfile.Address) netip.AddrPort {
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), a.IP.Port())
+}
+
+func bindAs(s *fleetfile.Socket, a fleetfile.Address) (int, error) {
 	domain, address, err := sockaddr(a)
 	if err != nil {
 		return -1, err
 	}
 	fd, err := unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
-	if errors.Is(err, unix.EAFNOSUPPORT) && a.BarePort() {
-		// systemd.socket(5): a bare port is one of IPv4 where there is no IPv6.
-		domain, address = unix.AF_INET, &unix.SockaddrInet4{Port: int(a.IP.Port())}
-		fd, err = unix.Socket(domain, sockTypes[s.Type]|unix.SOCK_CLOEXEC, 0)
-	}
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}

@@ -238,8 +238,8 @@ func TestListenersAreAllOrNone(t *testing.T) {
 		{Name: "ip", Type: fleetfile.Stream, Listen: []fleetfile.Address{{Text: "192.0.2.1:1", IP: netip.MustParseAddrPort("192.0.2.1:1")}}},
 	} {
 		log, _ := newTestLog()
-		file := &fleetfile.Fleet{Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
-		if _, err := openListeners(Options{File: file, Log: log}, false); err == nil || !strings.HasPrefix(err.Error(), "socket "+bad.Name+": ") {
+		file := &fleetfile.Fleet{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
+		if _, err := openListeners(Options{File: file, Log: log}, false); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
 			t.Errorf("%s: got %v", bad.Name, err)
 		}
 		left, err := filepath.Glob(path("*"))

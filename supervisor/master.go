@@ -60,8 +60,11 @@ type master struct {
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
 
-	owed  map[int][]unix.Signal // by session: to be sent when the turn ends
-	stops int                   // signals that asked for the end of the fleet
+	glances glances               // at what processes have left behind
+	owed    map[int][]unix.Signal // by session: to be sent when the turn ends
+	stops   int                   // signals that asked for the end of the fleet
+
+	keepsSockets bool // systemd closes what it keeps on a thread of its own
 
 	storedIn   map[uint64]*slot // descriptors that are polled, by number
 	lastStored uint64
@@ -75,11 +78,13 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 	m := &master{
 		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
 		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
-		managed: managed, oomScore: oomScoreAdjust(),
+		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
+		oomScore: oomScoreAdjust(),
 		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
+		glances:  newGlances(),
 		owed:     map[int][]unix.Signal{},
 		storedIn: map[uint64]*slot{},
 	}
@@ -117,7 +122,8 @@ func (m *master) open(opts Options) (err error) {
 	}
 	m.disposal = newDisposal(m.wake)
 	m.signals = newSignals(m.wake)
-	m.outputs = newOutputTable(m.log, m.poller, m.wake)
+	stdout, stderr := terminals(m.log)
+	m.outputs = newOutputTable(stdout, stderr, m.poller, m.wake)
 	m.demands = newDemands(m.poller)
 	m.takeKept()
 	if err := m.openNotify(); err != nil {
@@ -265,7 +271,7 @@ func (m *master) signalled(sig os.Signal) []fleet.Event {
 		m.stops++
 		return []fleet.Event{fleet.StopRequested{Why: name}}
 	case unix.SIGHUP:
-		if m.log.terminal != nil {
+		if m.signals.terminal {
 			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}

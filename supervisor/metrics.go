@@ -96,6 +96,8 @@ func listenRemedy(err error) string {
 		return "listen elsewhere, or stop who listens there (ss -lnp)"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "listen where this user may, such as a port above 1023"
+	case lacksIPv6(err):
+		return "listen on IPv4 (0.0.0.0:PORT), or on PORT alone, which takes what there is; where IPv4 is listed already, remove this one"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return "listen on an address that this machine has, such as 127.0.0.1"
 	}

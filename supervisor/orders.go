@@ -25,8 +25,9 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 		OOMScoreAdjust: m.resetOOMScore(),
 		Base:           m.base,
 		// Workers inherit the variable: what is the same need not be set in each.
-		Env:  append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
-		Argv: []string{floor.Python, "-c", zygote.Boot},
+		Env:     append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
+		Reserve: m.reserve(),
+		Argv:    zygote.Argv(floor.Python, m.reserve()),
 	}
 }
 
@@ -49,15 +50,24 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 			continue
 		}
 		msg.Entries = append(msg.Entries, w.Entry)
-		msg.Reserve = max(msg.Reserve, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
 }
 
+// reserve is how many descriptors from 3 on a floor keeps free for its workers.
+func (m *master) reserve() (most int) {
+	for i := range m.file.Workers {
+		if w := &m.file.Workers[i]; w.Entry != "" {
+			most = max(most, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
+		}
+	}
+	return most
+}
+
 // slotOrders make a process at its gate one slot. The descriptors, of which that
 // of the output is not one, stay the master's.
-func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Orders, []int, error) {
+func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, []int, error) {
 	w := s.config
 	o := *m.workerOrders(s.worker)
 	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.generation
@@ -66,6 +76,9 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 	env, ignored, err := readEnvironmentFiles(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
+	}
+	if w.Entry != "" {
+		ignored = append(ignored, withoutEffect(env, append(list(m.file.Floor.Env), m.base...))...)
 	}
 	for _, line := range ignored {
 		m.log.Warn(s.name + ": environment_file: " + line)
@@ -82,8 +95,8 @@ func (m *master) slotOrders(p *process, s *slot, output journalStream) (*gate.Or
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
 	}
-	if output.id != "" {
-		o.Env = append(o.Env, "JOURNAL_STREAM="+output.id)
+	if journal != "" {
+		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)
 	}
 	var fds []int
 	for _, l := range m.sockets.of(w.Sockets) {

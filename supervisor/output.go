@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -12,47 +13,88 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// output is what one process says on its standard output and error, until
+// output is what one process says on its standard output, error or both, until
 // everybody who holds the other end has closed it.
 type output struct {
 	fd   int
 	name string
+	to   *terminal
 	rest []byte // an unfinished line
 }
 
-// outputTable reads the output of workers for the terminal. Without a terminal
-// workers inherit the master's standard output and error, and it stays empty.
+// outputTable reads the output of workers for terminals. Where standard output or
+// error is none, workers inherit it from the master.
 type outputTable struct {
-	terminal *terminal
-	poller   *poller
-	pipes    map[uint64]*output
-	last     uint64
-	paused   bool // the terminal is busy: workers feel it, the master does not
+	stdout, stderr *terminal // one and the same, if they are the same terminal
+	poller         *poller
+	pipes          map[uint64]*output
+	last           uint64
+	paused         bool // a terminal is busy: workers feel it, the master does not
 }
 
 // maxLine is the longest line in bytes that is kept together.
 const maxLine = 8192
 
-func newOutputTable(log *Log, poller *poller, wake *wakeup) *outputTable {
-	t := &outputTable{terminal: log.terminal, poller: poller, pipes: map[uint64]*output{}}
-	if t.terminal != nil {
-		t.terminal.drained.Store(new(wake.up))
+// terminals are where standard output and error go; nil for what is none.
+func terminals(log *Log) (stdout, stderr *terminal) {
+	switch {
+	case !isTerminal(1):
+		return nil, log.terminal
+	case sameDevice(1, 2):
+		return log.terminal, log.terminal
+	}
+	return newTerminal(os.Stdout), log.terminal
+}
+
+func newOutputTable(stdout, stderr *terminal, poller *poller, wake *wakeup) *outputTable {
+	t := &outputTable{stdout: stdout, stderr: stderr, poller: poller, pipes: map[uint64]*output{}}
+	for _, screen := range []*terminal{t.stdout, t.stderr} {
+		if screen != nil {
+			screen.drained.Store(new(wake.up))
+		}
 	}
 	return t
 }
 
-// open returns the end of a pipe for a process of that name to write to, -1 if
-// there is no terminal. The caller closes it when it has been handed down.
-func (t *outputTable) open(name string) (int, error) {
-	if t.terminal == nil {
+// sameDevice tells whether two descriptors are of the same terminal.
+func sameDevice(a, b int) bool {
+	var one, other unix.Stat_t
+	return unix.Fstat(a, &one) == nil && unix.Fstat(b, &other) == nil && one.Rdev == other.Rdev
+}
+
+// open returns the ends of pipes for a process of that name to write to, the same one
+// twice if all goes to one terminal, and -1 for what is none. The caller closes them
+// when they have been handed down.
+func (t *outputTable) open(name string) (stdout, stderr int, err error) {
+	if stdout, err = t.pipe(name, t.stdout); err != nil {
+		return -1, -1, err
+	}
+	if t.stdout == t.stderr {
+		return stdout, stdout, nil
+	}
+	if stderr, err = t.pipe(name, t.stderr); err != nil {
+		closeFD(&stdout)
+	}
+	return stdout, stderr, err
+}
+
+func (t *outputTable) pipe(name string, to *terminal) (int, error) {
+	if to == nil {
 		return -1, nil
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("pipe2", err))
 	}
+	// Who writes can read, too (/proc/self/fd/1), and be faster: an end that blocks would
+	// then wait for it. O_NONBLOCK is of this end alone.
+	if err := unix.SetNonblock(pipe[0], true); err != nil {
+		closeFD(&pipe[0])
+		closeFD(&pipe[1])
+		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("fcntl", err))
+	}
 	t.last++
-	o := &output{fd: pipe[0], name: name}
+	o := &output{fd: pipe[0], name: name, to: to}
 	if !t.paused { // else with the others
 		if err := t.poller.add(o.fd, newToken(outputs, t.last)); err != nil {
 			closeFD(&pipe[0])
@@ -72,6 +114,9 @@ func (t *outputTable) readable(id uint64) {
 	}
 	buf := make([]byte, maxLine)
 	n, err := unix.Read(o.fd, buf)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return // what there was, another has read; or it is there next time
+	}
 	if n <= 0 || err != nil {
 		t.finish(id)
 		return
@@ -91,13 +136,13 @@ func (t *outputTable) lines(o *output) bool {
 		switch {
 		case end < 0 && len(o.rest) < maxLine:
 			return true
-		case t.terminal.busy():
+		case o.to.busy():
 			return false
 		case end < 0 || end > maxLine:
 			end = wholeRunes(o.rest[:maxLine])
 			next = end
 		}
-		t.terminal.line(o.name, append(harmless(o.rest[:end:end]), '\n'))
+		o.to.line(o.name, append(harmless(o.rest[:end:end]), '\n'))
 		o.rest = o.rest[next:]
 	}
 }
@@ -118,7 +163,7 @@ func wholeRunes(text []byte) int {
 func (t *outputTable) finish(id uint64) {
 	o := t.pipes[id]
 	if len(o.rest) > 0 {
-		t.terminal.line(o.name, append(harmless(o.rest), '\n'))
+		o.to.line(o.name, append(harmless(o.rest), '\n'))
 	}
 	closeFD(&o.fd)
 	delete(t.pipes, id)
@@ -153,19 +198,20 @@ func (t *outputTable) resume() {
 func (t *outputTable) close() {
 	deadline := time.Now().Add(time.Second)
 	for id, o := range t.pipes {
-		buf := make([]byte, 1<<16)               // all that a pipe holds
-		if unix.SetNonblock(o.fd, true) == nil { // this end is ours alone
-			if n, err := unix.Read(o.fd, buf); err == nil {
-				o.rest = append(o.rest, buf[:max(n, 0)]...)
-			}
+		buf := make([]byte, 1<<16) // all that a pipe holds
+		if n, err := unix.Read(o.fd, buf); err == nil {
+			o.rest = append(o.rest, buf[:max(n, 0)]...)
 		}
 		for !t.lines(o) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}
 		if lost := bytes.Count(o.rest, []byte{'\n'}); lost > 0 {
-			t.terminal.dropped.Add(int64(lost))
+			o.to.dropped.Add(int64(lost))
 			o.rest = nil
 		}
 		t.finish(id)
+	}
+	if t.stdout != nil && t.stdout != t.stderr {
+		t.stdout.close()
 	}
 }

@@ -111,6 +111,8 @@ type signals struct {
 	beaten  atomic.Bool    // heartbeat has come
 	wake    *wakeup
 	done    chan struct{} // closed when nothing is passed on any more
+
+	terminal bool // there is one that can hang up (SIGHUP)
 }
 
 // heartbeat is the signal that the master sends itself before it tells the
@@ -129,20 +131,28 @@ func (s *signals) taken() bool { return s.beaten.CompareAndSwap(true, false) }
 // than ignored: ignoring would be inherited by workers. The default of SIGABRT
 // and SIGQUIT stays: systemd's watchdog sends SIGABRT, and the runtime then
 // prints what every goroutine was doing.
+//
+// Who starts a program with SIGHUP or SIGINT ignored wants it to outlive the
+// terminal (nohup(1)) or the Ctrl-C that is meant for another (a shell without
+// job control, of a command in the background): they stay ignored. SIGTERM always
+// stops the fleet.
 func newSignals(wake *wakeup) *signals {
-	s := &signals{in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake, done: make(chan struct{})}
-	signal.Notify(
-		s.in,
-		heartbeat,
-		unix.SIGCHLD, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2,
-	)
-	// Who starts a program with one of these ignored (nohup, a shell's background
-	// job) wants it to outlive the terminal.
-	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGHUP} {
+	s := &signals{
+		in: make(chan os.Signal, 16), pending: make(chan os.Signal, 16), wake: wake, done: make(chan struct{}),
+		terminal: hasTerminal(),
+	}
+	caught := []os.Signal{heartbeat, unix.SIGCHLD, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2}
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if !signal.Ignored(sig) {
-			signal.Notify(s.in, sig)
+			caught = append(caught, sig)
 		}
 	}
+	if signal.Ignored(unix.SIGINT) {
+		// Such a shell ignores SIGQUIT with it; the runtime does not tell, and
+		// has put its own handler there.
+		signal.Ignore(unix.SIGQUIT)
+	}
+	signal.Notify(s.in, caught...)
 	go s.pass()
 	return s
 }
@@ -168,6 +178,17 @@ func (s *signals) close() {
 	signal.Stop(s.in)
 	close(s.in)
 	<-s.done
+}
+
+// hasTerminal tells whether this process has a controlling terminal. It must be
+// asked before that hangs up: then there is none any more.
+func hasTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false // ENXIO (tty(4))
+	}
+	closeFD(&fd)
+	return true
 }
 
 // wakeup is an eventfd(2). up may be called from any goroutine, also after

@@ -111,8 +111,16 @@ func runtimePath(name, path string) (string, error) {
 	if err != nil || base == "" {
 		return "", err
 	}
-	return filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9]), nil
+	dir := filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9])
+	if len(dir) > longestRunDir {
+		return "", nil // as if there were no place
+	}
+	return dir, nil
 }
+
+// longestRunDir leaves room for the shortest path of a notify socket in an address
+// (unix(7)).
+const longestRunDir = 107 - len("/notify/s2147483647")
 
 // ControlOfUnit is the control socket of the fleet that systemd runs by this name.
 func ControlOfUnit(name string) control.Address {
@@ -129,11 +137,15 @@ func ControlOfFile(name, path string) (a control.Address, ok bool, err error) {
 	if err != nil || dir == "" {
 		return a, false, err
 	}
-	path, err = filepath.Abs(path)
-	return control.Address{
-		Socket: filepath.Join(dir, controlName), Fleet: path,
-		Serves: func(served, file string) bool { return served == name && file == path },
-	}, err == nil, err
+	return control.Address{Socket: filepath.Join(dir, controlName), Fleet: path, Serves: ownerOf(dir)}, true, nil
+}
+
+// ownerOf tells of which fleet, run from a file by this user, a directory is.
+func ownerOf(dir string) func(name, file string) bool {
+	return func(name, file string) bool {
+		own, err := runtimePath(name, file)
+		return err == nil && own == dir
+	}
 }
 
 // Controls are the control sockets that there are, of units and of this user's
@@ -150,11 +162,7 @@ func Controls() []control.Address {
 			all = append(all, control.Address{
 				Socket: socket, Fleet: "fleet " + filepath.Base(dir),
 				Serves: func(name, file string) bool {
-					if parent == runDir && name == filepath.Base(dir) {
-						return true
-					}
-					own, err := runtimePath(name, file)
-					return err == nil && own == dir
+					return parent == runDir && name == filepath.Base(dir) || ownerOf(dir)(name, file)
 				},
 			})
 		}

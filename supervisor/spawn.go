@@ -122,8 +122,8 @@ func (m *master) startZygote(p *process, generation int) error {
 	if err != nil {
 		return err
 	}
-	if output.id != "" {
-		orders.Env = append(orders.Env, "JOURNAL_STREAM="+output.id)
+	if output.journal != "" {
+		orders.Env = append(orders.Env, "JOURNAL_STREAM="+output.journal)
 	}
 	if err := m.sendGo(p, orders, output, fds); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err != nil {
 		return err
 	}
-	orders, fds, err := m.slotOrders(p, s, output.journalStream)
+	orders, fds, err := m.slotOrders(p, s, output.journal)
 	if err != nil {
 		output.close()
 		return err
@@ -222,34 +222,47 @@ func limit(p *process, s *slot) error {
 // sendGo tells a process at its gate what it is, and where its output goes.
 func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
 	defer to.close()
-	if to.fd >= 0 {
-		o.Output, o.StderrOnly, fds = true, to.stderrOnly, slices.Insert(fds, 0, to.fd)
+	o.Stdout, o.Stderr = to.stdout >= 0, to.stderr >= 0
+	if o.Stderr {
+		fds = slices.Insert(fds, 0, to.stderr)
+	}
+	if o.Stdout {
+		fds = slices.Insert(fds, 0, to.stdout)
 	}
 	return gate.Go(p.gate, o, fds...)
 }
 
-// processOutput is where a process writes to: fd is -1 if that is where the
-// master does.
+// processOutput is where a process writes to: -1 if that is where the master does.
 type processOutput struct {
-	journalStream
-	once       bool // fd is for this process only
-	stderrOnly bool // standard output is the master's
+	stdout, stderr int
+	journal        string // JOURNAL_STREAM
+	once           bool   // the descriptors are for this process only
 }
 
 func (o processOutput) close() {
-	if o.once {
-		closeFD(&o.fd)
+	if !o.once {
+		return
 	}
+	if o.stderr != o.stdout {
+		closeFD(&o.stderr)
+	}
+	closeFD(&o.stdout)
 }
 
-// output finds where the process of that name writes to: a stream to the
-// journal, a pipe to the terminal, or what the master has.
-func (m *master) output(name string) (processOutput, error) {
-	if m.log.terminal == nil {
-		return processOutput{journalStream: m.streams.of(name)}, nil
+// output finds where the process of that name writes to: a stream to the journal,
+// pipes to the terminals, or what the master has. Each stream stays what it is.
+func (m *master) output(name string) (to processOutput, err error) {
+	if m.streams.own == "" {
+		to.once = true
+		to.stdout, to.stderr, err = m.outputs.open(name)
+		return to, err
 	}
-	fd, err := m.outputs.open(name)
-	return processOutput{journalStream: journalStream{fd: fd}, once: true, stderrOnly: !isTerminal(1)}, err
+	s := m.streams.of(name)
+	to = processOutput{stdout: -1, stderr: s.fd, journal: s.id}
+	if m.streams.stdout {
+		to.stdout = s.fd
+	}
+	return to, nil
 }
 
 // gateReadable reads one message of a process at its gate; more is false if

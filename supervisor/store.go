@@ -101,9 +101,15 @@ const keptPrefix = "slot."
 
 func keptName(s *slot, name string) string { return keptPrefix + s.name + "." + name }
 
-// keep passes a copy on to systemd, so that it outlives this master too.
+// keep passes a copy on to systemd, so that it outlives this master too. One that
+// closes what it keeps on its only thread, as before version 254, gets no socket: the
+// last close of one can block it (SO_LINGER), and with it the machine.
 func (m *master) keep(s *slot, name string, fd int, poll bool) {
-	if !m.managed {
+	switch {
+	case !m.managed:
+		return
+	case !m.keepsSockets && linux.IsSocket(fd):
+		m.log.Info(fmt.Sprintf("%s: its descriptor %q will not outlive this master: it is a socket, and systemd is older than version 254", s.name, name))
 		return
 	}
 	if err := m.notify.client.StoreFD(keptName(s, name), fd, poll); err != nil {

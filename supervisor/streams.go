@@ -17,6 +17,7 @@ type streams struct {
 	log    *Log
 	dir    string // of the journal's sockets
 	own    string // JOURNAL_STREAM of the master's standard error; "": it is not the journal
+	stdout bool   // standard output is the journal, too
 	byName map[string]journalStream
 	failed bool // and that was said
 }
@@ -30,6 +31,7 @@ func newStreams(env sdnotify.Environment, log *Log) *streams {
 	t := &streams{log: log, byName: map[string]journalStream{}}
 	if sdnotify.JournalStream(env, 2) {
 		t.own, t.dir = env.JournalStream, sdnotify.JournalDir(2)
+		t.stdout = sdnotify.JournalStream(env, 1)
 	}
 	return t
 }

@@ -144,15 +144,15 @@ func newTable(t *testing.T, term *terminal) *table {
 		t.Fatal(err)
 	}
 	t.Cleanup(wake.close)
-	return &table{newOutputTable(&Log{terminal: term}, p, wake), t, wake}
+	return &table{newOutputTable(term, term, p, wake), t, wake}
 }
 
 // pipe opens an output for a process to write to.
 func (b *table) pipe(name string) *os.File {
 	b.t.Helper()
-	fd, err := b.open(name)
-	if err != nil || fd < 0 {
-		b.t.Fatalf("open: %d and %v", fd, err)
+	fd, same, err := b.open(name)
+	if err != nil || fd < 0 || fd != same {
+		b.t.Fatalf("open: %d, %d and %v", fd, same, err)
 	}
 	return os.NewFile(uintptr(fd), name)
 }
@@ -257,6 +257,44 @@ func TestOutputsKeepLinesTogether(t *testing.T) {
 	}
 }
 
+// A worker can read what it has written, and take it away between poll(2) and read(2).
+// That does not hold up the loop, nor hide what comes next.
+func TestOutputsThatTheWorkerReadsItself(t *testing.T) {
+	s, term := newScreen(t)
+	b := newTable(t, term)
+	w := b.pipe("web.0")
+	reader, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := w.WriteString("taken"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := reader.Read(make([]byte, 10)); n != 5 || err != nil {
+		t.Fatal(n, err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		b.readable(b.last) // as poll(2) has said
+	}()
+	select {
+	case <-read:
+	case <-time.After(patience):
+		t.Fatal("the loop waits for the worker")
+	}
+	if _, err := w.WriteString("left\n"); err != nil {
+		t.Fatal(err)
+	}
+	for b.turn(0) {
+	}
+	term.close()
+	if got := s.lines(); len(got) != 1 || got[0] != "web.0   | left" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // What is in the pipes when the fleet ends is shown, though a process that was
 // left over holds its end open.
 func TestOutputsAreShownAtTheEnd(t *testing.T) {
@@ -280,9 +318,9 @@ func TestOutputsAreShownAtTheEnd(t *testing.T) {
 }
 
 func TestOutputsWithoutATerminalAreInherited(t *testing.T) {
-	b := newOutputTable(&Log{}, nil, nil)
-	if fd, err := b.open("web.0"); fd != -1 || err != nil {
-		t.Errorf("got %d and %v, want none", fd, err)
+	b := newOutputTable(nil, nil, nil, nil)
+	if stdout, stderr, err := b.open("web.0"); stdout != -1 || stderr != -1 || err != nil {
+		t.Errorf("got %d, %d and %v, want none", stdout, stderr, err)
 	}
 	b.readable(1)
 	b.resume()

@@ -268,6 +268,9 @@ func address(a fleetfile.Address) string {
 	case a.Unix != "":
 		return a.Unix
 	}
+	if a.IsPort() && !a.V6Only {
+		return strconv.Itoa(int(a.IP.Port())) // systemd, too, takes IPv4 where there is no IPv6
+	}
 	ip := a.IP.Addr()
 	text := netip.AddrPortFrom(ip.WithZone(""), a.IP.Port()).String()
 	if zone := ip.Zone(); zone != "" {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -258,6 +259,26 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
+// A port alone stays one: systemd, too, takes IPv4 where the kernel has no IPv6.
+// If its IPv4 is another's, it is IPv6 that is meant.
+func TestPortAlone(t *testing.T) {
+	for _, tt := range []struct {
+		listen       []string
+		want, v6Only []string
+	}{
+		{[]string{"8080"}, []string{"8080"}, []string{"both"}},
+		{[]string{"08080"}, []string{"8080"}, []string{"both"}},
+		{[]string{"127.0.0.1:8080", "8080"}, []string{"127.0.0.1:8080", "[::]:8080"}, []string{"ipv6-only"}},
+		{[]string{"[::]:8080"}, []string{"[::]:8080"}, []string{"both"}},
+	} {
+		files, logged := generate(t, 0, fleetWith(t, tt.listen...))
+		got := settings(t, files[socketName])
+		if !slices.Equal(got["ListenStream"], tt.want) || !slices.Equal(got["BindIPv6Only"], tt.v6Only) || len(logged) > 0 {
+			t.Errorf("%q: got %q and BindIPv6Only=%q, want %q and %q; log %q", tt.listen, got["ListenStream"], got["BindIPv6Only"], tt.want, tt.v6Only, logged)
+		}
+	}
+}
+
 // FuzzAddress looks for an address that becomes anything but itself.
 func FuzzAddress(f *testing.F) {
 	for _, address := range []string{"/run/x", "@a", "8080", "[::]:1", "[fe80::1%eth0]:1", "0.0.0.0:1", "/a\\", "/a\nb=c", "/%i"} {
@@ -283,6 +304,10 @@ func FuzzAddress(f *testing.F) {
 		}
 		a := file.Sockets[0].Listen[0]
 		switch {
+		case a.IsPort():
+			if port, err := strconv.ParseUint(got[0], 10, 16); err != nil || uint16(port) != a.IP.Port() {
+				t.Errorf("%q: systemd would listen on %q: %v", address, got[0], err)
+			}
 		case a.Unix == "":
 			// systemd.socket(5) has the interface at the end.
 			text, zone, _ := strings.Cut(got[0], "%")

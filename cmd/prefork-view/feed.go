@@ -12,7 +12,6 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
 )
 
@@ -141,6 +140,6 @@ func reason(err error) string {
 		errors.Is(err, unix.EPIPE), errors.Is(err, io.EOF), errors.Is(err, dbus.ErrClosed):
 		return gone
 	default:
-		return display.Printable(err.Error())
+		return control.Printable(err.Error())
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
-	"github.com/decnet/prefork/cmd/internal/display"
+	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 )
 
@@ -49,7 +49,7 @@ func colourOf(state string) style {
 
 // fit makes a text printable, and cuts it to a number of cells.
 func fit(text string, width int) string {
-	return ansi.Truncate(display.Printable(text), max(width, 0), "…")
+	return ansi.Truncate(control.Printable(text), max(width, 0), "…")
 }
 
 // pad gives a text exactly this many cells.
@@ -67,7 +67,7 @@ func fold(text string, width, most int) []string {
 	if most <= 0 || width <= 0 {
 		return nil
 	}
-	lines := strings.Split(ansi.Wrap(display.Printable(text), width, ""), "\n")
+	lines := strings.Split(ansi.Wrap(control.Printable(text), width, ""), "\n")
 	if len(lines) > most {
 		lines[most-1] = ansi.Truncate(strings.Join(lines[most-1:], " "), width, "…")
 		lines = lines[:most]
@@ -107,7 +107,7 @@ func rule(title, right string, width int) string {
 
 // middle shortens a name so that its number can still be read.
 func middle(name string, width int) string {
-	name = display.Printable(name)
+	name = control.Printable(name)
 	if tail := 5; ansi.StringWidth(name) > width && width > 2*tail {
 		return ansi.Truncate(name, width-tail-1, "") + "…" + ansi.TruncateLeft(name, ansi.StringWidth(name)-tail, "")
 	}

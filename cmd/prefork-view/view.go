@@ -257,7 +257,7 @@ func (m *model) foot() []string {
 	case m.asking != nil:
 		return []string{chosen.Styled(fit(" "+m.asking.String()+"? y/n ", m.width))}
 	case m.typing:
-		return []string{join([]string{bold.Styled("filter: ") + display.Printable(m.filter) + chosen.Styled(" "), faint.Styled("Enter keeps it, Esc shows all")}, "   ", m.width)}
+		return []string{join([]string{bold.Styled("filter: ") + control.Printable(m.filter) + chosen.Styled(" "), faint.Styled("Enter keeps it, Esc shows all")}, "   ", m.width)}
 	case m.note.text != "" && m.now.Before(m.note.until):
 		look := bold
 		if m.note.bad {

@@ -202,13 +202,13 @@ func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
 	}
 	lines := []string{text}
 	if s.Reason != "" {
-		lines = append(lines, wrap("why: "+display.Printable(s.Reason), usualWidth-2)...)
+		lines = append(lines, wrap("why: "+s.Reason, usualWidth-2)...)
 	}
 	if next := display.Doing(s, now); next != "" && s.State == "waiting" {
 		lines = append(lines, "next: "+next)
 	}
 	if s.StatusText != "" {
-		lines = append(lines, wrap("it says: "+display.Printable(s.StatusText), usualWidth-2)...)
+		lines = append(lines, wrap("it says: "+s.StatusText, usualWidth-2)...)
 	}
 	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", s.NRestarts, s.Failures))
 	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
@@ -267,7 +267,7 @@ func lastEvents(out io.Writer, fleet string, at control.Address, slots []string)
 			return explain(fleet, err)
 		}
 		for _, h := range happened {
-			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + display.Printable(h.Text)})
+			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + h.Text})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b control.Happening) int { return cmp.Compare(a.Timestamp, b.Timestamp) })

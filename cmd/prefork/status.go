@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -141,7 +140,7 @@ func unitSays(arg string) string {
 		return ""
 	}
 	if f, ok := unitFleets()[arg]; ok && f.StatusText != "" {
-		return fmt.Sprintf(" (%s: %s)", f.ActiveState, display.Printable(f.StatusText))
+		return fmt.Sprintf(" (%s: %s)", f.ActiveState, f.StatusText)
 	}
 	return ""
 }

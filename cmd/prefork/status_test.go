@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
 const troubledFleet = `
@@ -159,7 +161,7 @@ func TestStatusTable(t *testing.T) {
 		Name: "edge", File: "/etc/prefork/edge.toml", MainPID: 812, ActiveState: "active", Generation: 2,
 		StatusText: "3/7 ready; old.0 failed (start-limit-hit); 2 more in trouble",
 		Slots: []control.Slot{
-			{Name: "web.0", State: "ready", MainPID: 901, StateTimestamp: at(-90 * time.Minute), StatusText: "serving\x1b[31m"},
+			{Name: "web.0", State: "ready", MainPID: 901, StateTimestamp: at(-90 * time.Minute), StatusText: "serving"},
 			{Name: "web.1", State: "starting", MainPID: 955, StateTimestamp: at(-200 * time.Millisecond)},
 			{Name: "api.0", State: "listening", StateTimestamp: at(-time.Hour)},
 			{
@@ -182,13 +184,23 @@ sniffer.0  waiting    -    3s        4         starts in 8s
     device eth7"; starts again in 8.2s (4th failure in a row)
 late.0     waiting    -    1s        1         waits for the floor
 web.1      starting   955  200ms     0
-web.0      ready      901  1h 30min  0         serving [31m
+web.0      ready      901  1h 30min  0         serving
 api.0      listening  -    1h        0
 once.0     exited     -    1min      0
 `
 	var b strings.Builder
 	if err := writeFleet(&b, f, now); err != nil || b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// TestIdleFleetsWithoutSystemd: those that have a file are known, also where systemd
+// does not answer.
+func TestIdleFleetsWithoutSystemd(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+	found := []fleetfile.Found{{Name: "edge", Path: "/etc/prefork/edge.toml"}}
+	if idle := idleFleets(found, nil, nil); len(idle) != 1 || idle[0].Name != "edge" || idle[0].ActiveState != inactive {
+		t.Errorf("got %+v", idle)
 	}
 }
 

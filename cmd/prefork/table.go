@@ -24,7 +24,7 @@ import (
 func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
 	width := widthOf(out)
 	var b strings.Builder
-	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, display.Printable(f.StatusText)), width-2)
+	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, f.StatusText), width-2)
 	fmt.Fprintln(&b, strings.Join(headline, "\n  "))
 	about := fmt.Sprintf("%s, master %d", f.File, f.MainPID)
 	if f.Generation > 0 {
@@ -44,7 +44,7 @@ func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
 	for i, line := range lines {
 		fmt.Fprintln(&b, cutTo(line, width))
 		if i > 0 && display.InTrouble(&slots[i-1]) {
-			for _, why := range wrap(display.Printable(slots[i-1].Reason), width-6) {
+			for _, why := range wrap(slots[i-1].Reason, width-6) {
 				fmt.Fprintf(&b, "    %s\n", why)
 			}
 		}
@@ -61,7 +61,7 @@ func writeFleets(out io.Writer, fleets []control.Fleet) error {
 	rows := [][]string{{"FLEET", "STATE", "STATUS"}}
 	for i := range fleets {
 		f := &fleets[i]
-		text := display.Printable(f.StatusText)
+		text := f.StatusText
 		if text == "" {
 			text = f.File
 		}

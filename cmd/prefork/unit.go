@@ -93,18 +93,18 @@ func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, 
 // unitFleets are the fleets of which systemd has a unit, by name, as it sees them:
 // what does not run, and why. Where systemd cannot be asked there are none.
 func unitFleets() map[string]control.Fleet {
+	fleets := map[string]control.Fleet{}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	conn, err := systemd.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return nil
+		return fleets
 	}
 	defer conn.Close()
 	units, err := conn.ListUnitsByPatternsContext(ctx, nil, []string{unitOf("*")})
 	if err != nil {
-		return nil
+		return fleets
 	}
-	fleets := map[string]control.Fleet{}
 	for i := range units {
 		u := &units[i]
 		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, "prefork@"), ".service")
@@ -120,7 +120,7 @@ func whyNot(ctx context.Context, conn *systemd.Conn, u *systemd.UnitStatus) stri
 		return u.SubState
 	}
 	result, _ := props["Result"].(string)
-	text, _ := props["StatusText"].(string)
+	text, _ := props["StatusText"].(string) // a process of the fleet may have said it
 	if u.ActiveState == inactive && result == "success" {
 		return ""
 	}
@@ -129,7 +129,7 @@ func whyNot(ctx context.Context, conn *systemd.Conn, u *systemd.UnitStatus) stri
 		parts[0] += " (" + result + ")"
 	}
 	if text != "" {
-		parts = append(parts, text)
+		parts = append(parts, control.Printable(text))
 	}
 	return strings.Join(parts, ": ")
 }

@@ -323,3 +323,28 @@ func TestSocketsKeepTheirBlockingMode(t *testing.T) {
 		})
 	}
 }
+
+// A variable that a forked worker is past is not accepted in silence.
+func TestEnvironmentFileWithoutEffect(t *testing.T) {
+	r := prepare(t, `
+[floor]
+env = { LC_ALL = "C.UTF-8" }
+[worker.a]
+entry = "time:tzset"
+restart = "no"
+environment_file = "DIR/env"
+[worker.b]
+exec = ["true"]
+restart = "no"
+environment_file = "DIR/env"
+`)
+	r.write("env", "LC_ALL=C.UTF-8\nPYTHONHASHSEED=1\nMODE=live\n")
+	r.start()
+	if code := r.wait(); code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	const want = "a.0: environment_file: PYTHONHASHSEED has no effect in a worker that is forked: it is read before; write it into floor.env"
+	if said := r.logged(); !strings.Contains(said, want) || strings.Count(said, "environment_file") != 1 {
+		t.Errorf("want only %q:\n%s", want, said)
+	}
+}

@@ -13,7 +13,8 @@ import (
 )
 
 // TestBench runs the program in a machine. PREFORK_BENCH is what it is run
-// with: options, or nothing.
+// with: options, or nothing. PREFORK_BENCH_EARLIER is the path of an earlier prefork
+// to measure beside this one.
 func TestBench(t *testing.T) {
 	args, ok := os.LookupEnv("PREFORK_BENCH")
 	if !ok {
@@ -35,5 +36,14 @@ func install(t testing.TB, root string) {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if path := os.Getenv("PREFORK_BENCH_EARLIER"); path != "" {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, earlierProgram), text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

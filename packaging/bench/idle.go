@@ -70,7 +70,7 @@ func launch(opts options) error {
 			return err
 		}
 		t.add(imports, t.columns[0], bare)
-		for _, p := range []plan{{kind: terminal, spares: 1}, {kind: unit, spares: 1}, {kind: preload}, {kind: gunicorn}} {
+		for _, p := range plans(plan{kind: terminal, spares: 1}, plan{kind: unit, spares: 1}, plan{kind: preload}, plan{kind: gunicorn}) {
 			p.entry, p.count = "serve", workers
 			took, err := launchOnce(p)
 			if err != nil {

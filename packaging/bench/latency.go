@@ -45,13 +45,13 @@ func latency(opts options) (err error) {
 			err = errors.Join(err, v.end())
 		}
 	}()
-	for _, p := range []plan{
-		{kind: terminal, spares: 1},
-		{kind: unit, spares: 1},
-		{kind: terminal, spares: 0},
-		{kind: unit, spares: 0},
-		{kind: preload},
-	} {
+	for _, p := range plans(
+		plan{kind: terminal, spares: 1},
+		plan{kind: unit, spares: 1},
+		plan{kind: terminal, spares: 0},
+		plan{kind: unit, spares: 0},
+		plan{kind: preload},
+	) {
 		p.entry, p.count, p.restart = "serve", workers, true
 		v, err := newVictim(p)
 		if err != nil {

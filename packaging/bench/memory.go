@@ -24,13 +24,13 @@ const settle = 4 * time.Second
 func memory(opts options) error {
 	t := newTable(row(plan{kind: preload, entry: "serve"}), privateIdle, privateGC, pssIdle, pssGC, pssMaster)
 	for range min(opts.rounds, 3) {
-		for _, p := range []plan{
-			{kind: terminal, entry: "wait"},
-			{kind: unit, entry: "wait"},
-			{kind: terminal, entry: "serve"},
-			{kind: unit, entry: "serve"},
-			{kind: preload, entry: "serve"},
-		} {
+		for _, p := range plans(
+			plan{kind: terminal, entry: "wait"},
+			plan{kind: unit, entry: "wait"},
+			plan{kind: terminal, entry: "serve"},
+			plan{kind: unit, entry: "serve"},
+			plan{kind: preload, entry: "serve"},
+		) {
 			p.count, p.spares = workers, 1
 			if err := weigh(p, t); err != nil {
 				return err

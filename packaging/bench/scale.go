@@ -20,7 +20,7 @@ func scale(opts options) error {
 	)
 	for range min(opts.rounds, 3) {
 		for _, n := range []int{10, 100, 1000} {
-			for _, k := range []kind{terminal, unit} {
+			for _, k := range kinds(terminal, unit) {
 				if err := scaleOnce(k, n, t); err != nil {
 					return fmt.Errorf("%s, %d slots: %w", k, n, err)
 				}

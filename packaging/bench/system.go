@@ -24,10 +24,32 @@ type kind string
 // The kinds. The names are those of the tables' rows.
 const (
 	terminal kind = "prefork run"
+	earlier  kind = "prefork run, earlier"
 	unit     kind = "prefork@.service"
 	preload  kind = "gunicorn --preload"
 	gunicorn kind = "gunicorn"
 )
+
+// earlierProgram is an earlier prefork to measure beside this one, if it is there.
+const earlierProgram = "/usr/bin/prefork-earlier"
+
+// besideEarlier adds what an earlier prefork does in the place of this one.
+func besideEarlier[T any](all []T, kindOf func(*T) *kind) []T {
+	if _, err := os.Stat(earlierProgram); err != nil {
+		return all
+	}
+	for _, one := range all {
+		if *kindOf(&one) == terminal {
+			*kindOf(&one) = earlier
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+func plans(all ...plan) []plan { return besideEarlier(all, func(p *plan) *kind { return &p.kind }) }
+
+func kinds(all ...kind) []kind { return besideEarlier(all, func(k *kind) *kind { return k }) }
 
 // plan says what a system runs.
 type plan struct {
@@ -62,7 +84,7 @@ func start(p plan) (*system, error) {
 		return nil, err
 	}
 	switch p.kind {
-	case terminal:
+	case terminal, earlier:
 		err = s.startFleet(filepath.Join(dir, s.name+".toml"))
 	case unit:
 		err = s.startUnit()
@@ -96,7 +118,11 @@ func (s *system) startFleet(path string) error {
 	if err := os.WriteFile(path, []byte(s.fleet()), 0o644); err != nil {
 		return err
 	}
-	return s.startCommand("prefork", "run", path)
+	program := "prefork"
+	if s.kind == earlier {
+		program = earlierProgram
+	}
+	return s.startCommand(program, "run", path)
 }
 
 func (s *system) startUnit() error {

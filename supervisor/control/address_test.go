@@ -4,6 +4,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +67,40 @@ func TestAnotherFleetIsNotOperated(t *testing.T) {
 	right.Serves = func(name, file string) bool { return name == demo.Name && file == demo.File }
 	if _, err := Look(within(t, ceiling), right); err != nil {
 		t.Errorf("the right one: %v", err)
+	}
+}
+
+// What answers in the master's place cannot steer the terminal of who asks, nor put a
+// word into a command or a shell's completions.
+func TestWhatAMasterSaysIsPrintable(t *testing.T) {
+	const steers = "\x1b]0;x\a\r\u009b2J\u202e"
+	said := Slot{
+		Name: "web.0", Worker: "web", State: "ready" + steers, Reason: steers, Result: steers, StatusText: steers, ControlGroup: steers,
+		FreezerState: steers, Restarts: map[string]uint64{},
+	}
+	b := &backend{look: func() (*Fleet, error) {
+		return &Fleet{Name: "demo" + steers, File: steers, ActiveState: steers, StatusText: steers, Slots: []Slot{said}}, nil
+	}}
+	path := serveBackend(t, b)
+	f, err := Look(within(t, ceiling), anyAt(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	happened, err := dial(t, path).History(within(t, ceiling), "web.0")
+	if text := fmt.Sprint(*f, happened); err != nil || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if _, err := dial(t, path).History(within(t, ceiling), steers); err == nil || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+		t.Errorf("an error: got %q", err)
+	}
+	for _, name := range []string{"web.$(reboot)", "$(reboot).0", "web.0\n", "web", "web.", "-f.0", "api.0", steers + ".0"} {
+		said.Name, said.Worker = name, strings.Split(name, ".")[0]
+		if name == "api.0" {
+			said.Worker = "web"
+		}
+		if f, err := Look(within(t, ceiling), anyAt(path)); err == nil || !strings.Contains(err.Error(), "the master says nonsense") {
+			t.Errorf("slot %q: got %+v, %v", name, f, err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -67,12 +68,26 @@ func greet(ctx context.Context, socket net.Conn) (*dbus.Conn, error) {
 	return conn, socket.SetDeadline(time.Time{})
 }
 
-// inTime tells an error that came from the end of ctx.
+// inTime tells an error that came from the end of ctx. What the other side says of one
+// is made printable.
 func inTime(ctx context.Context, err error) error {
+	if said := (dbus.Error{}); errors.As(err, &said) {
+		err = dbus.Error{Name: said.Name, Body: []any{Printable(said.Error())}}
+	}
 	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
 	}
 	return err
+}
+
+// Printable is a text of somebody else's without what would steer a terminal.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
 }
 
 // Close ends the connection.
@@ -92,6 +107,9 @@ func (c *Client) Look(ctx context.Context) (*Fleet, error) {
 // blocks until ctx ends at the latest.
 func (c *Client) History(ctx context.Context, slot string) (all []Happening, err error) {
 	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+".History", 0).Store(&all)
+	for i := range all {
+		all[i].Text = Printable(all[i].Text)
+	}
 	return all, inTime(ctx, err)
 }
 
@@ -135,7 +153,9 @@ func Look(ctx context.Context, at Address) (*Fleet, error) {
 	return c.Look(ctx)
 }
 
-// fleetOf puts a fleet together. Its slots come by worker and number.
+// fleetOf puts a fleet together. Its slots come by worker and number. Who answers may
+// be a worker that has taken the master's place, which shares its user: texts are made
+// printable, and names, which go into commands and a shell's completions, must be some.
 func fleetOf(all managed) (*Fleet, error) {
 	props, ok := all[Path][Interface]
 	if !ok {
@@ -147,6 +167,9 @@ func fleetOf(all managed) (*Fleet, error) {
 		if strings.HasPrefix(string(path), string(slotsPath)+"/") {
 			var s Slot
 			setProperties(&s, object[SlotInterface])
+			if worker, number, _ := strings.Cut(s.Name, "."); worker != s.Worker || !isName(worker) || !isName(number) {
+				return nil, fmt.Errorf("the master says nonsense: a slot %.64q of worker %.64q", s.Name, s.Worker)
+			}
 			f.Slots = append(f.Slots, s)
 		}
 	}
@@ -154,4 +177,12 @@ func fleetOf(all managed) (*Fleet, error) {
 		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return f, nil
+}
+
+// isName tells whether the fleet file could have this name.
+func isName(s string) bool {
+	const most = 64
+	return s != "" && len(s) <= most && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }

@@ -70,7 +70,7 @@ func (b *backend) Measure(f *Fleet) {
 func (b *backend) Idle() { b.idle.Store(true) }
 
 func (b *backend) History(slot string) []Happening {
-	return []Happening{{7, slot + " has started"}, {8, "it is ready"}}
+	return []Happening{{7, slot + " has started"}, {8, "it is ready\x1b[2J"}}
 }
 
 func (b *backend) MayChange(c Caller) error {

@@ -86,10 +86,14 @@ func every(field) bool { return true }
 
 // setProperties is the reverse of properties. What has another type than it
 // should, or is not known, is left out: the other side may be of another version.
+// Texts are made printable.
 func setProperties(object any, all map[string]dbus.Variant) {
 	v := reflect.ValueOf(object).Elem()
 	for i, field := range fieldsOf(v.Type()) {
 		if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
+			if field.Type.Kind() == reflect.String {
+				value = reflect.ValueOf(Printable(value.String()))
+			}
 			v.Field(i).Set(value)
 		}
 	}

@@ -21,7 +21,7 @@ func parseAddress(text string) (a Address, rule, remedy string) {
 	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "@"):
 		a.Unix = text
 		rule, remedy = checkUnix(text)
-	case text != "" && strings.Trim(text, digits) == "":
+	case a.IsPort():
 		// systemd.socket(5): a bare port is [::] for IPv6 and IPv4.
 		port, err := parsePort(text)
 		if err != nil {
@@ -65,6 +65,8 @@ func parseIP(text string) (ip netip.AddrPort, rule, remedy string) {
 	host := strings.TrimSuffix(strings.TrimPrefix(text[:colon], "["), "]")
 	addr, err := netip.ParseAddr(host)
 	switch {
+	case Address{Text: text[1:]}.IsPort() && text[0] == ':':
+		return ip, "a port alone, of any address, has no colon", `write "` + text[1:] + `", for example`
 	case err != nil:
 		return ip, "must name an IP address, not " + strconv.Quote(host), `write "127.0.0.1:8080" or "[::1]:8080", for example`
 	case addr.Is4In6():
@@ -78,6 +80,10 @@ func parseIP(text string) (ip netip.AddrPort, rule, remedy string) {
 	}
 	return netip.AddrPortFrom(addr, port), "", ""
 }
+
+// IsPort tells whether the address is a port alone: any address of this machine,
+// IPv6 and IPv4, or IPv4 where the kernel has no other (systemd.socket(5)).
+func (a Address) IsPort() bool { return a.Text != "" && strings.Trim(a.Text, digits) == "" }
 
 // key names what the address occupies: two sockets cannot have the same one.
 // A path is a file, whatever the type of the socket.

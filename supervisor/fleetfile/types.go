@@ -4,7 +4,6 @@ package fleetfile
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -88,14 +87,10 @@ type Metrics struct{ Listen Address }
 // Address is one entry of listen=.
 type Address struct {
 	Text   string         // as written
-	IP     netip.AddrPort // valid for IP sockets; a bare port has the address [::]
+	IP     netip.AddrPort // valid for IP sockets; a port alone has the address [::], see IsPort
 	V6Only bool           // the same port is listed for IPv4 too, so [::] must not take it
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
-
-// BarePort tells whether the address is written as a port alone, which means every
-// address of the machine.
-func (a Address) BarePort() bool { return a.Unix == "" && strings.Trim(a.Text, digits) == "" }
 
 // Limit is one limit_* key. A limit may be [Infinity].
 type Limit struct {

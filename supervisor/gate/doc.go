@@ -29,9 +29,8 @@
 //
 // The fields of go are those of [Orders]; see there. Its descriptors come in
 // this order: the memfd that holds the fields if they are too many for one
-// message (then the message is only "go" NUL "memfd"), the pipe or journal stream
-// for standard output and error, or for standard error alone, if there is a field
-// output, then one descriptor
+// message (then the message is only "go" NUL "memfd"), one for each of the fields
+// stdout and stderr (a pipe, or a journal stream, which may be the same), then one
 // for each field listen, then one for each field stored. The orders of a floor
 // have no such field and bring two: its command socket and its program (package
 // zygote).

@@ -153,7 +153,7 @@ func wantRefusal(t *testing.T, o *Orders, status int, fds ...int) string {
 	if name == "" {
 		name = "shim"
 	}
-	if want := "prefork: " + name + ": " + failed.Text + "\n"; !o.Output && output != want {
+	if want := "prefork: " + name + ": " + failed.Text + "\n"; !o.Stderr && output != want {
 		t.Errorf("on standard error: got %q, want %q", output, want)
 	}
 	return failed.Text

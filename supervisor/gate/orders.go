@@ -61,8 +61,9 @@ type Orders struct {
 	Env           []string // env=NAME=VALUE, set over Base, or over what the floor has
 	Listen        []string // listen=NAME, one for each socket, at fd 3 and up
 	Stored        []string // stored=NAME, one for each descriptor that is given back, after the sockets
-	Output        bool     // output=1: the first descriptor becomes fd 1 and 2
-	StderrOnly    bool     // stderr_only=1, with Output: it becomes fd 2 alone
+	Reserve       int      // reserve=, for the shim: see placeFDs
+	Stdout        bool     // stdout=1: the first descriptor becomes fd 1
+	Stderr        bool     // stderr=1: the next one becomes fd 2; it may be the same file
 
 	// Watchdog is watchdog=MICROSECONDS, rounded up: WATCHDOG_USEC, beside a
 	// WATCHDOG_PID that is the process's own.
@@ -123,8 +124,11 @@ func (o *Orders) Encode() []byte {
 	b.list("env", o.Env)
 	b.list("listen", o.Listen)
 	b.list("stored", o.Stored)
-	b.flag("output", o.Output)
-	b.flag("stderr_only", o.StderrOnly)
+	if o.Reserve != 0 {
+		b.text("reserve", strconv.Itoa(o.Reserve))
+	}
+	b.flag("stdout", o.Stdout)
+	b.flag("stderr", o.Stderr)
 	if o.Watchdog > 0 {
 		b.text("watchdog", microseconds(o.Watchdog))
 	}
@@ -222,6 +226,8 @@ func (o *Orders) set(key, value string) (err error) {
 		o.Generation, err = strconv.Atoi(value)
 	case "master":
 		o.Master, err = strconv.Atoi(value)
+	case "reserve":
+		o.Reserve, err = strconv.Atoi(value)
 	case "umask":
 		var mask uint64
 		mask, err = strconv.ParseUint(value, 8, 32)
@@ -250,10 +256,10 @@ func (o *Orders) set(key, value string) (err error) {
 		o.IgnoreSIGPIPE = value == "1"
 	case "death_signal":
 		o.DeathSignal = value == "1"
-	case "output":
-		o.Output = value == "1"
-	case "stderr_only":
-		o.StderrOnly = value == "1"
+	case "stdout":
+		o.Stdout = value == "1"
+	case "stderr":
+		o.Stderr = value == "1"
 	default:
 		return errors.New("unknown field")
 	}

@@ -123,7 +123,7 @@ func TestDecodeRefusesNonsense(t *testing.T) {
 // FuzzDecode: what is decoded encodes to what decodes to the same.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("fleet=f\x00worker=web\x00index=1\x00limit=7:1:infinity\x00umask=022\x00nice=-5\x00env=A=\x00env="))
-	f.Add([]byte("argv=\x00argv=a\x00output=1\x00output=2\x00master=-1"))
+	f.Add([]byte("argv=\x00argv=a\x00stdout=1\x00stderr=2\x00master=-1"))
 	f.Add([]byte("listen=http\x00stored=a\x00stored=\x00watchdog=1\x00oom_score_adjust=-1000\x00ambient=0\x00ambient=63"))
 	f.Add([]byte("watchdog=9223372036854775\x00watchdog=0\x00oom_score_adjust=+7"))
 	f.Fuzz(func(t *testing.T, fields []byte) {

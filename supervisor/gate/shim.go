@@ -116,7 +116,7 @@ func (o *Orders) become(gate *int, fds []int) error {
 	if named := len(o.Listen) + len(o.Stored); named > 0 && named != len(fds) {
 		return refuse(ExitFDs, "%d descriptors came for %d names", len(fds), named)
 	}
-	if err := placeFDs(gate, fds); err != nil {
+	if err := placeFDs(gate, o.Reserve, fds); err != nil {
 		return refuse(ExitFDs, "%v", err)
 	}
 	account, err := o.account()
@@ -147,33 +147,34 @@ func (o *Orders) become(gate *int, fds []int) error {
 }
 
 func (o *Orders) takeOutput(fds []int) ([]int, error) {
-	if !o.Output {
-		return fds, nil
-	}
-	if len(fds) == 0 {
-		return nil, refuse(ExitFDs, "output without a descriptor")
-	}
 	for _, to := range o.outputs() {
+		if len(fds) == 0 {
+			return nil, refuse(ExitFDs, "output without a descriptor")
+		}
 		if err := unix.Dup3(fds[0], to, 0); err != nil {
 			return nil, refuse(ExitFDs, "dup3: %v", err)
 		}
+		_ = unix.Close(fds[0]) // its copy stays
+		fds = fds[1:]
 	}
-	_ = unix.Close(fds[0]) // its copies stay
-	return fds[1:], nil
+	return fds, nil
 }
 
-// outputs are the descriptors that the output becomes.
-func (o *Orders) outputs() []int {
-	if o.StderrOnly {
-		return []int{2}
+// outputs are the standard descriptors that this process does not inherit.
+func (o *Orders) outputs() (fds []int) {
+	if o.Stdout {
+		fds = append(fds, 1)
 	}
-	return []int{1, 2}
+	if o.Stderr {
+		fds = append(fds, 2)
+	}
+	return fds
 }
 
-// giveOutput gives the pipe that was made for this process to its user, so that it
-// can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
+// giveOutput gives the pipes that were made for this process to its user, so that
+// they can be opened as /dev/stdout. A socket cannot be opened, whoever has it.
 func (o *Orders) giveOutput(uid int) {
-	if !o.Output || uid < 0 {
+	if uid < 0 {
 		return
 	}
 	for _, fd := range o.outputs() {
@@ -338,8 +339,16 @@ func (o *Orders) setDeathSignal() error {
 // placeFDs moves the descriptors to 3 and up, and marks all others to be closed
 // by execve(2). The gate may stand where a socket belongs, and moves too: it
 // stays open until then, so that a failure can still be told.
-func placeFDs(gate *int, fds []int) error {
-	high := firstFD + len(fds)
+//
+// Below them come as many copies of standard input as are reserved: a floor, and
+// whatever its interpreter loads before it, then gets no number that its workers
+// need for their sockets.
+func placeFDs(gate *int, reserve int, fds []int) error {
+	if reserve < 0 {
+		return fmt.Errorf("%d reserved descriptors", reserve)
+	}
+	first := firstFD + reserve
+	high := first + len(fds)
 	if err := moveUp(gate, high); err != nil {
 		return err
 	}
@@ -348,8 +357,12 @@ func placeFDs(gate *int, fds []int) error {
 			return err
 		}
 	}
-	for i, fd := range fds {
-		if err := unix.Dup3(fd, firstFD+i, 0); err != nil {
+	for number := firstFD; number < high; number++ {
+		from := 0
+		if number >= first {
+			from = fds[number-first]
+		}
+		if err := unix.Dup3(from, number, 0); err != nil {
 			return os.NewSyscallError("dup3", err)
 		}
 	}

@@ -4,6 +4,7 @@ package gate
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -69,6 +70,7 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 		{"one", 1, Orders{}},
 		{"more than there were", 7, Orders{}},
 		{"a memfd before them", 7, Orders{Title: strings.Repeat("t", InlineMax)}},
+		{"above numbers that are held", 2, Orders{Reserve: 4}},
 		{"a user", 7, Orders{Title: strings.Repeat("t", InlineMax), User: "nobody"}},
 	} {
 		if c.orders.User != "" && os.Geteuid() != 0 {
@@ -76,6 +78,9 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 		}
 		c.orders.Base = []string{"PATH=/usr/bin:/bin"}
 		want := []string{"0 /dev/null"}
+		for i := range c.orders.Reserve {
+			want = append(want, fmt.Sprintf("%d /dev/null", firstFD+i))
+		}
 		var fds []int
 		for i := range c.sockets {
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -84,7 +89,7 @@ func TestShimHandsDownExactlyTheSockets(t *testing.T) {
 			}
 			defer unix.Close(fd)
 			fds = append(fds, fd)
-			want = append(want, fmt.Sprintf("%d %s", 3+i, link(t, fd)))
+			want = append(want, fmt.Sprintf("%d %s", firstFD+c.orders.Reserve+i, link(t, fd)))
 			c.orders.Listen = append(c.orders.Listen, "http")
 		}
 		got := descriptors(t, &c.orders, fds...)
@@ -103,17 +108,16 @@ func TestShimWritesToTheOutputThatItIsGiven(t *testing.T) {
 	}
 	defer unix.Close(socket)
 	o := &Orders{
-		Output: true, Listen: []string{"http"}, Base: []string{"PATH=/usr/bin:/bin"},
-		Argv: []string{"/bin/sh", "-c", `echo out; echo err >&2; readlink /proc/$$/fd/3; ls /proc/$$/fd | wc -l`},
+		Stdout: true, Stderr: true, Listen: []string{"http"}, Base: []string{"PATH=/usr/bin:/bin"},
+		Argv: []string{"/bin/sh", "-c", `echo out; echo err >&2; readlink /proc/$$/fd/3; for n in 0 1 2 3 4 5 6 7 8 9; do test ! -e /proc/$$/fd/$n || echo -n $n; done`},
 	}
-	if direct := become(t, o, int(w.Fd()), socket); direct != "" {
+	if direct := become(t, o, int(w.Fd()), int(w.Fd()), socket); direct != "" {
 		t.Errorf("beside the output: %q", direct)
 	}
 	_ = w.Close()
-	buf := make([]byte, 4096)
-	n, err := r.Read(buf)
-	if want := "out\nerr\n" + link(t, socket) + "\n4\n"; string(buf[:n]) != want || err != nil {
-		t.Errorf("got %q and %v, want %q", buf[:n], err, want)
+	got, err := io.ReadAll(r)
+	if want := "out\nerr\n" + link(t, socket) + "\n0123"; string(got) != want || err != nil {
+		t.Errorf("got %q and %v, want %q", got, err, want)
 	}
 }
 
@@ -128,8 +132,8 @@ func TestShimWritesToASocket(t *testing.T) {
 	if err := unix.Shutdown(pair[1], unix.SHUT_RD); err != nil {
 		t.Fatal(err)
 	}
-	o := &Orders{Output: true, Argv: []string{"/bin/sh", "-c", "echo out; echo err >&2"}}
-	if direct := become(t, o, pair[1]); direct != "" {
+	o := &Orders{Stdout: true, Stderr: true, Argv: []string{"/bin/sh", "-c", "echo out; echo err >&2"}}
+	if direct := become(t, o, pair[1], pair[1]); direct != "" {
 		t.Errorf("beside the output: %q", direct)
 	}
 	buf := make([]byte, 4096)
@@ -408,7 +412,7 @@ func TestShimSaysWhyItRefuses(t *testing.T) {
 		"a negative group":    {Orders{Argv: script, Group: "-5"}, ExitGroup, nil, "group -5: does not exist"},
 		"no such limit":       {Orders{Argv: script, Limits: []Limit{{99, 1, 1}}}, ExitLimits, nil, "resource limit 99: setrlimit: invalid argument"},
 		"soft over hard":      {Orders{Argv: script, Limits: []Limit{{7, 9, 8}}}, ExitLimits, nil, "resource limit 7: setrlimit: invalid argument"},
-		"no output":           {Orders{Argv: script, Output: true}, ExitFDs, nil, "output without a descriptor"},
+		"no output":           {Orders{Argv: script, Stderr: true}, ExitFDs, nil, "output without a descriptor"},
 		"too few descriptors": {Orders{Argv: script, Listen: []string{"a"}, Stored: []string{"b"}}, ExitFDs, []int{2}, "1 descriptors came for 2 names"},
 		"too many":            {Orders{Argv: script, Stored: []string{"b"}}, ExitFDs, []int{2, 2}, "2 descriptors came for 1 names"},
 		"no such score":       {Orders{Argv: script, OOMScoreAdjust: new(1001)}, ExitOOMAdjust, nil, "oom_score_adjust 1001: write: invalid argument"},
@@ -419,7 +423,7 @@ func TestShimSaysWhyItRefuses(t *testing.T) {
 	} {
 		c.orders.Slot = "web.0"
 		t.Run(name, func(t *testing.T) {
-			if c.orders.Output {
+			if c.orders.Stderr {
 				c.orders.Slot = ""
 			}
 			if got := wantRefusal(t, &c.orders, c.status, c.fds...); got != c.want {

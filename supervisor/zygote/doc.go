@@ -6,8 +6,9 @@
 // zygote.
 //
 // The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
-// pair at fd 3 and a memfd with the program at fd 4. The master must have made
-// the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
+// pair and a memfd with the program, above the numbers that workers' sockets will
+// have: those are held from execve(2) on, so that nothing that the interpreter loads
+// before its first line gets one. The master must have made the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
 // waits for before it says hello. The zygote has one thread and is
 // blocked in recvmsg(2) whenever it is not loading or forking. A message is its
 // name and its fields, separated by NUL:
@@ -62,9 +63,23 @@
 // a thread that the middle does not have. Without ctypes or _Fork (glibc 2.34) it is
 // os.fork twice, and hooks run twice.
 //
+// What strace shows of it is that and nothing else; without hooks, and with a socket
+// for the slot, from the request to the entry:
+//
+//	zygote  recvmsg, stat /proc/self/task, pipe2, stat /proc/self/task, clone, wait4, close
+//	middle  set_robust_list, getpid, (write to cgroup.procs, close,) clone, exit_group
+//	worker  set_robust_list, close, read, close, getppid, getppid, dup3, close, setsid,
+//	        sendto hello, gettid, getrandom         CPython's own repairs
+//	        socketpair ... close, close             orders rehearsed, see rehearse_orders
+//	        open /proc/self/mem, /proc/self/comm    its title as a spare
+//	        recvmsg                                 at the gate
+//	        dup2, close                             its socket
+//	        open /proc/self/mem, /proc/self/comm    its title as a slot
+//	        prctl, getppid                          the death signal, in a terminal
+//	        close                                   the gate
+//
 // Fields of floor: fleet, generation, title, path (repeated), preload
 // (repeated), setup, threads (refuse or allow), fds (refuse or allow),
-// gc_freeze (0 or 1), reserve (how many descriptors from 3 on the workers need
-// for sockets), entry (repeated: the entries that will be asked for), prctl (1
+// gc_freeze (0 or 1), entry (repeated: the entries that will be asked for), prctl (1
 // if orders will need prctl(2)), module (the source of prefork.py).
 package zygote

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -117,9 +118,10 @@ func start(t *testing.T, python string, options ...func(*exec.Cmd)) *playedZygot
 		t.Fatal(err)
 	}
 	defer stderr.Close()
-	cmd := exec.Command(python, "-c", Boot)
+	cmd := exec.Command(python)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{theirs, source}
+	reserve(4)(cmd)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=") // buffers are what some tests are about
 	for _, option := range options {
@@ -132,6 +134,26 @@ func start(t *testing.T, python string, options ...func(*exec.Cmd)) *playedZygot
 	t.Cleanup(z.close)
 	return z
 }
+
+// reserve holds numbers for that many sockets, as the shim does.
+func reserve(n int) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		last := len(cmd.ExtraFiles) - 2 // the command socket and the program
+		cmd.Args = Argv(cmd.Path, n)
+		cmd.ExtraFiles = slices.Concat(make([]*os.File, n), cmd.ExtraFiles[last:])
+		for i := range n {
+			cmd.ExtraFiles[i] = devNull()
+		}
+	}
+}
+
+var devNull = sync.OnceValue(func() *os.File {
+	f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	return f
+})
 
 func limitWaiting(t *testing.T, fd int) {
 	t.Helper()
@@ -198,7 +220,7 @@ func floor(t *testing.T, change func(*Floor)) Floor {
 	}
 	f := Floor{
 		Fleet: "test", Generation: 2, Title: "prefork: floor [test] gen 2",
-		Path: []string{data}, Preload: []string{"probe"}, GCFreeze: true, Reserve: 4,
+		Path: []string{data}, Preload: []string{"probe"}, GCFreeze: true,
 	}
 	if change != nil {
 		change(&f)
@@ -418,9 +440,9 @@ func (w *playedWorker) orderFields(fields []string, fds ...int) *os.File {
 	}
 	defer wr.Close()
 	t.Cleanup(func() { r.Close() })
-	fields = append([]string{"output=1"}, fields...)
+	fields = append([]string{"stdout=1", "stderr=1"}, fields...)
 	text := strings.Join(fields, "\x00")
-	fds = append([]int{int(wr.Fd())}, fds...)
+	fds = append([]int{int(wr.Fd()), int(wr.Fd())}, fds...)
 	if len(text) > 4000 {
 		orders := memfd(t, text)
 		defer orders.Close()

@@ -29,7 +29,6 @@ type Floor struct {
 	AllowThreads bool
 	AllowFDs     bool
 	GCFreeze     bool
-	Reserve      int      // how many descriptors from 3 on the workers need for sockets
 	Entries      []string // "module:callable", what the workers will be asked to run
 	Prctl        bool     // orders will need prctl(2)
 }
@@ -49,7 +48,6 @@ func (f Floor) Encode() []byte {
 	m.field("threads", guard(f.AllowThreads))
 	m.field("fds", guard(f.AllowFDs))
 	m.field("gc_freeze", flag(f.GCFreeze))
-	m.field("reserve", strconv.Itoa(f.Reserve))
 	m.field("entry", f.Entries...)
 	m.field("prctl", flag(f.Prctl))
 	m.field("module", Module)

@@ -15,12 +15,12 @@ func TestFloorIsEncodedFieldByField(t *testing.T) {
 	f := Floor{
 		Fleet: "edge", Generation: 3, Title: "prefork: floor [edge] gen 3",
 		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load",
-		AllowThreads: true, GCFreeze: true, Reserve: 2, Entries: []string{"x:run"},
+		AllowThreads: true, GCFreeze: true, Entries: []string{"x:run"},
 	}
 	want := strings.Join([]string{
 		"floor", "fleet=edge", "generation=3", "title=prefork: floor [edge] gen 3", "path=/a", "path=/b",
 		"preload=x", "preload=y.z", "setup=x:load", "threads=allow", "fds=refuse", "gc_freeze=1",
-		"reserve=2", "entry=x:run", "prctl=0", "module=" + Module,
+		"entry=x:run", "prctl=0", "module=" + Module,
 	}, "\x00")
 	if got := string(f.Encode()); got != want {
 		t.Errorf("got %q, want %q", got, want)

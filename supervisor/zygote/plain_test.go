@@ -209,16 +209,61 @@ fcntl.flock(LOCK, fcntl.LOCK_EX)
 			t.Errorf("a locked file: %q", cause)
 		}
 		site := t.TempDir()
-		agent := filepath.Join(site, "agent.log")
-		if err := os.WriteFile(filepath.Join(site, "sitecustomize.py"), []byte(fmt.Sprintf("LOG = open(%q, 'a')\n", agent)), 0o600); err != nil {
+		const agent = "import socket\nAGENT = socket.socket()\n"
+		if err := os.WriteFile(filepath.Join(site, "sitecustomize.py"), []byte(agent), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cause, _ = loadBroken(t, python, nil, environment("PYTHONPATH="+site))
-		if !strings.Contains(cause, "agent.log") || !strings.Contains(cause, "fd ") {
-			t.Errorf("a file that was open before: %q", cause)
+		if !strings.Contains(cause, "socket:") || !strings.Contains(cause, "opened while starting python") {
+			t.Errorf("a socket that was open before: %q", cause)
 		}
-		if b, err := os.ReadFile(agent); err != nil || len(b) != 0 {
-			t.Errorf("%s: the file has %q, %v", agent, b, err)
+	})
+}
+
+// What the interpreter opens before the floor gets no number of a worker's socket,
+// and the worker has it as after a plain fork.
+func TestFileThatIsOpenBeforeTheFloor(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		site := t.TempDir()
+		agent := filepath.Join(site, "agent.log")
+		text := fmt.Sprintf("import os\nLOG = open(%q, 'a')\nprint(LOG.fileno(), *sorted(map(int, os.listdir('/proc/self/fd'))), file=LOG, flush=True)\n", agent)
+		if err := os.WriteFile(filepath.Join(site, "sitecustomize.py"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		z := load(t, python, module(t, "app", "import os, sitecustomize\ndef entry(): print(os.path.basename(os.readlink(f'/proc/self/fd/{sitecustomize.LOG.fileno()}')))"),
+			environment("PYTHONPATH="+site), reserve(2))
+		if r := z.fork().run("entry=app:entry listen=a listen=b", listeners(t, 2)...); r.output != "agent.log\n" {
+			t.Errorf("status %#x, gate %q, output %q", r.status, r.failed, r.output)
+		}
+		// 3 and 4 are held, 5 is the command socket, 6 the program.
+		if b, err := os.ReadFile(agent); err != nil || string(b) != "7 0 1 2 3 4 5 6 7 8\n" {
+			t.Errorf("the file has %q, %v", b, err)
+		}
+	})
+}
+
+// A file that workers would write to at a common position is told of by name; what
+// is appended to or mapped is not.
+func TestFileThatWorkersCouldSpoilIsToldOf(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		dir := t.TempDir()
+		z := load(t, python, module(t, "app", fmt.Sprintf(`
+import os, sqlite3
+DB = sqlite3.connect(%[1]q + "/app.sqlite")
+DB.execute("create table t (n)")
+OUT = open(%[1]q + "/out.txt", "w")
+LOG = open(%[1]q + "/app.log", "a")
+IN = open(%[1]q + "/out.txt")
+MEMORY = os.memfd_create("arena")
+`, dir)))
+		text := z.output()
+		for name, want := range map[string]int{"app.sqlite": 1, "out.txt": 1, "app.log": 0, "arena": 0} {
+			if n := strings.Count(text, name+")"); n != want {
+				t.Errorf("%s: told of %d times, want %d:\n%s", name, n, want, text)
+			}
+		}
+		if !strings.Contains(text, "opened while importing app") {
+			t.Errorf("nobody is named: %s", text)
 		}
 	})
 }
@@ -230,6 +275,26 @@ func TestModuleOfTheApplicationIsFound(t *testing.T) {
 			z := load(t, python, module(t, name, "def entry():\n    print('mine')\n"))
 			if r := z.fork().run("entry=" + name + ":entry"); r.output != "mine\n" {
 				t.Errorf("%s: status %#x, gate %q, output %q", name, r.status, r.failed, r.output)
+			}
+		}
+	})
+}
+
+// What an import puts in the place of functions is not called by the zygote, and a
+// worker's own code finds it there.
+func TestPatchedModules(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "patches", `
+import os, signal, socket, time
+def patched(*args, **kwargs): raise NotImplementedError("patched")
+for module, names in ((os, "close read write fork waitpid dup2 pipe open stat listdir getpid _exit"), (time, "sleep monotonic tzset"), (socket.socket, "send recvmsg")):
+    for name in names.split(): setattr(module, name, patched)
+def entry():
+    print(os.close is os.fork is time.sleep is patched)
+`))
+		for range 2 {
+			if r := z.fork().run("entry=patches:entry listen=a", listeners(t, 1)...); r.output != "True\n" {
+				t.Errorf("status %#x, gate %q, output %q", r.status, r.failed, r.output)
 			}
 		}
 	})

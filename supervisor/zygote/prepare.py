@@ -16,7 +16,7 @@ REHEARSALS = 20  # more make no difference
 # The pools of CPython's allocator for small objects. With another allocator no
 # pool is ever found, and the filling ends at its limit.
 POOL, POOL_HEADER = 1 << 14, 48
-MADV_COLLAPSE = 25
+MADV_COLLAPSE, HUGE = 25, 2 << 20
 FILLING = 8 << 20  # bytes at most
 
 
@@ -51,17 +51,6 @@ class Plain:
     send = staticmethod(lambda fd, data, size, flags, write=os.write: write(fd, data))
     fflush = staticmethod(lambda stream: 0)
     prctl = staticmethod(lambda *_: -1)
-
-
-def find_ctypes():
-    """Imports ctypes, once the numbers of the workers' sockets are taken: libffi may
-    open its own file, and needs it for as long as the process lives."""
-    global ctypes
-    try:
-        import ctypes
-    except ImportError:
-        pass  # python3-minimal: see Plain
-    give_names_back()
 
 
 def c_functions():
@@ -224,9 +213,13 @@ def rehearse_orders(floor):
     here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a\0stored=a\0watchdog=1")
     orders = parse(receive(there, SMALL, MOST_FDS)[0])[1]
     obey(floor, orders, None)
-    resolve("os:getpid")()
+    resolve("sys:getrecursionlimit")()
     del os.environ["PREFORK_REHEARSAL"]
     set_environment({}, None)
+    if "socket" in sys.modules:
+        floor.module._listen, floor.module._sockets = [("a", here.fileno())], None
+        floor.module.sockets()["a"][0].detach()
+        floor.module._sockets = None
     here.close()
     there.close()
     for name in ("fleet", "worker", "slot", "index", "generation"):
@@ -239,30 +232,36 @@ def share(floor):
 
     The order matters: a collection empties the lists of free objects, which workers
     would else write to when they collect; then the free places that it has left are
-    filled, those of the interpreter and those of C; and what that has made cold is
-    run once more.
+    filled, those of the interpreter and those of C; what is made now lies side by
+    side; and because it is cold, all is run once more.
     """
-    repack()
     rehearse(floor, REHEARSALS)
     flush()
     if floor.freeze:
         gc.freeze()
         gc.collect()  # examines nothing
+    huge = huge_pages(floor.c)
     floor.filling = fill_holes()
     fill_heap(floor.c)
-    rehearse(floor, 2)
+    floor.filling.append(repack())
+    floor.c = c_functions()
+    rehearse(floor, REHEARSALS)
     if floor.freeze:
         gc.freeze()
-    collapse(floor.c)
+    for place in huge:
+        floor.c.madvise(place, HUGE, MADV_COLLAPSE)  # as many as the kernel has
 
 
 def repack():
     """Puts the code of this program side by side: the interpreter writes to code as
     it runs, and so unshares its page."""
+    old = []
     for namespace in (globals(), sys.modules["prefork"].__dict__):
         for found in list(namespace.values()):
             if type(found) is type(repack) and found.__globals__ is namespace:
+                old.append(found.__code__)
                 found.__code__ = found.__code__.replace()
+    return old
 
 
 def fill_heap(c):
@@ -287,19 +286,17 @@ def fill_heap(c):
             taken += size
 
 
-def collapse(c):
-    """Asks for huge pages under the floor: a fork copies fewer entries of its table,
-    and the end of a worker frees fewer (MADV_COLLAPSE, Linux 6.1; madvise(2))."""
-    if c is Plain:
-        return
-    huge = 2 << 20
-    for line in slurp("/proc/self/maps").splitlines():
+def huge_pages(c):
+    """Returns where there can be huge pages under the floor: a fork copies fewer
+    entries of its table, and the end of a worker frees fewer (MADV_COLLAPSE,
+    Linux 6.1; madvise(2))."""
+    found = []
+    for line in slurp("/proc/self/maps").splitlines() if hasattr(c, "madvise") else ():
         fields = line.split()
         if fields[1] == "rw-p" and (len(fields) == 5 or fields[5] == "[heap]"):
             first, end = (int(text, 16) for text in fields[0].split("-"))
-            first, end = -(-first // huge) * huge, end // huge * huge
-            for place in range(first, end, huge):
-                c.madvise(place, huge, MADV_COLLAPSE)  # as many as the kernel has
+            found += range(-(-first // HUGE) * HUGE, end // HUGE * HUGE, HUGE)
+    return found
 
 
 def fill_holes():

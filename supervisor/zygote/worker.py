@@ -24,7 +24,10 @@ import grp
 import pwd
 import resource
 
-ctypes = None  # see find_ctypes
+try:
+    import ctypes
+except ImportError:
+    ctypes = None  # python3-minimal: see Plain
 
 
 def own(module):
@@ -37,13 +40,10 @@ def own(module):
 
 os, time, _signal, _socket = map(own, (os, time, _signal, _socket))
 
-
-def give_names_back():
-    """Forgets what was imported here: an application may have modules of these
-    names, and python3 would find those."""
-    for name in set(sys.modules) - known:
-        if not name.startswith(("_", "ctypes")):
-            del sys.modules[name]
+# An application may have modules of these names, and python3 would find those.
+for name in set(sys.modules) - known:
+    if not name.startswith(("_", "ctypes")):
+        del sys.modules[name]
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks
 SMALL = 4096  # size of a buffer for the messages to workers and of fork requests
@@ -285,11 +285,11 @@ def obey(floor, orders, fds):
 
 def place(floor, orders, fds):
     """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
-    if "output" in orders and fds:
+    for number in outputs(orders):
+        if not fds:
+            raise Failure(FDS, "output without a descriptor")
         output = fds.pop(0)
-        if "stderr_only" not in orders:
-            os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(output, number)
         os.close(output)
     names = handed_down(orders)
     if len(fds) != len(names):
@@ -303,6 +303,11 @@ def place(floor, orders, fds):
         os.close(fd)
     if end < kept:
         os.closerange(end, kept)
+
+
+def outputs(orders):
+    """Returns which standard descriptors the worker does not inherit."""
+    return [number for number, key in ((1, "stdout"), (2, "stderr")) if key in orders]
 
 
 def handed_down(orders):
@@ -419,7 +424,7 @@ def change_user(floor, orders, account):
     # An unprivileged process cannot call setgroups, even to change nothing.
     if groups - {gid} != set(os.getgroups()) - {gid}:
         attempt_step(GROUP, "supplementary groups", os.setgroups, sorted(groups))
-    if account and "output" in orders:
+    if account:
         give_output(orders, uid)
     attempt_step(GROUP, f"group {gid}", os.setresgid, gid, gid, gid)
     attempt_step(USER, f"user {uid}", os.setresuid, uid, uid, uid)
@@ -431,8 +436,8 @@ def change_user(floor, orders, account):
 
 
 def give_output(orders, uid):
-    """Gives the pipe that was made for this worker to its user: see the shim."""
-    for fd in (2,) if "stderr_only" in orders else (1, 2):
+    """Gives the pipes that were made for this worker to its user: see the shim."""
+    for fd in outputs(orders):
         try:
             if os.fstat(fd).st_mode & 0o170000 == 0o010000:  # S_IFIFO
                 os.fchown(fd, uid, -1)
@@ -472,6 +477,7 @@ def name_module(module, orders):
     handed = tuple((name, fd) for fd, name in enumerate(handed_down(orders), 3))
     sockets = len(orders.get("listen", ()))
     module._listen, module._stored = handed[:sockets], handed[sockets:]
+    module._sockets = None  # an import or a hook has asked too early
 
 
 def run(floor, orders):
@@ -573,9 +579,23 @@ def finish(floor):
     for info in floor.finalizers:
         info.atexit = False
     attempt_all(*floor.finishers)
+    if floor.freeze:  # else what is the floor's would be looked at, too
+        destroy()
     status = floor.status
     lost = flush_files() | flush() | (floor.c.fflush(None) != 0)
     os._exit(120 if lost and status == 0 else status)  # 120: as python3 does
+
+
+def destroy():
+    """Does what destructors do at the end of python3: of garbage, and of what is
+    still there, the youngest first. The floor is frozen, and not looked at.
+
+    All of it is held until the end, so that no destructor runs twice.
+    """
+    gc.collect()
+    held = [(type(o).__del__, o) for o in gc.get_objects() if type(getattr(type(o), "__del__", None)) is type(destroy)]
+    for call, thing in reversed(held):
+        attempt_all(lambda: call(thing))
 
 
 def flush_files():
@@ -586,13 +606,15 @@ def flush_files():
     """
     import io
 
-    lost = False
+    lost, below = False, set()
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
     objects = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase)]
     # A text goes to the buffer below it first, and a compressed file to its own.
     objects.sort(key=lambda o: (issubclass(type(o), io.TextIOWrapper), not issubclass(type(o), kinds)), reverse=True)
     for file in objects:
         try:
+            if id(file) in below:
+                continue  # it has been told of
             if issubclass(type(file), kinds):
                 file.closed or file.flush()
             elif file.writable() and type(file).__module__ in ("gzip", "bz2", "lzma"):
@@ -602,6 +624,7 @@ def flush_files():
         except Exception as error:
             if not getattr(file, "closed", False):
                 report(error)
+                below.add(id(getattr(file, "buffer", None)))
                 lost = True
     return lost
 

@@ -4,6 +4,7 @@ package zygote
 
 import (
 	_ "embed" // for the Python programs
+	"strconv"
 )
 
 //go:embed worker.py
@@ -15,7 +16,7 @@ var prepareSource string
 //go:embed zygote.py
 var zygoteSource string
 
-// Source is the zygote's program. It belongs into the memfd at [SourceFD]. The
+// Source is the zygote's program. It belongs into a memfd, see [Argv]. The
 // three files are one program: see the first lines of each.
 var Source = workerSource + prepareSource + zygoteSource
 
@@ -25,26 +26,30 @@ var Source = workerSource + prepareSource + zygoteSource
 //go:embed prefork.py
 var Module string
 
-// The descriptors that a zygote finds when it starts.
-const (
-	CommandFD = 3 // its end of the SOCK_SEQPACKET pair; the master must have made the pair itself
-	SourceFD  = 4 // the memfd with Source
-)
+// Argv is the command line of a zygote. It must have been given, from fd 3 on, what
+// holds the numbers of reserve descriptors, then its end of the SOCK_SEQPACKET pair,
+// which the master must have made itself, and the memfd with [Source].
+func Argv(python string, reserve int) []string {
+	return []string{python, "-c", boot, strconv.Itoa(firstFD + reserve)}
+}
 
-// Boot is the argument of python3 -c. It must parse on every Python from 2.7
-// on, so that a wrong floor.python is told as such and not as a syntax error.
-// Its length is the room for process titles: they overwrite the arguments.
-const Boot = `# A prefork zygote: it loads a floor once, and forks workers from it.
+const firstFD = 3 // SD_LISTEN_FDS_START (sd_listen_fds(3))
+
+// boot must parse on every Python from 2.7 on, so that a wrong floor.python is told
+// as such and not as a syntax error. Its length is the room for process titles: they
+// overwrite the arguments.
+const boot = `# A prefork zygote: it loads a floor once, and forks workers from it.
 import sys
 sys.path[:] = [p for p in sys.path if p]  # not the working directory
 import os
+command = int(sys.argv[1])
 if sys.version_info < (3, 11):
     text = "broken\0floor.python is Python %s at %s; prefork needs 3.11 or later: set floor.python" % (
         sys.version.split()[0], sys.executable)
-    os.write(3, text if str is bytes else text.encode("utf-8", "surrogateescape"))
+    os.write(command, text if str is bytes else text.encode("utf-8", "surrogateescape"))
     os._exit(1)
-os.lseek(4, 0, 0)
-source = os.read(4, os.fstat(4).st_size)
-os.close(4)
+os.lseek(command + 1, 0, 0)
+source = os.read(command + 1, os.fstat(command + 1).st_size)
+os.close(command + 1)
 exec(compile(source, "<prefork zygote>", "exec"), {"__name__": "prefork zygote"})
 `

@@ -29,6 +29,11 @@ POOLS = (
 # random and urandom.
 HARMLESS = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}
 
+FINE, WARN, REFUSE = range(3)  # what is said of a descriptor that workers would share
+
+# Files that are mapped.
+MEMORY = ("/memfd:", "/dev/shm/", "/dev/zero")
+
 
 class Broken(Exception):
     """The floor cannot be used; the text is the cause, in one line."""
@@ -46,7 +51,7 @@ class Floor:
         self.before = surroundings()
         self.fleet = one(fields, "fleet")
         self.generation = int(one(fields, "generation") or 0)
-        self.reserve = int(one(fields, "reserve") or 0)
+        self.reserve = self.number - 3
         self.refuse_threads = one(fields, "threads") != "allow"
         self.refuse_fds = one(fields, "fds") != "allow"
         self.freeze = one(fields, "gc_freeze") != "0"
@@ -74,12 +79,12 @@ class Floor:
 
 
 def main():
-    sock = command_socket(3)
+    number = int(sys.argv[1])
+    for held in range(3, number + 1):
+        os.set_inheritable(held, False)
+    sock = command_socket(number)
     try:
-        fields = first_message(sock)
-        sock = reserve(sock, int(one(fields, "reserve") or 0))
-        find_ctypes()
-        floor = Floor(sock, fields)
+        floor = Floor(sock, first_message(sock))
         load(floor)
         serve(floor)
     except Broken as error:
@@ -112,33 +117,6 @@ def first_message(sock):
     return fields
 
 
-def reserve(sock, count):
-    """Keeps descriptors 3 and up free for the workers' sockets.
-
-    What the floor opens then has other numbers. Returns the command socket,
-    which has moved above them.
-    """
-    command = 3 + count
-    if count:
-        for number, target in sorted(descriptors().items()):
-            if 3 < number <= command:
-                raise Broken(
-                    f"fd {number} ({target}) was open before the floor was loaded, where workers' sockets belong: "
-                    "let what the interpreter runs at its start (sitecustomize, a .pth file) open it later"
-                )
-        os.dup2(3, command, False)
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for number in range(3, command):
-            if number != null:
-                os.dup2(null, number, False)
-        if null > command:
-            os.close(null)
-        sock.detach()
-        sock = command_socket(command)
-    os.set_inheritable(command, False)
-    return sock
-
-
 def make_module(source):
     module = type(sys)("prefork")
     exec(compile(source, "<prefork>", "exec"), module.__dict__)
@@ -150,7 +128,8 @@ def load(floor):
     set_title(floor, floor.title, b"prefork-floor")
     sys.argv = [""]
     sys.path[:0] = floor.path
-    floor.opened = descriptors()
+    given = range(floor.number + 1)
+    floor.opened = {number: target for number, target in descriptors().items() if number in given}
     check(floor, "starting python")
     try:
         sys.stdout.reconfigure(line_buffering=True)  # a line is seen when it is printed, also in a journal
@@ -242,29 +221,50 @@ def descriptors():
 
 
 def check_descriptors(floor):
+    """Refuses what workers cannot share, and warns of files that they could spoil."""
     if not floor.refuse_fds:
         return
-    bad = [
-        f"fd {number} ({target}), opened while {floor.openers[number]}"
+    found = {
+        f"fd {number} ({target}), opened while {floor.openers[number]}": sharing(number, target)
         for number, target in sorted(floor.opened.items())
-        if number in floor.openers and not harmless(number)
-    ]
+        if number in floor.openers
+    }
+    bad = [text for text, answer in found.items() if answer == REFUSE]
     if bad:
         raise Broken(
             "workers would share " + "; ".join(bad) + '; set floor.fds = "allow" or open it in floor.after_fork'
         )
+    for text, answer in found.items():
+        if answer == WARN:
+            print(
+                f"prefork: workers share {text}, and its position: what they write goes over each other's; "
+                'open it in floor.after_fork or for appending, or set floor.fds = "allow"',
+                file=sys.stderr,
+            )
 
 
-def harmless(number):
-    """Says whether workers may share it: a file or directory, or the like."""
+def sharing(number, target):
+    """Says whether workers may share it: a file, a directory, or the like."""
     try:
         info = os.fstat(number)
     except OSError:
-        return True
+        return FINE
     mode = info.st_mode
-    if stat.S_ISREG(mode) and "\nlock:" in slurp(f"/proc/self/fdinfo/{number}"):
-        return False  # the lock is of all who share it, and the next floor would meet it
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISCHR(mode) and info.st_rdev in HARMLESS)
+    if not stat.S_ISREG(mode):
+        return FINE if stat.S_ISDIR(mode) or (stat.S_ISCHR(mode) and info.st_rdev in HARMLESS) else REFUSE
+    about = slurp(f"/proc/self/fdinfo/{number}").splitlines()  # proc_pid_fdinfo(5)
+    fields = dict(line.partition(":")[::2] for line in about)
+    if "lock" in fields:
+        return REFUSE  # the lock is of all who share it, and the next floor would meet it
+    if target.startswith(MEMORY):
+        return FINE  # it has no position that counts
+    flags = int(fields.get("flags", "0"), 8)
+    return WARN if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND else FINE
+
+
+def alone():
+    """Says whether this thread is the only one: each is a directory (proc(5))."""
+    return os.stat("/proc/self/task").st_nlink == 3
 
 
 def extra_threads():
@@ -338,7 +338,7 @@ def fork(floor, ident, fds):
     """Forks a worker. Returns an errno and a text if there will be none."""
     if len(fds) not in (1, 2):
         return errno.EBADF, f"the request has {len(fds)} descriptors, not 1 or 2"
-    if floor.refuse_threads:
+    if floor.refuse_threads and not alone():
         extra = extra_threads()
         if extra:
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
@@ -351,14 +351,13 @@ def fork(floor, ident, fds):
         sys.audit("os.fork")
         # A thread is not in the middle process: C's hooks, which may wait for one,
         # must then run here. Looked at before Python's hooks take its locks.
-        alone = floor.refuse_threads or not extra_threads()
+        call = c._Fork if floor.refuse_threads or alone() else c.fork
         c.PyOS_BeforeFork()
-        late = floor.refuse_threads and len(os.listdir("/proc/self/task")) > 1
-        if late:
+        if floor.refuse_threads and not alone():
             c.PyOS_AfterFork_Parent()
             extra = extra_threads()
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
-        child = c._Fork() if alone else c.fork()
+        child = call()
         if child == 0:
             middle(floor, ident, ends, *fds)
         failure = c_errno()

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
 // Package display is how slots are shown, wherever they are: what is worse than
-// what, what a slot does, and what of a worker's words may reach a terminal.
+// what, and what a slot does. What a fleet says of itself is printable: see package
+// control.
 package display
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -47,13 +46,13 @@ func InTrouble(s *control.Slot) bool {
 func Doing(s *control.Slot, now time.Time) string {
 	switch {
 	case s.FreezerState == "frozen":
-		return "frozen: " + Printable(s.Reason)
+		return "frozen: " + s.Reason
 	case s.NextStartTimestamp > 0:
 		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
 	case s.State == "waiting":
 		return "waits for the floor"
 	default:
-		return Printable(s.StatusText)
+		return s.StatusText
 	}
 }
 
@@ -66,14 +65,4 @@ func Number(n uint32) string {
 		return "-"
 	}
 	return fmt.Sprint(n)
-}
-
-// Printable keeps what a worker has said from steering the terminal.
-func Printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
 }

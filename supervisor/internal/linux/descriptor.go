@@ -47,6 +47,12 @@ func Pollable(fd int) bool {
 	return err == nil && strings.HasPrefix(target, "pipe:[") // a path begins with a slash
 }
 
+// IsSocket tells whether a descriptor is of a socket, of whatever family.
+func IsSocket(fd int) bool {
+	_, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	return err == nil
+}
+
 // Remote tells whether a descriptor is of a file that another process or machine
 // serves (FUSE, NFS), or of a file system that is not known here. Each close(2) of
 // one can wait for that, and fork and exec do close what they copy. It does not block.

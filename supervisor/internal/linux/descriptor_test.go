@@ -79,6 +79,9 @@ func TestKindsOfDescriptors(t *testing.T) {
 		if got := Remote(c.fd); got != c.remote {
 			t.Errorf("%s: remote: got %t, want %t", name, got, c.remote)
 		}
+		if want := name == "unix" || name == "tcp" || name == "netlink"; IsSocket(c.fd) != want {
+			t.Errorf("%s: is a socket: got %t, want %t", name, !want, want)
+		}
 		if got := Pollable(c.fd); got != c.pollable {
 			t.Errorf("%s: pollable: got %t, want %t", name, got, c.pollable)
 		}
