@@ -186,7 +186,7 @@ type look struct {
 	Hooks    map[string]int
 	Born     int // processes in which a hook of the child has run
 	Draws    int
-	Repeated []string // sources of chance that gave two workers the same
+	Repeated []string       // sources of chance that gave two workers the same
 	Left     map[string]int // what there is beside the draws: processes, descriptors, files, groups
 }
 
@@ -277,6 +277,7 @@ func (m machine) atRest(t *testing.T, f forkedFloor, lives int, before map[strin
 			t.Fatalf("%v: %s", err, out)
 		}
 		return now.Draws == lives*forkedSlots && now.Ready == forkedSlots && now.Spares == 1 &&
+			now.Left["prefork: spare ["+f.name+"] gen 1"] == 1 && // it waits at its gate
 			now.Hooks["child"] >= now.Forks && now.Hooks["parent"] >= now.Forks &&
 			(before == nil || maps.Equal(now.Left, before))
 	})
