@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +64,24 @@ func (r *rig) notifySocket(slot string) string {
 func TestHostileWorker(t *testing.T) {
 	needRoot(t)
 	t.Setenv("XDG_RUNTIME_DIR", "")
+	for name, start := range map[string]func(*rig){
+		"in a terminal": func(r *rig) {
+			screen, terminal := openTerminal(t)
+			r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = terminal, terminal, terminal
+			r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if err := r.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			r.watch(screen)
+		},
+		"without one": func(r *rig) { r.start() },
+	} {
+		t.Run(name, func(t *testing.T) { attack(t, start) })
+	}
+}
+
+func attack(t *testing.T, start func(*rig)) {
+	t.Helper()
 	r := prepare(t, hostileFleet)
 	text, err := os.ReadFile("testdata/hostile.py")
 	if err != nil {
@@ -73,7 +92,7 @@ func TestHostileWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open()
-	r.start()
+	start(r)
 	r.waitReady()
 	var longest time.Duration
 	look := func() (restarts uint32, calm uint32) {
