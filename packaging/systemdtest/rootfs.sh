@@ -20,13 +20,16 @@ suite=$1
 dir=$2
 . "${script%/*}/debian.sh"
 
-# One list for all suites, so that a test means the same thing on each.
+# One list for all suites, so that a test means the same thing on each; only
+# OpenTelemetry is in the newest alone.
 system=systemd,systemd-sysv,dbus,python3,iproute2,procps,polkitd,curl,ca-certificates
 floor=python3-numpy,python3-django,python3-sqlalchemy,python3-aiohttp,python3-requests,python3-cryptography
+forkers=python3-gevent,python3-grpcio
 clients=uvicorn,gunicorn,nginx-light
+[ "$suite" != forky ] || forkers=$forkers,python3-opentelemetry-sdk
 
 make() {
-	bootstrap "$suite" "$system,$floor,$clients" "$dir.part"
+	bootstrap "$suite" "$system,$floor,$forkers,$clients" "$dir.part"
 	# Services that the packages enable are not what is tested.
 	for unit in nginx.service console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer; do
 		ln -sf /dev/null "$dir.part/etc/systemd/system/$unit"
