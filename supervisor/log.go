@@ -30,6 +30,7 @@ type Log struct {
 	*slog.Logger
 	handler  *handler
 	terminal *terminal // nil unless standard error is a terminal
+	stderr   *stderr   // nil if it is
 }
 
 // levelNotice lies between slog's Info and Warn.
@@ -37,18 +38,17 @@ const levelNotice = slog.LevelInfo + 2
 
 // NewLog returns the log on standard error. With debug it tells every step.
 func NewLog(env sdnotify.Environment, debug bool) *Log {
-	h := &handler{level: slog.LevelInfo}
-	h.write = h.writeStderr
+	h := &handler{level: slog.LevelInfo, priority: sdnotify.JournalStream(env, 2)}
 	if debug {
 		h.level = slog.LevelDebug
 	}
 	l := &Log{Logger: slog.New(h), handler: h}
-	switch {
-	case sdnotify.JournalStream(env, 2):
-		h.priority = true
-	case isTerminal(2):
+	if isTerminal(2) {
 		l.terminal = newTerminal(os.Stderr)
 		h.write = func(line []byte) { l.terminal.line("prefork", line) }
+	} else {
+		l.stderr = newStderr()
+		h.write = func(line []byte) { l.stderr.write(line, h.priority) }
 	}
 	return l
 }
@@ -216,45 +216,67 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h *handler) WithGroup(string) slog.Handler { return h }
 
-// lost counts lines that could not be written without blocking.
-var lost atomic.Int64
+// stderr is standard error where it is no terminal. Workers share its description,
+// so that O_NONBLOCK is not ours to set.
+type stderr struct {
+	fd   int
+	pipe bool
+	lost atomic.Int64 // lines that could not be written without blocking
+}
 
-// writeStderr never blocks on a journal that does not read: standard error is
-// then a socket, and one description with the workers', so that O_NONBLOCK is
-// not ours to set. A line that cannot be written now is counted, and the count
-// is told before the next one that can.
-func (h *handler) writeStderr(line []byte) {
-	if n := lost.Load(); n > 0 {
+// newStderr opens a pipe again, not to block: that description is ours alone. It may
+// be another user's, and is written to as it is then.
+func newStderr() *stderr {
+	var stat unix.Stat_t
+	if unix.Fstat(2, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return &stderr{fd: 2}
+	}
+	if fd, err := unix.Open("/proc/self/fd/2", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+		return &stderr{fd: fd, pipe: true}
+	}
+	return &stderr{fd: 2, pipe: true}
+}
+
+// write never blocks on a journal or a pipe that nobody reads. A line that cannot be
+// written now is counted, and the count is told before the next one that can.
+func (s *stderr) write(line []byte, priority bool) {
+	if n := s.lost.Load(); n > 0 {
 		prefix := ""
-		if h.priority {
+		if priority {
 			prefix = fmt.Sprintf("<%d>", fleet.Warning)
 		}
-		if tryStderr(fmt.Appendf(nil, "%s%d lines could not be written before this one\n", prefix, n)) != nil {
-			lost.Add(1)
+		if s.try(fmt.Appendf(nil, "%s%d lines could not be written before this one\n", prefix, n)) != nil {
+			s.lost.Add(1)
 			return
 		}
-		lost.Add(-n)
+		s.lost.Add(-n)
 	}
-	if tryStderr(line) != nil {
-		lost.Add(1)
+	if s.try(line) != nil {
+		s.lost.Add(1)
 	}
 }
 
-// tryStderr does not block on a pipe that nobody reads either, unless others
-// fill it in the moment after poll(2) has found room.
-func tryStderr(line []byte) error {
-	_, err := unix.SendmsgN(2, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+// try returns EAGAIN if there is no room. A socket and a pipe take a line of maxRecord
+// bytes whole or not at all. Only another user's pipe may block, with a kernel before
+// 6.4, if a worker fills it in the moment after poll(2) has found room.
+func (s *stderr) try(line []byte) error {
+	_, err := unix.SendmsgN(s.fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if !errors.Is(err, unix.ENOTSOCK) {
 		return err
 	}
-	fds := []unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}
+	if s.pipe {
+		if _, err = unix.Pwritev2(s.fd, [][]byte{line}, -1, unix.RWF_NOWAIT); !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(fds, 0); n == 0 || err != nil {
 		if errors.Is(err, unix.EINTR) { // a signal may be pending even if nothing is waited for
-			return tryStderr(line)
+			return s.try(line)
 		}
 		return unix.EAGAIN
 	}
-	_, err = unix.Write(2, line)
+	_, err = unix.Write(s.fd, line)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -75,10 +76,10 @@ func logChild() {
 	for i := range stuckLines {
 		log.Info("line", "number", i)
 	}
-	fmt.Println(lost.Load())
+	fmt.Println(log.stderr.lost.Load())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	log.Info("after")
-	fmt.Println(lost.Load())
+	fmt.Println(log.stderr.lost.Load())
 }
 
 // stuck runs logChild with a standard error that is not read until it has logged
@@ -172,6 +173,62 @@ func TestLogNeverBlocks(t *testing.T) {
 		lostLines, text := stuck(t, child(t, "log"), read, write)
 		check(t, "", lostLines, text)
 	})
+}
+
+// floodChild logs while a worker that has the same standard error leaves no room in
+// it, and says on standard output when it is through a line.
+func floodChild() {
+	go func() {
+		for full := make([]byte, 4096); ; {
+			_, _ = unix.Write(2, full)
+		}
+	}()
+	log := NewLog(sdnotify.Environment{}, false)
+	for i := range stuckLines {
+		log.Info(strings.Repeat("x", maxRecord))
+		fmt.Println(i)
+	}
+}
+
+// Nor does it block on a pipe that is full again as soon as it has room: what is read
+// from it here is as much as one line, after each line.
+func TestLogDoesNotWaitForAFlood(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := child(t, "flood")
+	cmd.Stderr = write
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	said := make(chan bool)
+	go func() {
+		defer close(said)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			said <- true
+		}
+	}()
+	for got, page := 0, make([]byte, 4096); got < stuckLines; got++ {
+		select {
+		case <-said:
+		case <-time.After(time.Minute):
+			_ = cmd.Process.Kill()
+			t.Fatalf("the log waits, after %d lines", got)
+		}
+		if _, err := io.ReadFull(read, page); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestLogToAFile(t *testing.T) {

@@ -22,6 +22,7 @@ const patience = 30 * time.Second
 // roles are what a child process of the tests does instead of the tests.
 var roles = map[string]func(){
 	"log":     logChild,
+	"flood":   floodChild,
 	"sockets": socketsChild,
 }
 
