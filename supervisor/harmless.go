@@ -63,6 +63,44 @@ func shown(r rune) rune {
 	}
 }
 
+// rows cuts a harmless line into pieces that each take at most so many columns of a
+// terminal; 0 is no limit. A colour ends with its row.
+func rows(line []byte, columns int) [][]byte {
+	var found [][]byte
+	taken, begin, coloured := 0, 0, false
+	for at := 0; at < len(line); {
+		if n := colourSequence(line[at:]); n > 0 {
+			at, coloured = at+n, true
+			continue
+		}
+		r, n := utf8.DecodeRune(line[at:])
+		if taken += cells(r); columns > 0 && taken > columns && at > begin {
+			row := line[begin:at:at]
+			if coloured {
+				row = append(row, "\x1b[0m"...)
+			}
+			found = append(found, row)
+			taken, begin, coloured = cells(r), at, false
+		}
+		at += n
+	}
+	return append(found, line[begin:])
+}
+
+// cells is how many columns a character takes at most. How wide what is no letter is,
+// and what is written in the east of Asia, terminals do not agree upon.
+func cells(r rune) int {
+	const eastern = 0x1100
+	switch {
+	case r == '\t':
+		return 8
+	case r < utf8.RuneSelf, r < eastern && unicode.IsLetter(r):
+		return 1
+	default:
+		return 2
+	}
+}
+
 // colourSequence is the length of the sequence that a line begins with, if it sets
 // colours and the like (SGR of ECMA-48: "ESC [", numbers, "m"), else 0.
 func colourSequence(line []byte) int {

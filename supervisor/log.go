@@ -44,7 +44,7 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 	}
 	l := &Log{Logger: slog.New(h), handler: h}
 	if isTerminal(2) {
-		l.terminal = newTerminal(os.Stderr)
+		l.terminal = newTerminal(os.Stderr, columnsOf(2))
 		h.write = func(line []byte) { l.terminal.line("prefork", line) }
 	} else {
 		l.stderr = newStderr()

@@ -43,7 +43,7 @@ func terminals(log *Log) (stdout, stderr *terminal) {
 	case sameDevice(1, 2):
 		return log.terminal, log.terminal
 	}
-	return newTerminal(os.Stdout), log.terminal
+	return newTerminal(os.Stdout, columnsOf(1)), log.terminal
 }
 
 func newOutputTable(stdout, stderr *terminal, poller *poller, wake *wakeup) *outputTable {

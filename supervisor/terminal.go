@@ -3,11 +3,14 @@
 package supervisor
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // terminal writes lines with the name of who said them. One goroutine writes: a
@@ -15,6 +18,7 @@ import (
 type terminal struct {
 	lines   chan []byte
 	done    chan struct{}
+	columns func() int // how wide it is now; 0 if that is not known
 	colour  bool
 	width   atomic.Int64 // of the widest name so far
 	dropped atomic.Int64
@@ -24,11 +28,12 @@ type terminal struct {
 
 const terminalQueue = 256
 
-func newTerminal(w io.Writer) *terminal {
+func newTerminal(w io.Writer, columns func() int) *terminal {
 	t := &terminal{
-		lines:  make(chan []byte, terminalQueue),
-		done:   make(chan struct{}),
-		colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		lines:   make(chan []byte, terminalQueue),
+		done:    make(chan struct{}),
+		columns: columns,
+		colour:  os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	}
 	t.width.Store(int64(len("prefork")))
 	go t.write(w)
@@ -44,6 +49,17 @@ func (t *terminal) write(w io.Writer) {
 				(*drained)()
 			}
 		}
+	}
+}
+
+// columnsOf returns what asks the terminal at fd how wide it is (TIOCGWINSZ(2const)).
+func columnsOf(fd int) func() int {
+	return func() int {
+		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+		if err != nil {
+			return 0
+		}
+		return int(size.Col)
 	}
 }
 
@@ -91,17 +107,31 @@ func (t *terminal) busy() bool {
 	return false
 }
 
-// format puts the name before the line, in a colour of its own.
+// leastRoom is the least number of columns that a line gets beside its name, however
+// narrow the terminal is.
+const leastRoom = 20
+
+// format puts the name before each row of the line, in a colour of its own: what goes
+// on in a row without a name could pass for a line of somebody else's.
 func (t *terminal) format(name string, text []byte) []byte {
 	width := t.width.Load()
 	if int64(len(name)) > width {
 		width = int64(len(name))
 		t.width.Store(width)
 	}
-	if !t.colour {
-		return fmt.Appendf(nil, "%-*s | %s", int(width), name, text)
+	prefix := fmt.Sprintf("%-*s | ", int(width), name)
+	if t.colour {
+		prefix = fmt.Sprintf("\x1b[%dm%-*s |\x1b[0m ", colourOf(name), int(width), name)
 	}
-	return fmt.Appendf(nil, "\x1b[%dm%-*s |\x1b[0m %s", colourOf(name), int(width), name, text)
+	room := 0
+	if columns := t.columns(); columns > 0 {
+		room = max(columns-int(width)-len(" | "), leastRoom)
+	}
+	var out []byte
+	for _, row := range rows(bytes.TrimSuffix(text, []byte{'\n'}), room) {
+		out = append(append(append(out, prefix...), row...), '\n')
+	}
+	return out
 }
 
 // colourOf gives the master grey and each name one of six colours.

@@ -39,8 +39,10 @@ func newScreen(t *testing.T) (*screen, *terminal) {
 	t.Helper()
 	t.Setenv("NO_COLOR", "1")
 	s := &screen{}
-	return s, newTerminal(s)
+	return s, newTerminal(s, anyWidth)
 }
+
+func anyWidth() int { return 0 }
 
 func TestTerminalNamesLines(t *testing.T) {
 	s, term := newScreen(t)
@@ -58,7 +60,7 @@ func TestTerminalColoursNames(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
 	t.Setenv("TERM", "xterm")
 	s := &screen{}
-	term := newTerminal(s)
+	term := newTerminal(s, anyWidth)
 	term.line("web.0", []byte("one\n"))
 	term.line("prefork", []byte("two\n"))
 	term.close()
@@ -69,6 +71,50 @@ func TestTerminalColoursNames(t *testing.T) {
 	for i := range 100 {
 		if c := colourOf(fmt.Sprintf("w-%d", i)); c < 31 || c > 36 {
 			t.Errorf("w-%d has colour %d", i, c)
+		}
+	}
+}
+
+// A line that is wider than the terminal cannot look like two, the second of which
+// begins with a name that is not its own.
+func TestTerminalNamesRows(t *testing.T) {
+	s, term := newScreen(t)
+	columns := 40
+	term.columns = func() int { return columns }
+	const room = 30 // beside "prefork | "
+	for _, text := range []string{
+		strings.Repeat("x", room),
+		strings.Repeat(" ", room) + "prefork | web.0: failed",
+		strings.Repeat("\t", 3) + strings.Repeat(" ", 6) + "prefork | tabs",
+		strings.Repeat("ü", room) + "narrow",
+		strings.Repeat("漢", room/2) + "wide",
+		strings.Repeat("\x1b[31m", 9) + strings.Repeat("x", room) + "red\x1b[0m",
+		"",
+	} {
+		term.line("web.0", []byte(text+"\n"))
+	}
+	term.line("prefork", []byte("web.0 says "+strings.Repeat(".", room)+"\n"))
+	columns = 5 // it has been made narrower than a name
+	term.line("web.0", []byte(strings.Repeat("y", leastRoom)+"z\n"))
+	columns = 0
+	term.line("web.0", []byte(strings.Repeat("y", 1000)+"\n"))
+	term.close()
+	want := []string{
+		"web.0   | " + strings.Repeat("x", room),
+		"web.0   | " + strings.Repeat(" ", room), "web.0   | prefork | web.0: failed",
+		"web.0   | \t\t\t" + strings.Repeat(" ", 6), "web.0   | prefork | tabs",
+		"web.0   | " + strings.Repeat("ü", room), "web.0   | narrow",
+		"web.0   | " + strings.Repeat("漢", room/2), "web.0   | wide",
+		"web.0   | " + strings.Repeat("\x1b[31m", 9) + strings.Repeat("x", room) + "\x1b[0m", "web.0   | red\x1b[0m",
+		"web.0   | ",
+		"prefork | web.0 says " + strings.Repeat(".", room-len("web.0 says ")), "prefork | " + strings.Repeat(".", len("web.0 says ")),
+		"web.0   | " + strings.Repeat("y", leastRoom), "web.0   | z",
+		"web.0   | " + strings.Repeat("y", 1000),
+	}
+	got := s.lines()
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || got[i] != want[i] {
+			t.Fatalf("row %d: got %q, want %q", i, got[i:], want[i:])
 		}
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // place is where a stream goes.
@@ -36,6 +39,8 @@ func (p *place) Write(text []byte) (int, error) {
 	return p.text.Write(text)
 }
 
+const columns = 80 // of a terminal
+
 // newPlace makes a terminal, a pipe or a file.
 func newPlace(t *testing.T, kind string) *place {
 	t.Helper()
@@ -45,6 +50,7 @@ func newPlace(t *testing.T, kind string) *place {
 	switch kind {
 	case "terminal":
 		from, p.open = openTerminal(t)
+		err = unix.IoctlSetWinsize(int(from.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns})
 	case "pipe":
 		from, p.open, err = os.Pipe()
 	case "file":
@@ -143,6 +149,9 @@ func TestStreamsStayWhatTheyAre(t *testing.T) {
 			for line := range strings.SplitSeq(strings.TrimRight(stdout.String(), "\r\n"), "\r\n") {
 				if !regexp.MustCompile(`^\x1b\[\d+m[\w.]+ +\|\x1b\[0m `).MatchString(line) {
 					t.Errorf("a line without a name: %.300q", line)
+				}
+				if n := utf8.RuneCountInString(regexp.MustCompile(`\x1b\[\d*m`).ReplaceAllString(line, "")); n > columns {
+					t.Errorf("a line goes on in a row without a name: %d columns, %.300q", n, line)
 				}
 			}
 		})
