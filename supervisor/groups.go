@@ -24,16 +24,18 @@ type groups struct {
 	tree    *cgroup.Tree  // nil: there are none
 	next    *cgroup.Group // made ahead
 	made    int
-	retired []*cgroup.Group // to be removed
+	retired []*cgroup.Group // to be given back
+	managed bool            // systemd removes them with the unit
+	leave   bool            // to systemd, as the fleet ends
 }
 
 // openGroups takes the master's own group, if it may. Limits that nobody could
 // keep are an error.
 func openGroups(opts Options, managed bool) (*groups, error) {
-	g := &groups{log: opts.Log}
+	g := &groups{log: opts.Log, managed: managed}
 	tree, err := cgroup.Open()
 	if err != nil {
-		return g, g.without(opts, managed, err)
+		return g, g.without(opts, err)
 	}
 	g.tree = tree
 	if err := g.enable(opts.File); err != nil {
@@ -49,7 +51,7 @@ func openGroups(opts Options, managed bool) (*groups, error) {
 }
 
 // without is for a master that has no right to make control groups.
-func (g *groups) without(opts Options, managed bool, why error) error {
+func (g *groups) without(opts Options, why error) error {
 	for i := range opts.File.Workers {
 		w := &opts.File.Workers[i]
 		if keys := w.Limited(); len(keys) > 0 {
@@ -59,7 +61,7 @@ func (g *groups) without(opts Options, managed bool, why error) error {
 		}
 	}
 	text := fmt.Sprintf("no control groups (%v): what a worker leaves behind is found by its session and parent instead", why)
-	if managed {
+	if g.managed {
 		opts.Log.Notice(text)
 	} else {
 		opts.Log.Debug(text)
@@ -122,7 +124,20 @@ func (g *groups) takeFloor(generation int) (*cgroup.Group, error) {
 	return g.tree.Make(fmt.Sprintf("floor-%d", generation))
 }
 
-// retire gives a group back, which is removed when nothing is left in it.
+// ending is for a fleet that stops. Before version 258 a systemd that signals the
+// processes of the unit gives up on a group that is removed under its hands
+// (systemctl kill), so that it keeps those of its unit.
+func (g *groups) ending() { g.leave = g.managed }
+
+// give gives a group back. The error wraps EBUSY if something is left in it.
+func (g *groups) give(group *cgroup.Group) error {
+	if g.leave {
+		return group.Leave()
+	}
+	return group.Remove()
+}
+
+// retire gives a group back when nothing is left in it.
 func (g *groups) retire(group *cgroup.Group) {
 	if group != nil {
 		g.retired = append(g.retired, group)
@@ -135,7 +150,7 @@ func (g *groups) flush() {
 		return
 	}
 	g.retired = slices.DeleteFunc(g.retired, func(group *cgroup.Group) bool {
-		err := group.Remove()
+		err := g.give(group)
 		if errors.Is(err, unix.EBUSY) {
 			_ = group.Kill() // nothing in there is wanted; it is tried again in the next turn
 			return false
@@ -145,7 +160,7 @@ func (g *groups) flush() {
 		}
 		return true
 	})
-	if g.next == nil {
+	if g.next == nil && !g.leave {
 		g.next, _ = g.makeOne() // who needs it will be told why it is not there
 	}
 }
@@ -158,8 +173,8 @@ func (g *groups) close() {
 		g.retire(g.next)
 	}
 	for _, group := range g.retired {
-		_ = group.Kill()   // whatever is left in there
-		_ = group.Remove() // else systemd removes it with the unit
+		_ = group.Kill()  // whatever is left in there
+		_ = g.give(group) // else systemd removes it with the unit
 	}
 	g.tree.Close()
 	g.tree = nil

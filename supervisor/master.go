@@ -310,6 +310,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.operators.Idle()
 	case fleet.Stopping:
 		m.notify.stopping = true
+		m.groups.ending()
 		m.dropShim()
 	case fleet.Freeze:
 		return m.freeze(act)

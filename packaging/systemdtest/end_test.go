@@ -109,3 +109,40 @@ timeout_stop_sec = "2s"
 		m.assertCleanStop(t)
 	})
 }
+
+// TestGroupsOfAFleetThatStops: systemd, which removes them in the end, finds the
+// control group of each slot when it signals the processes of the unit meanwhile.
+// Before version 258 it gives up on one that goes away under its hands.
+func TestGroupsOfAFleetThatStops(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.fleet(t, `
+[worker.quick]
+exec = ["sleep", "infinity"]
+count = 5
+
+[worker.slow]
+exec = ["sh", "-c", "trap 'until [ -e /run/end ]; do sleep 0.1; done; exit 0' TERM; echo waits; while :; do sleep 1; done"]
+timeout_stop_sec = "infinity"
+`)
+		found := func() string {
+			return m.Run(t, "find", "/sys/fs/cgroup/system.slice", "-path", "*"+service+"/p-*", "-type", "d")
+		}
+		m.Run(t, "systemctl", "start", service)
+		m.WaitFor(t, "its workers", func() bool { return strings.Contains(m.Journal(t, service), "waits") })
+		before := found()
+		m.Run(t, "systemctl", "stop", "--no-block", service)
+		m.WaitFor(t, "the end of the quick ones", func() bool {
+			return len(m.entries(t, "MESSAGE", "PREFORK_WORKER=quick", "PREFORK_EVENT=slot-exited")) == 5
+		})
+		if during := found(); before == "" || during != before {
+			t.Errorf("%s: groups before the stop:\n%sand during it:\n%s", m.Suite, before, during)
+		}
+		m.Run(t, "systemctl", "kill", "--signal=CONT", service)
+		m.WriteFile(t, "/run/end", "")
+		m.WaitFor(t, "the end", func() bool { return m.service(t).ActiveState == "inactive" })
+		m.assertCleanStop(t)
+		if after := found(); after != "" {
+			t.Errorf("%s: groups after the stop:\n%s", m.Suite, after)
+		}
+	})
+}

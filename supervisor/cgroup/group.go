@@ -289,6 +289,16 @@ func entry(text, key string) uint64 {
 	return 0
 }
 
+// Leave gives the group up and lets it be, empty as it is, for whoever removes the
+// tree. The error wraps EBUSY if a process lives there; the group is then as it was.
+func (g *Group) Leave() error {
+	if populated, err := g.Populated(); err == nil && populated {
+		return &os.PathError{Op: "leave", Path: g.path, Err: unix.EBUSY}
+	}
+	g.close()
+	return nil
+}
+
 // Remove removes the group and those that its processes have made below it. The
 // error wraps EBUSY if a process lives there; the group is then as it was. Once
 // it is removed, it must not be used any more.
