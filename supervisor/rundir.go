@@ -69,7 +69,7 @@ func (d *runtimeDir) take(path string, file *fleetfile.Fleet) (err error) {
 
 // makeRuntimeDir makes the directory of a fleet that systemd did not start.
 func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
-	path, err := runtimePath(file.Name, file.Path)
+	path, err := runtimePath(file.Path)
 	if err != nil {
 		return "", err
 	}
@@ -102,12 +102,12 @@ func ownRunDir() string {
 
 // runtimePath is the directory of a fleet that this user runs from a file; "" if
 // there is no place for it.
-func runtimePath(name, path string) (string, error) {
+func runtimePath(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if real, linkErr := filepath.EvalSymlinks(abs); linkErr == nil {
-		abs = real // by whatever path it is reached, it is the same fleet
+		abs = real // by whatever path and name it is reached, it is the same fleet
 	}
-	base := ownRunDir()
+	base, name := ownRunDir(), fleetfile.NameOf(abs)
 	if err != nil || base == "" {
 		return "", err
 	}
@@ -132,8 +132,8 @@ func ControlOfUnit(name string) control.Address {
 
 // ControlOfFile is the control socket of a fleet that this user runs from a file;
 // ok is false if it has none that could be found.
-func ControlOfFile(name, path string) (a control.Address, ok bool, err error) {
-	dir, err := runtimePath(name, path)
+func ControlOfFile(path string) (a control.Address, ok bool, err error) {
+	dir, err := runtimePath(path)
 	if err != nil || dir == "" {
 		return a, false, err
 	}
@@ -142,8 +142,8 @@ func ControlOfFile(name, path string) (a control.Address, ok bool, err error) {
 
 // ownerOf tells of which fleet, run from a file by this user, a directory is.
 func ownerOf(dir string) func(name, file string) bool {
-	return func(name, file string) bool {
-		own, err := runtimePath(name, file)
+	return func(_, file string) bool {
+		own, err := runtimePath(file)
 		return err == nil && own == dir
 	}
 }

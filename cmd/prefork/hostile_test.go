@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
 const hostileFleet = `
@@ -50,7 +49,7 @@ func as(uid int, do func()) {
 // notifySocket is where a slot of a fleet that was started by startSeen notifies.
 func (r *rig) notifySocket(slot string) string {
 	r.t.Helper()
-	at, ok, err := supervisor.ControlOfFile(fleetfile.NameOf(r.path("fleet.toml")), r.path("fleet.toml"))
+	at, ok, err := supervisor.ControlOfFile(r.path("fleet.toml"))
 	if err != nil || !ok {
 		r.t.Fatal(ok, err)
 	}
@@ -173,7 +172,7 @@ func TestNoCommandActsOnAnotherFleet(t *testing.T) {
 	r.waitReady()
 	victim := r.child("sleep 987673").pid
 	r.write("edge.toml", file)
-	at, _, err := supervisor.ControlOfFile("edge", r.path("edge.toml"))
+	at, _, err := supervisor.ControlOfFile(r.path("edge.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func socketsOf(arg, path string) (sockets []control.Address, err error) {
 	if path == "" {
 		return sockets, nil
 	}
-	own, ok, err := supervisor.ControlOfFile(fleetfile.NameOf(path), path)
+	own, ok, err := supervisor.ControlOfFile(path)
 	if ok {
 		sockets = append(sockets, own)
 	}
