@@ -136,9 +136,7 @@ func TestStreamsStayWhatTheyAre(t *testing.T) {
 			if stdout != stderr && (strings.Contains(stdout.String(), "on stderr") || strings.Contains(stderr.String(), "on stdout")) {
 				t.Errorf("a stream went to the other:\n%q\n%q", stdout, stderr)
 			}
-			if !strings.Contains(stderr.String(), "fleet is ready") {
-				t.Errorf("the log is not on standard error: %q", stderr)
-			}
+			r.eventually("the log is on standard error", func() bool { return strings.Contains(stderr.String(), "fleet is ready") })
 			if c[0] != "terminal" {
 				return
 			}
