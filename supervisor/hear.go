@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // mostHeard bounds the datagrams of one slot that are read in a turn.
@@ -199,7 +200,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 			n.Errno = fmt.Sprintf("errno %d", msg.Errno)
 		}
 	case msg.BusError != "":
-		n.Errno = gate.OneLine(msg.BusError, gate.MaxText)
+		n.Errno = text.OneLine(msg.BusError, gate.MaxText)
 	case msg.ExitStatus != 0:
 		n.Errno = fmt.Sprintf("exit status %d", msg.ExitStatus)
 	}

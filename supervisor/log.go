@@ -12,13 +12,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // Log writes the master's lines: as entries of the journal, with a coloured name
@@ -151,27 +150,16 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func (h *handler) line(level slog.Level, text string) {
+func (h *handler) line(level slog.Level, record string) {
 	if h.priority {
-		text = fmt.Sprintf("<%d>%s", priority(level), text)
+		record = fmt.Sprintf("<%d>%s", priority(level), record)
 	}
-	h.write([]byte(cut(text, maxRecord-1) + "\n"))
+	h.write([]byte(text.Cut(record, maxRecord-1) + "\n"))
 }
 
 // maxRecord is the size in bytes of the longest line: a pipe and the journal's
 // socket take one of that size whole or not at all (PIPE_BUF, pipe(7)).
 const maxRecord = 4096
-
-// cut shortens text, but not within a character.
-func cut(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	for most > 0 && !utf8.RuneStart(text[most]) {
-		most--
-	}
-	return text[:most]
-}
 
 func writeAttr(b *strings.Builder, a slog.Attr) {
 	value := flatten(a.Value.String())
@@ -183,14 +171,8 @@ func writeAttr(b *strings.Builder, a slog.Attr) {
 
 // flatten keeps a record on one line of printable text, whatever an error or a
 // worker put in.
-func flatten(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
+func flatten(record string) string {
+	return text.Printable(strings.ReplaceAll(strings.TrimSpace(record), "\n", "; "))
 }
 
 func priority(level slog.Level) fleet.Level {

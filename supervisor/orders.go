@@ -140,7 +140,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 		o.Ambient, o.OOMScoreAdjust = ambient(w), m.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork
-		o.Args, o.Kwargs = pythonArgs(w.Args), pythonKwargs(w.Kwargs)
+		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)
 	}
 	if w.OOMScoreAdjust != nil {
 		o.OOMScoreAdjust = w.OOMScoreAdjust

@@ -13,10 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // Client is a connection to the master of a fleet. It may be used from any
@@ -72,7 +73,7 @@ func greet(ctx context.Context, socket net.Conn) (*dbus.Conn, error) {
 // is made printable.
 func inTime(ctx context.Context, err error) error {
 	if said := (dbus.Error{}); errors.As(err, &said) {
-		err = dbus.Error{Name: said.Name, Body: []any{Printable(said.Error())}}
+		err = dbus.Error{Name: said.Name, Body: []any{text.Printable(said.Error())}}
 	}
 	if err != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
@@ -81,14 +82,7 @@ func inTime(ctx context.Context, err error) error {
 }
 
 // Printable is a text of somebody else's without what would steer a terminal.
-func Printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
-}
+func Printable(said string) string { return text.Printable(said) }
 
 // Close ends the connection.
 func (c *Client) Close() { _ = c.conn.Close() } // nothing waits to be written
@@ -108,7 +102,7 @@ func (c *Client) Look(ctx context.Context) (*Fleet, error) {
 func (c *Client) History(ctx context.Context, slot string) (all []Happening, err error) {
 	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+".History", 0).Store(&all)
 	for i := range all {
-		all[i].Text = Printable(all[i].Text)
+		all[i].Text = text.Printable(all[i].Text)
 	}
 	return all, inTime(ctx, err)
 }

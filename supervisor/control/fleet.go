@@ -6,6 +6,8 @@ import (
 	"reflect"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // Fleet is what there is to see of a fleet. Its fields are the properties of the
@@ -92,7 +94,7 @@ func setProperties(object any, all map[string]dbus.Variant) {
 	for i, field := range fieldsOf(v.Type()) {
 		if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
 			if field.Type.Kind() == reflect.String {
-				value = reflect.ValueOf(Printable(value.String()))
+				value = reflect.ValueOf(text.Printable(value.String()))
 			}
 			v.Field(i).Set(value)
 		}

@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // The names of the messages; doc.go draws when each is sent.
@@ -103,27 +101,11 @@ func parse(b []byte, from unix.Ucred) (Message, error) {
 		}
 		return Hello{ID: id, PID: int(from.Pid), UID: int(from.Uid)}, nil
 	case failed:
-		_, text, _ := bytes.Cut(rest, []byte{0})
-		return Failed{Text: OneLine(string(text), MaxText)}, nil
+		_, said, _ := bytes.Cut(rest, []byte{0})
+		return Failed{Text: text.OneLine(string(said), MaxText)}, nil
 	default:
 		return nil, errNotAMessage
 	}
-}
-
-// OneLine makes text that came from a process fit for a log and for STATUS=: one
-// line of valid, printable UTF-8 of at most so many bytes.
-func OneLine(text string, most int) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") // the cut may have split a rune
-	}
-	return strings.TrimSpace(text)
 }
 
 // receiveOrders blocks until the master says go. io.EOF means that it never

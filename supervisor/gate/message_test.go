@@ -83,9 +83,6 @@ func FuzzParse(f *testing.F) {
 		if failed, ok := msg.(Failed); ok {
 			wantOneLine(t, failed.Text, MaxText)
 		}
-		for _, most := range []int{0, 1, 2, 3, 10} {
-			wantOneLine(t, OneLine(string(b), most), most)
-		}
 	})
 }
 
@@ -94,28 +91,6 @@ func wantOneLine(t *testing.T, text string, most int) {
 	if len(text) > most || !utf8.ValidString(text) || strings.TrimSpace(text) != text ||
 		strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("%q is not one line of at most %d bytes", text, most)
-	}
-}
-
-func TestOneLine(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		most int
-		want string
-	}{
-		{"plain", 10, "plain"},
-		{"  a \t\r\n b\x00", 10, "a b"},
-		{"\x1b[31mred", 10, "[31mred"},
-		{"a\u0085b\u2028c\u202ed", 10, "a b c d"},
-		{"\xff\xfe", 10, "\ufffd"},
-		{"äöü", 5, "äö"},
-		{"äöü", 1, ""},
-		{"ab cd", 3, "ab"},
-		{strings.Repeat(" ", 100) + "x", 10, "x"},
-	} {
-		if got := OneLine(c.text, c.most); got != c.want {
-			t.Errorf("%q in %d: got %q, want %q", c.text, c.most, got, c.want)
-		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // ShimName is the argv[0] that makes the program the shim; the gate is its fd 3.
@@ -76,9 +77,9 @@ func RunShim() {
 	if o != nil && o.Slot != "" {
 		name = o.Slot
 	}
-	text := OneLine(err.Error(), MaxText)
-	_, _ = unix.Write(2, []byte("prefork: "+name+": "+text+"\n")) // there is nobody else to tell
-	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%s", failed, status, text))
+	why := text.OneLine(err.Error(), MaxText)
+	_, _ = unix.Write(2, []byte("prefork: "+name+": "+why+"\n")) // there is nobody else to tell
+	_ = linux.Send(gate, fmt.Appendf(nil, "%s\x00%d\x00%s", failed, status, why))
 	os.Exit(status)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
 // MaxMessage is the size in bytes of a receive buffer that holds every message
@@ -137,11 +138,11 @@ func Decode(b []byte) (Message, error) {
 		if !more {
 			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)
 		}
-		m.Text = gate.OneLine(rest, gate.MaxText)
+		m.Text = text.OneLine(rest, gate.MaxText)
 	case Refused:
 		return decodeRefused(rest)
 	default:
-		return Message{}, fmt.Errorf("zygote: unknown message %q", gate.OneLine(name, gate.MaxText))
+		return Message{}, fmt.Errorf("zygote: unknown message %q", text.OneLine(name, gate.MaxText))
 	}
 	return m, nil
 }
@@ -159,5 +160,5 @@ func decodeRefused(rest string) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("zygote: refused: errno: %v", err)
 	}
-	return Message{Kind: Refused, ID: id, Errno: syscall.Errno(errno), Text: gate.OneLine(parts[2], gate.MaxText)}, nil
+	return Message{Kind: Refused, ID: id, Errno: syscall.Errno(errno), Text: text.OneLine(parts[2], gate.MaxText)}, nil
 }

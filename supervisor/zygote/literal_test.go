@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package zygote
 
 import (
 	"encoding/json"
@@ -119,7 +119,7 @@ func TestLiteralsAreWhatPythonReads(t *testing.T) {
 	}
 	var input strings.Builder
 	for _, v := range values {
-		line, err := json.Marshal([]any{pythonLiteral(v), tagged(v)})
+		line, err := json.Marshal([]any{literal(v), tagged(v)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,11 +144,11 @@ func TestLiteralsArePlainText(t *testing.T) {
 		{[]any{true, false, "x"}, "[True, False, 'x']"},
 		{map[string]any{"b": int64(1), "a": []any{}}, "{'a': [], 'b': 1}"},
 	} {
-		if got := pythonLiteral(c.value); got != c.want {
+		if got := literal(c.value); got != c.want {
 			t.Errorf("%v: got %s, want %s", c.value, got, c.want)
 		}
 	}
-	if got := pythonArgs(nil) + pythonKwargs(nil) + pythonArgs([]any{}) + pythonKwargs(map[string]any{}); got != "" {
+	if got := ListLiteral(nil) + DictLiteral(nil) + ListLiteral([]any{}) + DictLiteral(map[string]any{}); got != "" {
 		t.Errorf("no arguments: got %q", got)
 	}
 }
@@ -159,5 +159,5 @@ func TestAValueWithoutALiteralPanics(t *testing.T) {
 			t.Error("it did not panic")
 		}
 	}()
-	pythonLiteral(struct{}{})
+	literal(struct{}{})
 }

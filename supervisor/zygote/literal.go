@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package zygote
 
 import (
 	"fmt"
@@ -10,29 +10,30 @@ import (
 	"strings"
 )
 
-// pythonArgs and pythonKwargs write values of a fleet file as Python literals:
-// a worker evaluates them without importing a parser, which would cost each one
-// a third of a megabyte.
-func pythonArgs(args []any) string {
-	if len(args) == 0 {
+// ListLiteral writes values of a fleet file as a Python list, none as "". A worker
+// evaluates literals without importing a parser, which would cost each one a third of
+// a megabyte.
+func ListLiteral(values []any) string {
+	if len(values) == 0 {
 		return ""
 	}
-	return pythonLiteral(args)
+	return literal(values)
 }
 
-func pythonKwargs(kwargs map[string]any) string {
-	if len(kwargs) == 0 {
+// DictLiteral writes a table of a fleet file as a Python dict, an empty one as "".
+func DictLiteral(table map[string]any) string {
+	if len(table) == 0 {
 		return ""
 	}
-	return pythonLiteral(kwargs)
+	return literal(table)
 }
 
-// pythonLiteral writes one value. Every character of a string that is not
+// literal writes one value. Every character of a string that is not
 // plain ASCII is escaped, so that no value can be anything but a literal.
-func pythonLiteral(v any) string {
+func literal(v any) string {
 	switch v := v.(type) {
 	case string:
-		return pythonString(v)
+		return stringLiteral(v)
 	case bool:
 		if v {
 			return "True"
@@ -41,26 +42,26 @@ func pythonLiteral(v any) string {
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case float64:
-		return pythonFloat(v)
+		return floatLiteral(v)
 	case []any:
 		var items []string
 		for _, item := range v {
-			items = append(items, pythonLiteral(item))
+			items = append(items, literal(item))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	case map[string]any:
 		var items []string
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			items = append(items, pythonString(key)+": "+pythonLiteral(v[key]))
+			items = append(items, stringLiteral(key)+": "+literal(v[key]))
 		}
 		return "{" + strings.Join(items, ", ") + "}"
 	default:
-		panic(fmt.Sprintf("supervisor: %T has no Python literal", v)) // fleetfile refuses it
+		panic(fmt.Sprintf("zygote: %T has no Python literal", v)) // fleetfile refuses it
 	}
 }
 
-// pythonFloat writes a finite number: fleetfile refuses any other.
-func pythonFloat(f float64) string {
+// floatLiteral writes a finite number: fleetfile refuses any other.
+func floatLiteral(f float64) string {
 	text := strconv.FormatFloat(f, 'g', -1, 64)
 	if !strings.ContainsAny(text, ".e") {
 		text += ".0"
@@ -68,7 +69,7 @@ func pythonFloat(f float64) string {
 	return text
 }
 
-func pythonString(s string) string {
+func stringLiteral(s string) string {
 	var b strings.Builder
 	b.WriteByte('\'')
 	for _, r := range s {
