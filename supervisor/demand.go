@@ -9,21 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
 // demands watches listening sockets for workers that are started on demand. It
 // never accepts. A socket that several workers have is polled once.
 type demands struct {
-	poller   *poller
+	source   poll.Source
 	watchers map[int][]int // by descriptor: the workers that wait for it
 }
 
-func newDemands(p *poller) *demands { return &demands{poller: p, watchers: map[int][]int{}} }
+func newDemands(source poll.Source) *demands {
+	return &demands{source: source, watchers: map[int][]int{}}
+}
 
 func (d *demands) watch(worker int, fds []int) error {
 	for _, fd := range fds {
 		if len(d.watchers[fd]) == 0 {
-			if err := d.poller.add(fd, newToken(connections, uint64(fd))); err != nil {
+			if err := d.source.Add(fd, uint64(fd)); err != nil {
 				return err
 			}
 		}
@@ -41,7 +44,7 @@ func (d *demands) unwatch(worker int) {
 		}
 		// Systemd and workers hold the same open file, so that it would stay
 		// polled even if it were closed here.
-		_ = d.poller.remove(fd) // it is in there
+		_ = d.source.Remove(fd) // it is in there
 		delete(d.watchers, fd)
 	}
 }

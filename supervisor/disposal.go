@@ -11,6 +11,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
 // disposal drops the descriptors of strangers, which the loop must not do: the last
@@ -22,10 +23,10 @@ import (
 // drop for it, and only so many owners at once: who makes others wait is one of
 // them, and waits in line with the rest.
 //
-//	loop    errands.do, errands.close      at the end: wakeup, errands.waits is false
+//	loop    errands.do, errands.close      at the end: Wake, errands.waits is false
 //	thread  one errand after the other     prodded by the loop, if one takes too long
 type disposal struct {
-	wake *wakeup
+	wake *poll.Wake
 
 	mu      sync.Mutex
 	placed  []*errands // have a thread
@@ -44,7 +45,7 @@ const (
 	mostHeld = 64
 )
 
-func newDisposal(wake *wakeup) *disposal { return &disposal{wake: wake} }
+func newDisposal(wake *poll.Wake) *disposal { return &disposal{wake: wake} }
 
 // errands are what is to be dropped for one owner, in order. The methods are for the
 // loop and do not block; the fields are guarded by the room's lock.
@@ -111,7 +112,7 @@ func (e *errands) holds() int {
 // place is called with the lock held.
 func (d *disposal) place(e *errands) {
 	d.placed = append(d.placed, e)
-	e.prodAt = monotonic().Add(prodAfter)
+	e.prodAt = poll.Now().Add(prodAfter)
 }
 
 // work is one thread's: it serves owners until none waits for a place.
@@ -128,8 +129,8 @@ func (d *disposal) work(e *errands) {
 			d.mu.Lock()
 			e.jobs = e.jobs[1:]
 			e.held -= job.fds
-			e.prodAt = monotonic().Add(prodAfter)
-			d.wake.up() // the lock is held: what the loop sees then is what is
+			e.prodAt = poll.Now().Add(prodAfter)
+			d.wake.Up() // the lock is held: what the loop sees then is what is
 		}
 	}
 }
@@ -187,9 +188,9 @@ func (m *master) closeSocket(fd *int) {
 	switch {
 	case *fd < 0:
 	case linux.Drained(*fd):
-		closeFD(fd)
+		linux.CloseFD(fd)
 	default:
-		_ = m.poller.remove(*fd) // it may be in there
+		_ = m.poller.Source(gates).Remove(*fd) // it may be in there
 		m.disposal.owner().close(*fd)
 		*fd = -1
 	}

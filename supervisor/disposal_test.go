@@ -11,11 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // lingerFor is how long a close of a socket of lingering blocks: longer than a test
 // lasts, and short enough that one that fails ends.
-const lingerFor = 2 * patience
+const lingerFor = 2 * testutil.Patience
 
 // lingering returns a function that makes sockets of which the last close blocks:
 // they have sent what nobody reads. The caller has the only copy. sendTo closes it.
@@ -35,7 +38,7 @@ func lingering(t *testing.T) func() int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeFD(&listener) }) // which resets who has not been accepted
+	t.Cleanup(func() { linux.CloseFD(&listener) }) // which resets who has not been accepted
 	return func() int {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
@@ -44,7 +47,7 @@ func lingering(t *testing.T) func() int {
 		if err := unix.Connect(fd, address); err != nil && err != unix.EINPROGRESS { //nolint:errorlint // a plain errno
 			t.Fatal(err)
 		}
-		eventually(t, "connected", func() bool {
+		testutil.Eventually(t, "connected", func() bool {
 			_, err := unix.Getpeername(fd)
 			return err == nil
 		})
@@ -81,7 +84,7 @@ func quick(t *testing.T, what string, f func()) {
 // prodAll prods as the loop does, each second, but faster.
 func prodAll(t *testing.T, d *disposal) {
 	t.Helper()
-	eventually(t, "all is dropped", func() bool {
+	testutil.Eventually(t, "all is dropped", func() bool {
 		due := d.due()
 		d.prod(due)
 		return due == fleet.Never
@@ -129,7 +132,7 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 			}
 			if s.burdened {
 				quick(t, "a turn", func() { m.unmute(m.now()) })
-				if got := m.poller.wait(0, 1); len(got) != 0 {
+				if got := m.poller.Wait(0, 1); len(got) != 0 {
 					t.Errorf("what it said is heard before that: %v", got)
 				}
 			}
@@ -187,7 +190,7 @@ func TestASlotWithTooMuchToCloseIsMuted(t *testing.T) {
 		t.Error("it is not muted")
 	}
 	close(proceed)
-	eventually(t, "all is closed", s.errands.idle)
+	testutil.Eventually(t, "all is closed", s.errands.idle)
 	m.unmute(m.now())
 	if len(m.muted) != 0 {
 		t.Error("it is muted for ever")
@@ -197,12 +200,7 @@ func TestASlotWithTooMuchToCloseIsMuted(t *testing.T) {
 // So many owners are served at once; the rest wait in order. Each has what it gave
 // done in order.
 func TestPlacesAreBounded(t *testing.T) {
-	wake, err := newWakeup()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer wake.close()
-	d := newDisposal(wake)
+	d := newDisposal(polltest.NewWake(t, polltest.New(t).Source(wakeups)))
 	var begun sync.WaitGroup
 	proceed := make(chan struct{})
 	begun.Add(mostDisposers)
@@ -231,10 +229,10 @@ func TestPlacesAreBounded(t *testing.T) {
 		t.Errorf("%d owners wait, want 2", len(d.waiting))
 	}
 	proceed <- struct{}{} // one place
-	eventually(t, "their turn", second.idle)
+	testutil.Eventually(t, "their turn", second.idle)
 	if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(order, want) {
 		t.Errorf("done in the order %v", order)
 	}
 	close(proceed)
-	eventually(t, "the end of all", func() bool { return d.due() == fleet.Never })
+	testutil.Eventually(t, "the end of all", func() bool { return d.due() == fleet.Never })
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // The values are what systemd 252 makes of these lines.
@@ -93,7 +94,7 @@ func TestReadEnvironmentFiles(t *testing.T) {
 		return path
 	}
 	one, two := write("one", "A=1\nB=1\n"), write("two", "SECRET value\nB=2\n")
-	before := openFDs()
+	before := testutil.OpenFDs()
 	env, ignored, err := readEnvironmentFiles([]fleetfile.EnvironmentFile{
 		{Path: one}, {Path: filepath.Join(dir, "none"), Optional: true}, {Path: two},
 	})
@@ -123,7 +124,7 @@ func TestReadEnvironmentFiles(t *testing.T) {
 	if _, _, err := readEnvironmentFiles([]fleetfile.EnvironmentFile{{Path: write("full", strings.Repeat("#", maxEnvironmentFile))}}); err != nil {
 		t.Errorf("as large as may be: %v", err)
 	}
-	if _, err := os.Stat(fifo); err != nil || before != openFDs() {
-		t.Errorf("open descriptors: got %s, want %s (%v)", openFDs(), before, err)
+	if _, err := os.Stat(fifo); err != nil || before != testutil.OpenFDs() {
+		t.Errorf("open descriptors: got %s, want %s (%v)", testutil.OpenFDs(), before, err)
 	}
 }

@@ -197,7 +197,7 @@ func (m *master) ended(p *process, exit fleet.Exit) (ev fleet.Exited) {
 	if ev.Left = len(pids); ev.Left == 0 {
 		return ev
 	}
-	if err := m.poller.addFor(p.group.Watch(), newToken(groupEvents, uint64(p.id)), unix.EPOLLPRI); err != nil {
+	if err := m.poller.Source(groupEvents).AddFor(p.group.Watch(), uint64(p.id), unix.EPOLLPRI); err != nil {
 		m.log.Error(fmt.Sprintf("%s: watch its cgroup: %v; what is left in it is killed", p.name, err))
 		ev.Left = 0 // the group is given back, and whoever is in there then gets SIGKILL
 	}
@@ -214,7 +214,7 @@ func (m *master) groupChanged(id fleet.Proc) []fleet.Event {
 	if populated, err := p.group.Populated(); err == nil && populated {
 		return nil
 	}
-	_ = m.poller.remove(p.group.Watch()) // it is in there
+	_ = m.poller.Source(groupEvents).Remove(p.group.Watch()) // it is in there
 	m.forget(p)
 	return []fleet.Event{fleet.Swept{Proc: p.id}}
 }

@@ -130,7 +130,7 @@ func (m *master) take(s *slot, d *sdnotify.Datagram) error {
 	if err = d.Refused; err == nil {
 		err = m.refuses(s, d)
 	}
-	closeFD(&d.PIDFD) // the kernel made it
+	linux.CloseFD(&d.PIDFD) // the kernel made it
 	if err != nil || !d.Message.Store || d.Message.StoreRemove {
 		s.errands.close(d.FDs...)
 		d.FDs = nil
@@ -263,7 +263,7 @@ func (b *budget) giveBack() { b.left++ }
 func (m *master) mute(s *slot, until fleet.Instant) {
 	s.quiet = max(s.quiet, until)
 	if !slices.Contains(m.muted, s) {
-		_ = m.poller.remove(s.notify.FD()) // it is in there
+		_ = m.poller.Source(notices).Remove(s.notify.FD()) // it is in there
 		m.muted = append(m.muted, s)
 	}
 	m.unmuteAt = min(m.unmuteAt, s.quiet)
@@ -281,7 +281,7 @@ func (m *master) unmute(now fleet.Instant) {
 			return false // it wakes the loop
 		}
 		s.burdened, s.quiet = false, 0
-		_ = m.poller.add(s.notify.FD(), newToken(notices, uint64(s.id))) // it was in there
+		_ = m.poller.Source(notices).Add(s.notify.FD(), uint64(s.id)) // it was in there
 		return true
 	})
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // newHearingMaster returns a master with one slot whose process is this one, and
@@ -22,14 +24,8 @@ import (
 func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, said *lines, notify int) {
 	t.Helper()
 	log, said := newTestLog()
-	poller, err := newPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
-	wake, err := newWakeup()
-	if err != nil {
-		t.Fatal(err)
-	}
+	poller := polltest.New(t)
+	wake := polltest.NewWake(t, poller.Source(wakeups))
 	w.Name, w.Count = "web", 1
 	m = &master{
 		log: log, procs: newProcesses(), poller: poller, unmuteAt: fleet.Never,
@@ -44,6 +40,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 	s = m.slots[0]
 	s.process = m.procs.add(7)
 	s.process.pid, s.process.slot = os.Getpid(), s
+	var err error
 	if notify, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -53,9 +50,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 	t.Cleanup(func() {
 		s.close()
 		prodAll(t, m.disposal)
-		wake.close()
-		closeFD(&poller.epfd)
-		closeFD(&notify)
+		linux.CloseFD(&notify)
 	})
 	return m, s, said, notify
 }
@@ -70,7 +65,7 @@ func hearAll(t *testing.T, m *master, s *slot) (events []fleet.Event) {
 	for {
 		events = append(events, m.hear(s)...)
 		m.skipBurdens()
-		eventually(t, "all is dropped", s.errands.idle)
+		testutil.Eventually(t, "all is dropped", s.errands.idle)
 		if !s.burdened {
 			return events
 		}
@@ -123,7 +118,7 @@ func TestNotificationsBecomeEvents(t *testing.T) {
 // What is refused costs one line, and no descriptor.
 func TestHostileNotifications(t *testing.T) {
 	m, s, said, fd := newHearingMaster(t, notifyMain())
-	before := openFDs()
+	before := testutil.OpenFDs()
 	for range 5 {
 		sendTo(t, fd, "")
 		sendTo(t, fd, "READY=1\x00STOPPING=1", 0, 1, 2)
@@ -133,7 +128,7 @@ func TestHostileNotifications(t *testing.T) {
 			t.Fatalf("got %d events, want that of the last", got)
 		}
 	}
-	if after := openFDs(); after != before {
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 	if got := len(said.all()); got != 1 || s.dropped != 15 {
@@ -187,7 +182,7 @@ func TestNoNotifySocket(t *testing.T) {
 // it says meanwhile waits in its own queue.
 func TestAFloodIsMuted(t *testing.T) {
 	m, s, _, fd := newHearingMaster(t, notifyMain())
-	polled := func() bool { return len(m.poller.wait(0, 1)) > 0 }
+	polled := func() bool { return len(m.poller.Wait(0, 1)) > 0 }
 	for turn := 0; len(m.muted) == 0; turn++ {
 		if turn > 2000 {
 			t.Fatal("so many datagrams at once are not too many")
@@ -244,11 +239,11 @@ func TestABarrierIsClosedAfterTheTurn(t *testing.T) {
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		t.Fatal(err)
 	}
-	defer closeFD(&pipe[0])
+	defer linux.CloseFD(&pipe[0])
 	sendTo(t, fd, "STATUS=before")
 	sendTo(t, fd, "BARRIER=1", pipe[1])
 	sendTo(t, fd, "STATUS=after")
-	closeFD(&pipe[1])
+	linux.CloseFD(&pipe[1])
 	hungUp := func() bool {
 		n, err := unix.Read(pipe[0], make([]byte, 1))
 		return n == 0 && err == nil
@@ -256,12 +251,12 @@ func TestABarrierIsClosedAfterTheTurn(t *testing.T) {
 	if got := m.hear(s); len(got) != 1 || hungUp() {
 		t.Fatalf("got %+v; the barrier is closed: %t", got, hungUp())
 	}
-	if got := m.hear(s); len(got) != 0 || len(m.poller.wait(0, 1)) > 0 {
+	if got := m.hear(s); len(got) != 0 || len(m.poller.Wait(0, 1)) > 0 {
 		t.Errorf("before the barrier is answered: got %+v", got)
 	}
 	m.skipBurdens()
-	eventually(t, "the barrier is closed", hungUp)
-	eventually(t, "nothing is left to do", s.errands.idle)
+	testutil.Eventually(t, "the barrier is closed", hungUp)
+	testutil.Eventually(t, "nothing is left to do", s.errands.idle)
 	m.unmute(m.now())
 	if got := m.hear(s); len(got) != 1 {
 		t.Errorf("what was said after it: got %+v", got)
@@ -270,7 +265,7 @@ func TestABarrierIsClosedAfterTheTurn(t *testing.T) {
 
 func TestStore(t *testing.T) {
 	m, s, said, fd := newHearingMaster(t, notifyMain())
-	before := openFDs()
+	before := testutil.OpenFDs()
 	a, b, err := unixPair(t)
 	if err != nil {
 		t.Fatal(err)
@@ -300,9 +295,9 @@ func TestStore(t *testing.T) {
 	}
 	wantLine(t, said, "web.0: no room", "file_descriptor_store_max (2)")
 	_ = unix.Close(b) // the other end: a is of no use any more, though it is open here too
-	for _, token := range m.poller.wait(m.now().Add(patience), m.now()) {
-		if token.source() == storedFDs {
-			m.storedHungUp(token.id())
+	for _, ready := range m.poller.Wait(m.now().Add(testutil.Patience), m.now()) {
+		if ready.Kind == storedFDs {
+			m.storedHungUp(ready.ID)
 		}
 	}
 	if got := strings.Join(names(), " "); got != "stored" {
@@ -315,8 +310,8 @@ func TestStore(t *testing.T) {
 	}
 	_ = unix.Close(a)
 	_ = file.Close()
-	eventually(t, "nothing is left to do", s.errands.idle)
-	if after := openFDs(); after != before {
+	testutil.Eventually(t, "nothing is left to do", s.errands.idle)
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 }

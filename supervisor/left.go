@@ -278,8 +278,8 @@ func (m *master) endStragglers() {
 			killAt = min(killAt, now)
 			giveUp = min(giveUp, killAt.Add(stragglerKilled))
 		}
-		m.poller.wait(now.Add(100*time.Millisecond), now)
-		m.wake.clear()
+		m.poller.Wait(now.Add(100*time.Millisecond), now)
+		m.wake.Clear()
 		m.takeSignals()
 	}
 	m.log.Warn("some processes did not end; they are left to the service manager")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func masterOfLeftOvers() *master {
@@ -92,10 +93,10 @@ func TestGlancesDoNotLast(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(testutil.Patience):
 		t.Error("the loop is stuck")
 	}
-	if text := g.read("/proc/self/cmdline", patience); text != nil || len(g) != mostGlances {
+	if text := g.read("/proc/self/cmdline", testutil.Patience); text != nil || len(g) != mostGlances {
 		t.Errorf("read %q, %d are being read, want nothing and %d", text, len(g), mostGlances)
 	}
 	w, err := os.OpenFile(stuck, os.O_WRONLY, 0)
@@ -103,8 +104,8 @@ func TestGlancesDoNotLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = w.Close()
-	eventually(t, "the end of what was stuck", func() bool { return len(g) == 0 })
-	if text := g.read("/proc/self/cmdline", patience); len(text) == 0 {
+	testutil.Eventually(t, "the end of what was stuck", func() bool { return len(g) == 0 })
+	if text := g.read("/proc/self/cmdline", testutil.Patience); len(text) == 0 {
 		t.Error("nothing is read any more")
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // listener is one socket that is handed down to workers. It is a plain
@@ -210,7 +211,7 @@ func bindAs(s *fleetfile.Socket, a fleetfile.Address) (int, error) {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	if err := prepareSocket(fd, domain, s, a, address); err != nil {
-		closeFD(&fd)
+		linux.CloseFD(&fd)
 		return -1, err
 	}
 	return fd, nil
@@ -325,7 +326,7 @@ func removeStale(path string, sockType int) error {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	defer closeFD(&fd)
+	defer linux.CloseFD(&fd)
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return os.Remove(path)

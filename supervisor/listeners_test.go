@@ -16,6 +16,8 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func unixSocket(name string, kind fleetfile.SocketType, paths ...string) fleetfile.Socket {
@@ -68,7 +70,7 @@ func TestRemoveStaleRemovesOnlyWhatNobodyUses(t *testing.T) {
 		defer unix.Close(fd)
 		_ = unix.Connect(fd, &unix.SockaddrUnix{Name: full.Name()}) // EAGAIN in the end
 	}
-	before := openFDs()
+	before := testutil.OpenFDs()
 	for _, c := range []struct {
 		name  string
 		kind  int
@@ -97,7 +99,7 @@ func TestRemoveStaleRemovesOnlyWhatNobodyUses(t *testing.T) {
 			t.Errorf("%s as type %d: afterwards: %v", c.name, c.kind, err)
 		}
 	}
-	if after := openFDs(); after != before {
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 }
@@ -230,7 +232,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 	}
 	nobody := unixSocket("nobody", fleetfile.Stream, path("owned"))
 	nobody.User = "no such user"
-	before := openFDs()
+	before := testutil.OpenFDs()
 	for _, bad := range []fleetfile.Socket{
 		unixSocket("bad", fleetfile.Stream, path("good2"), path("file")),
 		unixSocket("deep", fleetfile.Stream, path("none/app.sock")),
@@ -247,7 +249,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 			t.Errorf("%s: left are %q and %v, want %q", bad.Name, left, err, want)
 		}
 	}
-	if after := openFDs(); after != before {
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 }
@@ -280,6 +282,6 @@ func TestListenersBindWhatTheFileSays(t *testing.T) {
 		if err != nil || flags&unix.O_NONBLOCK != 0 {
 			t.Errorf("%s: flags %o and %v: it must block, as systemd's do", canonical(c.address), flags, err)
 		}
-		closeFD(&fd)
+		linux.CloseFD(&fd)
 	}
 }

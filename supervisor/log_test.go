@@ -18,6 +18,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 func TestLogWritesOneLineWithItsPriority(t *testing.T) {
@@ -254,7 +255,7 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeFD(&fd)
+	defer linux.CloseFD(&fd)
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: dir + "/socket"}); err != nil {
 		t.Fatal(err)
 	}

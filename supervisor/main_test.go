@@ -3,7 +3,6 @@
 package supervisor
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -11,13 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// patience bounds every wait for a fact.
-const patience = 30 * time.Second
 
 // roles are what a child process of the tests does instead of the tests.
 var roles = map[string]func(){
@@ -81,25 +74,4 @@ func wantLine(t *testing.T, l *lines, parts ...string) {
 		}
 	}
 	t.Errorf("no line has %q in\n%s", parts, strings.Join(l.all(), ""))
-}
-
-// openFDs lists the open descriptors of this process.
-func openFDs() string {
-	var open []int
-	for fd := range 512 {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-			open = append(open, fd)
-		}
-	}
-	return fmt.Sprint(open)
-}
-
-// eventually waits for a fact.
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !fact(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
 }

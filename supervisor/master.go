@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
 )
 
@@ -32,9 +33,9 @@ type master struct {
 	groups   *groups
 	streams  *streams
 	procs    *processes
-	poller   *poller
-	signals  *signals
-	wake     *wakeup
+	poller   *poll.Poller
+	signals  *poll.Signals
+	wake     *poll.Wake
 	outputs  *outputTable
 	devNull  int
 	pid, uid int
@@ -111,20 +112,17 @@ func (m *master) open(opts Options) (err error) {
 	if m.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return &os.PathError{Op: "open", Path: "/dev/null", Err: err}
 	}
-	if m.poller, err = newPoller(); err != nil {
+	if m.poller, err = poll.New(); err != nil {
 		return err
 	}
-	if m.wake, err = newWakeup(); err != nil {
-		return err
-	}
-	if err := m.poller.add(m.wake.fd, newToken(wakeups, 0)); err != nil {
+	if m.wake, err = poll.NewWake(m.poller.Source(wakeups)); err != nil {
 		return err
 	}
 	m.disposal = newDisposal(m.wake)
-	m.signals = newSignals(m.wake)
+	m.signals = poll.CatchSignals(m.wake)
 	stdout, stderr := terminals(m.log)
-	m.outputs = newOutputTable(stdout, stderr, m.poller, m.wake)
-	m.demands = newDemands(m.poller)
+	m.outputs = newOutputTable(stdout, stderr, m.poller.Source(outputs), m.wake)
+	m.demands = newDemands(m.poller.Source(connections))
 	m.takeKept()
 	if err := m.openNotify(); err != nil {
 		return err
@@ -141,7 +139,7 @@ func (m *master) close() {
 	m.closeMetrics()
 	if m.signals != nil {
 		m.endStragglers()
-		m.signals.close()
+		m.signals.Close()
 	}
 	if m.outputs != nil {
 		m.outputs.close()
@@ -159,58 +157,13 @@ func (m *master) close() {
 	if m.runtime != nil {
 		m.runtime.close()
 	}
-	closeFD(&m.devNull)
+	linux.CloseFD(&m.devNull)
 	if m.wake != nil {
-		m.wake.close()
+		m.wake.Close()
 	}
 	if m.poller != nil {
-		closeFD(&m.poller.epfd)
+		m.poller.Close()
 	}
-}
-
-func (m *master) now() fleet.Instant { return monotonic() }
-
-// wait turns what has happened into events. Messages of processes come before
-// their ends: a worker that dies at once has then said who it is.
-func (m *master) wait(until fleet.Instant) []fleet.Event {
-	now := m.now()
-	tokens := m.poller.wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.due(), m.log.retryJournal(now)), now)
-	m.disposal.prod(m.now())
-	m.unmute(m.now())
-	var events []fleet.Event
-	for s := wakeups; s < sourceEnd; s++ {
-		for _, t := range tokens {
-			if t.source() != s {
-				continue
-			}
-			switch s {
-			case gates:
-				said, _ := m.gateReadable(fleet.Proc(t.id())) // the rest is there next time
-				events = append(events, said...)
-			case commands:
-				said, _ := m.commandReadable(fleet.Proc(t.id())) // the same
-				events = append(events, said...)
-			case outputs:
-				m.outputs.readable(t.id())
-			case notices:
-				events = append(events, m.hear(m.slots[t.id()])...)
-			case storedFDs:
-				m.storedHungUp(t.id())
-			case connections:
-				events = append(events, m.demands.waits(int(t.id()))...)
-			case groupEvents:
-				events = append(events, m.groupChanged(fleet.Proc(t.id()))...)
-			case wakeups:
-				m.wake.clear()
-				m.outputs.resume()
-				m.notify.ping = m.signals.taken() || m.notify.ping
-				events = append(events, m.takeSignals()...)
-				events = append(events, m.operators.asked()...)
-			case deaths, sourceEnd:
-			}
-		}
-	}
-	return append(events, m.reap(tokens)...)
 }
 
 // workerSockets are the descriptors that a worker gets.
@@ -253,33 +206,6 @@ func (m *master) forget(p *process) {
 	}
 }
 
-func (m *master) takeSignals() (events []fleet.Event) {
-	for {
-		select {
-		case sig := <-m.signals.pending:
-			events = append(events, m.signalled(sig)...)
-		default:
-			return events
-		}
-	}
-}
-
-func (m *master) signalled(sig os.Signal) []fleet.Event {
-	name := unix.SignalName(sig.(unix.Signal))
-	switch sig {
-	case unix.SIGTERM, unix.SIGINT:
-		m.stops++
-		return []fleet.Event{fleet.StopRequested{Why: name}}
-	case unix.SIGHUP:
-		if m.signals.terminal {
-			m.stops++
-			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
-		}
-	}
-	m.log.Notice(name + " is ignored: it has no meaning for a running fleet")
-	return nil
-}
-
 // do carries out one action.
 func (m *master) do(act fleet.Action) []fleet.Event {
 	switch act := act.(type) {
@@ -320,7 +246,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Extend:
 		m.notify.extend = act.By
 	case fleet.Ping:
-		if err := m.signals.beat(); err != nil {
+		if err := m.signals.Beat(); err != nil {
 			m.log.Error(fmt.Sprintf("watchdog: %v", err))
 		}
 	case fleet.Report:

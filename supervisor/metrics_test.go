@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // TestProbeOfAStuckLoop gets its answer before who asks for it gives up.
@@ -33,7 +34,7 @@ func TestProbeAtTheEnd(t *testing.T) {
 		_, err := o.Look()
 		answers <- err
 	}()
-	eventually(t, "the probe waits", func() bool {
+	testutil.Eventually(t, "the probe waits", func() bool {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		return len(o.looking) == 1
@@ -53,7 +54,7 @@ func TestSampleIsWhatOperatorsSee(t *testing.T) {
 	seen.spawns.Counts[1], seen.spawns.Sum = 2, 3*time.Millisecond
 	o.master, o.measuring = os.Getppid(), make(chan struct{}, 1) // so that this process passes for a slot
 	go func() {
-		eventually(t, "the scrape waits", func() bool {
+		testutil.Eventually(t, "the scrape waits", func() bool {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			return len(o.looking) == 1

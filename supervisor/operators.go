@@ -19,13 +19,14 @@ import (
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
 // operators are the clients of the control socket. They ask from goroutines of
 // their own, and the loop answers: all who want to see the fleet with one view a
 // turn, each who wants to change it for itself.
 type operators struct {
-	wake      *wakeup
+	wake      *poll.Wake
 	slots     map[string]fleet.SlotID // never changed
 	file      string                  // the absolute path of the fleet file
 	master    int                     // pid
@@ -90,7 +91,7 @@ func (o *operators) see() (*sight, error) {
 		answer <- nil
 	}
 	o.mu.Unlock()
-	o.wake.up()
+	o.wake.Up()
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	select {
@@ -182,7 +183,7 @@ func (o *operators) Operate(slot, verb string, signal int32, by control.Caller) 
 		op.answer <- endedText
 	}
 	o.mu.Unlock()
-	o.wake.up()
+	o.wake.Up()
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	select {
@@ -333,7 +334,7 @@ type clock struct {
 	real      time.Time
 }
 
-func clockNow() clock { return clock{monotonic(), time.Now()} }
+func clockNow() clock { return clock{poll.Now(), time.Now()} }
 
 // adjust takes a new moment if the clocks have moved against each other: else one
 // instant is the same time whenever it is looked at.

@@ -11,15 +11,12 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 )
 
 func newOperators(t *testing.T) *operators {
 	t.Helper()
-	wake, err := newWakeup()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(wake.close)
+	wake := polltest.NewWake(t, polltest.New(t).Source(wakeups))
 	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid(), tidy: time.NewTimer(time.Hour)}
 }
 

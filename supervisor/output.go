@@ -11,6 +11,9 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
 // output is what one process says on its standard output, error or both, until
@@ -26,7 +29,7 @@ type output struct {
 // error is none, workers inherit it from the master.
 type outputTable struct {
 	stdout, stderr *terminal // one and the same, if they are the same terminal
-	poller         *poller
+	source         poll.Source
 	pipes          map[uint64]*output
 	last           uint64
 	paused         bool // a terminal is busy: workers feel it, the master does not
@@ -46,11 +49,11 @@ func terminals(log *Log) (stdout, stderr *terminal) {
 	return newTerminal(os.Stdout, columnsOf(1)), log.terminal
 }
 
-func newOutputTable(stdout, stderr *terminal, poller *poller, wake *wakeup) *outputTable {
-	t := &outputTable{stdout: stdout, stderr: stderr, poller: poller, pipes: map[uint64]*output{}}
+func newOutputTable(stdout, stderr *terminal, source poll.Source, wake *poll.Wake) *outputTable {
+	t := &outputTable{stdout: stdout, stderr: stderr, source: source, pipes: map[uint64]*output{}}
 	for _, screen := range []*terminal{t.stdout, t.stderr} {
 		if screen != nil {
-			screen.drained.Store(new(wake.up))
+			screen.drained.Store(new(wake.Up))
 		}
 	}
 	return t
@@ -73,7 +76,7 @@ func (t *outputTable) open(name string) (stdout, stderr int, err error) {
 		return stdout, stdout, nil
 	}
 	if stderr, err = t.pipe(name, t.stderr); err != nil {
-		closeFD(&stdout)
+		linux.CloseFD(&stdout)
 	}
 	return stdout, stderr, err
 }
@@ -89,16 +92,16 @@ func (t *outputTable) pipe(name string, to *terminal) (int, error) {
 	// Who writes can read, too (/proc/self/fd/1), and be faster: an end that blocks would
 	// then wait for it. O_NONBLOCK is of this end alone.
 	if err := unix.SetNonblock(pipe[0], true); err != nil {
-		closeFD(&pipe[0])
-		closeFD(&pipe[1])
+		linux.CloseFD(&pipe[0])
+		linux.CloseFD(&pipe[1])
 		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("fcntl", err))
 	}
 	t.last++
 	o := &output{fd: pipe[0], name: name, to: to}
 	if !t.paused { // else with the others
-		if err := t.poller.add(o.fd, newToken(outputs, t.last)); err != nil {
-			closeFD(&pipe[0])
-			closeFD(&pipe[1])
+		if err := t.source.Add(o.fd, t.last); err != nil {
+			linux.CloseFD(&pipe[0])
+			linux.CloseFD(&pipe[1])
 			return -1, err
 		}
 	}
@@ -165,7 +168,7 @@ func (t *outputTable) finish(id uint64) {
 	if len(o.rest) > 0 {
 		o.to.line(o.name, append(harmless(o.rest), '\n'))
 	}
-	closeFD(&o.fd)
+	linux.CloseFD(&o.fd)
 	delete(t.pipes, id)
 }
 
@@ -173,7 +176,7 @@ func (t *outputTable) finish(id uint64) {
 func (t *outputTable) pause() {
 	t.paused = true
 	for _, o := range t.pipes {
-		_ = t.poller.remove(o.fd) // it is in there
+		_ = t.source.Remove(o.fd) // it is in there
 	}
 }
 
@@ -189,7 +192,7 @@ func (t *outputTable) resume() {
 	}
 	t.paused = false
 	for id, o := range t.pipes {
-		_ = t.poller.add(o.fd, newToken(outputs, id)) // it was in there
+		_ = t.source.Add(o.fd, id) // it was in there
 	}
 }
 

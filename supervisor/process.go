@@ -38,13 +38,6 @@ type process struct {
 	sent   unix.Signal  // to those; 0 before the first
 }
 
-func closeFD(fd *int) {
-	if *fd >= 0 {
-		_ = unix.Close(*fd) // nothing was written that could be lost
-		*fd = -1
-	}
-}
-
 // processes is the table of all processes. Spawned and not introduced is in
 // byID only.
 type processes struct {
@@ -75,9 +68,9 @@ func (t *processes) forget(p *process) {
 	if t.byPID[p.pid] == p {
 		delete(t.byPID, p.pid)
 	}
-	closeFD(&p.pidfd)
-	closeFD(&p.gate)
-	closeFD(&p.command)
+	linux.CloseFD(&p.pidfd)
+	linux.CloseFD(&p.gate)
+	linux.CloseFD(&p.command)
 }
 
 // adopt opens the pidfd of a process that introduced itself, and makes sure

@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
 // reap collects every child that has ended. The pidfds of known processes tell
@@ -17,8 +18,8 @@ import (
 //
 // What a process left behind is looked for while it is still a zombie: its pid,
 // which is the number of its session, then belongs to nobody else.
-func (m *master) reap(tokens []token) (events []fleet.Event) {
-	dead := m.readableDeaths(tokens)
+func (m *master) reap(ready []poll.Event) (events []fleet.Event) {
+	dead := m.readableDeaths(ready)
 	var bereaved []*process // of something that they left behind
 	for {
 		if len(dead) == 0 {
@@ -41,9 +42,9 @@ func (m *master) reap(tokens []token) (events []fleet.Event) {
 	}
 }
 
-func (m *master) readableDeaths(tokens []token) (dead []*process) {
-	for _, t := range tokens {
-		if p := m.procs.byID[fleet.Proc(t.id())]; t.source() == deaths && p != nil && !p.reaped {
+func (m *master) readableDeaths(ready []poll.Event) (dead []*process) {
+	for _, r := range ready {
+		if p := m.procs.byID[fleet.Proc(r.ID)]; r.Kind == deaths && p != nil && !p.reaped {
 			dead = append(dead, p)
 		}
 	}
@@ -82,7 +83,7 @@ func (m *master) reapProcess(p *process, left []int) []fleet.Event {
 	if m.procs.byPID[p.pid] == p {
 		delete(m.procs.byPID, p.pid)
 	}
-	closeFD(&p.pidfd)
+	linux.CloseFD(&p.pidfd)
 	events := m.lastWords(p)
 	ended := m.ended(p, fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core})
 	switch {

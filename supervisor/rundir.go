@@ -15,6 +15,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // runtimeDir is the fleet's directory of sockets: systemd's RuntimeDirectory=,
@@ -178,5 +179,5 @@ func (d *runtimeDir) close() {
 	if d.made {
 		_ = os.Remove(d.path)
 	}
-	closeFD(&d.lock)
+	linux.CloseFD(&d.lock)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // A fleet with programs keeps one shim at its gate that no slot has asked for: a
@@ -48,7 +49,7 @@ func (m *master) takeShim(id fleet.Proc) *process {
 	if p == nil {
 		return nil
 	}
-	if m.poller.rename(p.gate, newToken(gates, uint64(id))) != nil || m.poller.rename(p.pidfd, newToken(deaths, uint64(id))) != nil {
+	if m.poller.Source(gates).Rename(p.gate, uint64(id)) != nil || m.poller.Source(deaths).Rename(p.pidfd, uint64(id)) != nil {
 		_ = p.signal(unix.SIGKILL) // it is of no use; its end follows
 		return nil
 	}
@@ -62,7 +63,7 @@ func (m *master) takeShim(id fleet.Proc) *process {
 func (m *master) dropShim() {
 	m.wantShim = false
 	if m.shim != nil {
-		closeFD(&m.shim.gate)
+		linux.CloseFD(&m.shim.gate)
 		m.shim = nil
 	}
 }

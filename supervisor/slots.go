@@ -68,7 +68,7 @@ func (m *master) openNotify() error {
 		}
 		s.notify = server
 		s.errands = m.disposal.owner()
-		if err := m.poller.add(server.FD(), newToken(notices, uint64(s.id))); err != nil {
+		if err := m.poller.Source(notices).Add(server.FD(), uint64(s.id)); err != nil {
 			return err
 		}
 	}

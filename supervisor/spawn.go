@@ -28,7 +28,7 @@ func (m *master) startShim(p *process) (err error) {
 		return err
 	}
 	p.gate = ours
-	defer closeFD(&theirs)
+	defer linux.CloseFD(&theirs)
 	p.pidfd = -1
 	args := []string{gate.ShimName}
 	attr := &syscall.ProcAttr{
@@ -48,10 +48,10 @@ func (m *master) startShim(p *process) (err error) {
 
 // watch lets the loop hear of the gate and of the end of a process.
 func (m *master) watch(p *process) error {
-	if err := m.poller.add(p.gate, newToken(gates, uint64(p.id))); err != nil {
+	if err := m.poller.Source(gates).Add(p.gate, uint64(p.id)); err != nil {
 		return err
 	}
-	return m.poller.add(p.pidfd, newToken(deaths, uint64(p.id)))
+	return m.poller.Source(deaths).Add(p.pidfd, uint64(p.id))
 }
 
 func (m *master) spawnFailed(p *process, err error) []fleet.Event {
@@ -101,19 +101,19 @@ func (m *master) startZygote(p *process, generation int) error {
 		return err
 	}
 	p.command = ours
-	defer closeFD(&theirs)
+	defer linux.CloseFD(&theirs)
 	source, err := linux.Memfd("prefork-zygote", []byte(zygote.Source))
 	if err != nil {
 		return err
 	}
-	defer closeFD(&source)
+	defer linux.CloseFD(&source)
 	if p.group, err = m.groups.takeFloor(generation); err != nil {
 		return err
 	}
 	if err := m.startShim(p); err != nil {
 		return err
 	}
-	if err := m.poller.add(p.command, newToken(commands, uint64(p.id))); err != nil {
+	if err := m.poller.Source(commands).Add(p.command, uint64(p.id)); err != nil {
 		return err
 	}
 	fds := []int{theirs, source}
@@ -147,7 +147,7 @@ func (m *master) sendFork(p, floor *process) error {
 		return err
 	}
 	p.gate = ours
-	defer closeFD(&theirs)
+	defer linux.CloseFD(&theirs)
 	if floor == nil || floor.command < 0 {
 		return errors.New("the floor has ended")
 	}
@@ -162,7 +162,7 @@ func (m *master) sendFork(p, floor *process) error {
 		return fmt.Errorf("ask the floor: %w", err)
 	}
 	p.generation = floor.generation
-	return m.poller.add(p.gate, newToken(gates, uint64(p.id)))
+	return m.poller.Source(gates).Add(p.gate, uint64(p.id))
 }
 
 // tell lets a process at its gate become a slot.
@@ -244,9 +244,9 @@ func (o processOutput) close() {
 		return
 	}
 	if o.stderr != o.stdout {
-		closeFD(&o.stderr)
+		linux.CloseFD(&o.stderr)
 	}
-	closeFD(&o.stdout)
+	linux.CloseFD(&o.stdout)
 }
 
 // output finds where the process of that name writes to: a stream to the journal,
@@ -311,7 +311,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 	}
 	m.procs.identify(p, hello.PID, pidfd)
 	p.name, p.uid = "spare", hello.UID
-	if err := m.poller.add(pidfd, newToken(deaths, uint64(p.id))); err != nil {
+	if err := m.poller.Source(deaths).Add(pidfd, uint64(p.id)); err != nil {
 		return m.spawnFailed(p, err)
 	}
 	// Before it had a session of its own it may have been taken for something that
@@ -323,7 +323,7 @@ func (m *master) introduced(p *process, hello gate.Hello) []fleet.Event {
 // what it was told, unless the kernel is closing its descriptors because it
 // ends: that is then the event.
 func (m *master) leftGate(p *process) []fleet.Event {
-	closeFD(&p.gate)
+	linux.CloseFD(&p.gate)
 	if p.pid == 0 {
 		return m.stillborn(p, "the worker ended before it had introduced itself")
 	}

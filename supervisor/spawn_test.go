@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 )
 
 // newTestMaster returns a master that holds nothing but a table of processes,
@@ -17,17 +18,12 @@ import (
 func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 	t.Helper()
 	log, _ := newTestLog()
-	wake, err := newWakeup()
-	if err != nil {
-		t.Fatal(err)
-	}
-	poller, err := newPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
+	poller := polltest.New(t)
+	wake := polltest.NewWake(t, poller.Source(wakeups))
 	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: newDisposal(wake)}
 	p = m.procs.add(7)
 	p.pid = 4711
+	var err error
 	if p.gate, gate, err = linux.Seqpacket(); err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +32,8 @@ func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 	}
 	t.Cleanup(func() {
 		m.procs.forget(p)
-		closeFD(&gate)
-		closeFD(&command)
-		closeFD(&poller.epfd)
-		wake.close()
+		linux.CloseFD(&gate)
+		linux.CloseFD(&command)
 	})
 	return m, p, gate, command
 }
@@ -61,8 +55,8 @@ func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
 	p.floor, p.told = true, true
 	say(t, p.command, "fork\x001")
 	say(t, command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
-	closeFD(&gate)
-	closeFD(&command)
+	linux.CloseFD(&gate)
+	linux.CloseFD(&command)
 	want := []fleet.Event{
 		fleet.FloorProgress{Proc: 7, Text: "importing a"},
 		fleet.FloorProgress{Proc: 7, Text: "importing b"},
@@ -78,7 +72,7 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	p.told = true
 	say(t, p.gate, "go\x00worker=web")
 	say(t, gate, "nonsense", "failed\x00203\x00no such program")
-	closeFD(&gate)
+	linux.CloseFD(&gate)
 	want := []fleet.Event{fleet.Refused{Proc: 7, Text: "no such program"}}
 	if got := m.lastWords(p); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -147,7 +141,7 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 		}
 	}
 	m, p, gate, command := newTestMaster(t)
-	if err := m.poller.add(p.gate, newToken(gates, 7)); err != nil {
+	if err := m.poller.Source(gates).Add(p.gate, 7); err != nil {
 		t.Fatal(err)
 	}
 	push(p.gate, gate)
@@ -162,7 +156,7 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 			t.Errorf("got %+v, %t; the socket is %d", events, more, p.command)
 		}
 	})
-	if got := m.poller.wait(0, 1); len(got) != 0 {
+	if got := m.poller.Wait(0, 1); len(got) != 0 {
 		t.Errorf("the gate is still polled: %v", got)
 	}
 	if err := linux.Send(gate, nil); err == nil {

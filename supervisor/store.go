@@ -77,7 +77,7 @@ func (m *master) pollStored(s *slot, fd int, wanted bool) uint64 {
 		return 0
 	}
 	m.lastStored++
-	if err := m.poller.addFor(fd, newToken(storedFDs, m.lastStored), 0); err != nil {
+	if err := m.poller.Source(storedFDs).AddFor(fd, m.lastStored, 0); err != nil {
 		return 0 // EPERM: a regular file, for example, has no other end
 	}
 	m.storedIn[m.lastStored] = s
@@ -143,7 +143,7 @@ func (m *master) dropStored(s *slot, drop func(stored) bool) {
 		}
 		if f.id != 0 {
 			// Others may hold the same open file: closing would leave it polled.
-			_ = m.poller.remove(f.fd) // it is in there
+			_ = m.poller.Source(storedFDs).Remove(f.fd) // it is in there
 			delete(m.storedIn, f.id)
 		}
 		m.drop(s, f.fd)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // streams gives each name a stream of its own to the journal that the master's
@@ -47,7 +48,7 @@ func (t *streams) of(name string) journalStream {
 		if sdnotify.StreamAlive(s.fd) {
 			return s
 		}
-		closeFD(&s.fd)
+		linux.CloseFD(&s.fd)
 		delete(t.byName, name)
 	}
 	s, err := t.open(name)
@@ -68,13 +69,13 @@ func (t *streams) open(name string) (s journalStream, err error) {
 		return s, err
 	}
 	if s.id, err = sdnotify.StreamID(s.fd); err != nil {
-		closeFD(&s.fd)
+		linux.CloseFD(&s.fd)
 	}
 	return s, err
 }
 
 func (t *streams) close() {
 	for _, s := range t.byName {
-		closeFD(&s.fd)
+		linux.CloseFD(&s.fd)
 	}
 }

@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // screen is a terminal that can be stopped, as by Ctrl-S.
@@ -125,7 +129,7 @@ func TestTerminalNeverBlocks(t *testing.T) {
 	s.stopped.Lock()
 	const all = 3 * terminalQueue
 	term.line("web.0", []byte("first\n"))
-	eventually(t, "the writer is stuck with the first line", func() bool { return len(term.lines) == 0 })
+	testutil.Eventually(t, "the writer is stuck with the first line", func() bool { return len(term.lines) == 0 })
 	kept := 1
 	for i := range all - 1 {
 		if term.line("web.0", fmt.Appendf(nil, "%d\n", i)) {
@@ -136,7 +140,7 @@ func TestTerminalNeverBlocks(t *testing.T) {
 		t.Errorf("%d lines were kept, want one and what the queue holds", kept)
 	}
 	s.stopped.Unlock()
-	eventually(t, "the terminal takes the lines", func() bool { return len(s.lines()) == kept })
+	testutil.Eventually(t, "the terminal takes the lines", func() bool { return len(s.lines()) == kept })
 	term.line("web.0", []byte("after\n"))
 	term.close()
 	got := s.lines()
@@ -153,7 +157,7 @@ func TestTerminalTellsAtTheEndWhatWasLost(t *testing.T) {
 		term.line("web.0", fmt.Appendf(nil, "%d\n", i))
 	}
 	s.stopped.Unlock()
-	eventually(t, "the terminal takes the lines", func() bool { return len(term.lines) == 0 })
+	testutil.Eventually(t, "the terminal takes the lines", func() bool { return len(term.lines) == 0 })
 	term.close()
 	if got := s.lines(); !strings.HasSuffix(got[len(got)-1], "lines were lost: the terminal did not take them") {
 		t.Errorf("the last line is %q", got[len(got)-1])
@@ -167,7 +171,7 @@ func TestTerminalThatStaysStoppedIsNotWaitedFor(t *testing.T) {
 	term.line("web.0", []byte("one\n"))
 	started := time.Now()
 	term.close()
-	if took := time.Since(started); took < time.Second || took > patience {
+	if took := time.Since(started); took < time.Second || took > testutil.Patience {
 		t.Errorf("it took %s, want one second", took)
 	}
 }
@@ -175,22 +179,16 @@ func TestTerminalThatStaysStoppedIsNotWaitedFor(t *testing.T) {
 // table is an outputTable with its part of the loop.
 type table struct {
 	*outputTable
-	t    *testing.T
-	wake *wakeup
+	t      *testing.T
+	poller *poll.Poller
+	wake   *poll.Wake
 }
 
 func newTable(t *testing.T, term *terminal) *table {
 	t.Helper()
-	wake, err := newWakeup()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := newTestPoller(t)
-	if err := p.add(wake.fd, newToken(wakeups, 0)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(wake.close)
-	return &table{newOutputTable(term, term, p, wake), t, wake}
+	p := polltest.New(t)
+	wake := polltest.NewWake(t, p.Source(wakeups))
+	return &table{newOutputTable(term, term, p.Source(outputs), wake), t, p, wake}
 }
 
 // pipe opens an output for a process to write to.
@@ -208,18 +206,18 @@ func (b *table) pipe(name string) *os.File {
 // turn is one turn of the loop; it returns false if nothing happened within a
 // time.
 func (b *table) turn(most time.Duration) bool {
-	now := monotonic()
-	tokens := b.poller.wait(now.Add(most), now)
-	for _, token := range tokens {
-		switch token.source() {
+	now := poll.Now()
+	ready := b.poller.Wait(now.Add(most), now)
+	for _, r := range ready {
+		switch r.Kind {
 		case outputs:
-			b.readable(token.id())
+			b.readable(r.ID)
 		case wakeups:
-			b.wake.clear()
+			b.wake.Clear()
 			b.resume()
 		}
 	}
-	return len(tokens) > 0
+	return len(ready) > 0
 }
 
 // Many short lines come faster than the terminal takes them. The workers wait
@@ -251,7 +249,7 @@ func TestOutputsWaitForTheTerminal(t *testing.T) {
 		t.Error("the loop turns though the terminal is stopped")
 	}
 	s.stopped.Unlock()
-	for deadline := monotonic().Add(patience); len(b.pipes) > 0 && monotonic() < deadline; {
+	for deadline := poll.Now().Add(testutil.Patience); len(b.pipes) > 0 && poll.Now() < deadline; {
 		b.turn(time.Second)
 	}
 	if len(b.pipes) > 0 {
@@ -329,7 +327,7 @@ func TestOutputsThatTheWorkerReadsItself(t *testing.T) {
 	}()
 	select {
 	case <-read:
-	case <-time.After(patience):
+	case <-time.After(testutil.Patience):
 		t.Fatal("the loop waits for the worker")
 	}
 	if _, err := w.WriteString("left\n"); err != nil {
@@ -348,7 +346,7 @@ func TestOutputsThatTheWorkerReadsItself(t *testing.T) {
 func TestOutputsAreShownAtTheEnd(t *testing.T) {
 	s, term := newScreen(t)
 	b := newTable(t, term)
-	before := openFDs()
+	before := testutil.OpenFDs()
 	w := b.pipe("web.0")
 	const all = 2 * terminalQueue
 	for i := range all {
@@ -360,13 +358,13 @@ func TestOutputsAreShownAtTheEnd(t *testing.T) {
 	if got := s.lines(); len(got) != all || got[all-1] != fmt.Sprintf("web.0   | %d", all-1) {
 		t.Errorf("%d lines, the last is %q", len(got), got[len(got)-1])
 	}
-	if after := openFDs(); after != before {
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 }
 
 func TestOutputsWithoutATerminalAreInherited(t *testing.T) {
-	b := newOutputTable(nil, nil, nil, nil)
+	b := newOutputTable(nil, nil, poll.Source{}, nil)
 	if stdout, stderr, err := b.open("web.0"); stdout != -1 || stderr != -1 || err != nil {
 		t.Errorf("got %d, %d and %v, want none", stdout, stderr, err)
 	}

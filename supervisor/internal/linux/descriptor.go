@@ -13,6 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// CloseFD closes a descriptor unless it is -1, and makes it -1. It is for what nothing
+// was written to that could be lost. It may block: see close(2).
+func CloseFD(fd *int) {
+	if *fd >= 0 {
+		_ = unix.Close(*fd) // EIO, at most, of what was not written to
+		*fd = -1
+	}
+}
+
 // FreeFDs is how many descriptors this process can still open.
 func FreeFDs() (int, error) {
 	const own = "/proc/self/fd"

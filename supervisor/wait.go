@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll"
+)
+
+// What a descriptor that has become ready belongs to, in the order in which it is
+// looked at: messages of processes come before their ends, so that a worker that dies
+// at once has then said who it is.
+const (
+	wakeups     poll.Kind = iota // a signal came, or the terminal takes lines again
+	deaths                       // the pidfd of a process
+	gates                        // the gate of a process
+	commands                     // the socket of a floor
+	outputs                      // the output of a worker
+	notices                      // the notify socket of a slot
+	storedFDs                    // a descriptor that a slot has stored
+	connections                  // a socket of a worker that is started on demand
+	groupEvents                  // the control group of a process that has ended
+)
+
+func (m *master) now() fleet.Instant { return poll.Now() }
+
+// wait turns what has happened into events.
+func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
+	now := m.now()
+	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.due(), m.log.retryJournal(now)), now)
+	m.disposal.prod(m.now())
+	m.unmute(m.now())
+	for _, r := range ready {
+		events = append(events, m.handle(r)...)
+	}
+	return append(events, m.reap(ready)...)
+}
+
+// handle reads what has come, except that a process has ended. What it leaves is there
+// the next time.
+func (m *master) handle(ready poll.Event) []fleet.Event {
+	switch ready.Kind {
+	case wakeups:
+		return m.woken()
+	case gates:
+		said, _ := m.gateReadable(fleet.Proc(ready.ID))
+		return said
+	case commands:
+		said, _ := m.commandReadable(fleet.Proc(ready.ID))
+		return said
+	case outputs:
+		m.outputs.readable(ready.ID)
+	case notices:
+		return m.hear(m.slots[ready.ID])
+	case storedFDs:
+		m.storedHungUp(ready.ID)
+	case connections:
+		return m.demands.waits(int(ready.ID))
+	case groupEvents:
+		return m.groupChanged(fleet.Proc(ready.ID))
+	}
+	return nil
+}
+
+func (m *master) woken() []fleet.Event {
+	m.wake.Clear()
+	m.outputs.resume()
+	m.notify.ping = m.signals.Beaten() || m.notify.ping
+	return append(m.takeSignals(), m.operators.asked()...)
+}
+
+func (m *master) takeSignals() (events []fleet.Event) {
+	for {
+		sig, ok := m.signals.Next()
+		if !ok {
+			return events
+		}
+		events = append(events, m.signalled(sig)...)
+	}
+}
+
+func (m *master) signalled(sig unix.Signal) []fleet.Event {
+	name := unix.SignalName(sig)
+	switch sig {
+	case unix.SIGTERM, unix.SIGINT:
+		m.stops++
+		return []fleet.Event{fleet.StopRequested{Why: name}}
+	case unix.SIGHUP:
+		if m.signals.Terminal {
+			m.stops++
+			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
+		}
+	}
+	m.log.Notice(name + " is ignored: it has no meaning for a running fleet")
+	return nil
+}
