@@ -132,7 +132,7 @@ func (m *master) take(s *slot, d *sdnotify.Datagram) error {
 	}
 	linux.CloseFD(&d.PIDFD) // the kernel made it
 	if err != nil || !d.Message.Store || d.Message.StoreRemove {
-		s.errands.close(d.FDs...)
+		s.errands.Close(d.FDs...)
 		d.FDs = nil
 	}
 	return err
@@ -150,7 +150,7 @@ func (m *master) burden(s *slot) {
 // skipBurdens is for the end of a turn.
 func (m *master) skipBurdens() {
 	for _, s := range m.burdens {
-		s.errands.do(func() { _ = s.notify.Skip() }) // it is there
+		s.errands.Do(func() { _ = s.notify.Skip() }) // it is there
 	}
 	m.burdens = m.burdens[:0]
 }
@@ -258,6 +258,10 @@ func (b *budget) take(now fleet.Instant) bool {
 
 func (b *budget) giveBack() { b.left++ }
 
+// maxHeld is how many descriptors of one slot may wait to be closed before it is not
+// heard any more.
+const maxHeld = 64
+
 // mute leaves a slot's socket alone until then, and until enough of what it sent has
 // been dropped.
 func (m *master) mute(s *slot, until fleet.Instant) {
@@ -277,7 +281,7 @@ func (m *master) unmute(now fleet.Instant) {
 		case now < s.quiet:
 			m.unmuteAt = min(m.unmuteAt, s.quiet)
 			return false
-		case s.burdened && !s.errands.idle(), s.errands.holds() > mostHeld:
+		case s.burdened && !s.errands.Idle(), s.errands.Holds() > maxHeld:
 			return false // it wakes the loop
 		}
 		s.burdened, s.quiet = false, 0

@@ -14,6 +14,8 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
@@ -29,7 +31,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 	w.Name, w.Count = "web", 1
 	m = &master{
 		log: log, procs: newProcesses(), poller: poller, unmuteAt: fleet.Never,
-		wake: wake, disposal: newDisposal(wake),
+		wake: wake, disposal: disposal.New(wake),
 		slots:    newSlots(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}),
 		storedIn: map[uint64]*slot{},
 		runtime:  &runtimeDir{notify: t.TempDir(), lock: -1},
@@ -49,7 +51,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 	}
 	t.Cleanup(func() {
 		s.close()
-		prodAll(t, m.disposal)
+		disposaltest.ProdAll(t, m.disposal)
 		linux.CloseFD(&notify)
 	})
 	return m, s, said, notify
@@ -65,7 +67,7 @@ func hearAll(t *testing.T, m *master, s *slot) (events []fleet.Event) {
 	for {
 		events = append(events, m.hear(s)...)
 		m.skipBurdens()
-		testutil.Eventually(t, "all is dropped", s.errands.idle)
+		testutil.Eventually(t, "all is dropped", s.errands.Idle)
 		if !s.burdened {
 			return events
 		}
@@ -256,7 +258,7 @@ func TestABarrierIsClosedAfterTheTurn(t *testing.T) {
 	}
 	m.skipBurdens()
 	testutil.Eventually(t, "the barrier is closed", hungUp)
-	testutil.Eventually(t, "nothing is left to do", s.errands.idle)
+	testutil.Eventually(t, "nothing is left to do", s.errands.Idle)
 	m.unmute(m.now())
 	if got := m.hear(s); len(got) != 1 {
 		t.Errorf("what was said after it: got %+v", got)
@@ -310,7 +312,7 @@ func TestStore(t *testing.T) {
 	}
 	_ = unix.Close(a)
 	_ = file.Close()
-	testutil.Eventually(t, "nothing is left to do", s.errands.idle)
+	testutil.Eventually(t, "nothing is left to do", s.errands.Idle)
 	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
@@ -50,7 +51,7 @@ type master struct {
 	lastShim fleet.Proc
 
 	heardInto sdnotify.Buffer
-	disposal  *disposal
+	disposal  *disposal.Disposal
 	burdens   []*slot // whose next datagram is skipped when what was said before it has been done
 	muted     []*slot
 	unmuteAt  fleet.Instant
@@ -118,7 +119,7 @@ func (m *master) open(opts Options) (err error) {
 	if m.wake, err = poll.NewWake(m.poller.Source(wakeups)); err != nil {
 		return err
 	}
-	m.disposal = newDisposal(m.wake)
+	m.disposal = disposal.New(m.wake)
 	m.signals = poll.CatchSignals(m.wake)
 	stdout, stderr := terminals(m.log)
 	m.outputs = newOutputTable(stdout, stderr, m.poller.Source(outputs), m.wake)
@@ -194,8 +195,8 @@ func (m *master) watchSockets(worker int) []fleet.Event {
 
 // forget ends a process that has been reaped, or that never was.
 func (m *master) forget(p *process) {
-	m.closeSocket(&p.gate)
-	m.closeSocket(&p.command)
+	m.disposal.CloseSocket(m.poller.Source(gates), &p.gate)
+	m.disposal.CloseSocket(m.poller.Source(commands), &p.command)
 	m.procs.forget(p)
 	if p == m.shim {
 		m.shim, m.wantShim = nil, false
@@ -213,7 +214,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.loadFloor(act)
 	case fleet.StopFloor:
 		if p := m.procs.byID[act.Proc]; p != nil {
-			m.closeSocket(&p.command)
+			m.disposal.CloseSocket(m.poller.Source(commands), &p.command)
 		}
 	case fleet.Fork:
 		return m.fork(act)

@@ -9,6 +9,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
@@ -27,7 +28,7 @@ type slot struct {
 	budget   budget           // of datagrams
 	quiet    fleet.Instant    // it is not heard before
 	burdened bool             // its next datagram is skipped where that may block
-	errands  *errands         // what it sent, to be dropped
+	errands  *disposal.Owner  // what it sent, to be dropped
 	dropped  int              // datagrams, in the life of its process
 	store    store
 }
@@ -67,7 +68,7 @@ func (m *master) openNotify() error {
 			return err
 		}
 		s.notify = server
-		s.errands = m.disposal.owner()
+		s.errands = m.disposal.Owner()
 		if err := m.poller.Source(notices).Add(server.FD(), uint64(s.id)); err != nil {
 			return err
 		}
@@ -94,9 +95,9 @@ func (s *slot) close() {
 		return
 	}
 	s.notify.Remove()
-	s.errands.close(s.notify.FD()) // nobody is left to be heard
+	s.errands.Close(s.notify.FD()) // nobody is left to be heard
 	for _, f := range s.store.fds {
-		s.errands.close(f.fd)
+		s.errands.Close(f.fd)
 	}
 	s.store.fds = nil
 }

@@ -349,7 +349,7 @@ func (m *master) stillborn(p *process, why string) []fleet.Event {
 // protocol.
 func (m *master) pushes(p *process) []fleet.Event {
 	const why = "it sends descriptors at its gate"
-	m.closeSocket(&p.gate)
+	m.disposal.CloseSocket(m.poller.Source(gates), &p.gate)
 	if p.pid == 0 {
 		return m.stillborn(p, why)
 	}
@@ -373,7 +373,7 @@ func (m *master) commandReadable(id fleet.Proc) (events []fleet.Event, more bool
 		if !errors.Is(err, io.EOF) {
 			m.log.Warn(fmt.Sprintf("floor: %v; its socket is closed", err), slog.Int("pid", p.pid))
 		}
-		m.closeSocket(&p.command)
+		m.disposal.CloseSocket(m.poller.Source(commands), &p.command)
 		return nil, false
 	}
 	return m.floorSaid(p, buf[:n]), true

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 )
@@ -20,7 +22,7 @@ func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 	log, _ := newTestLog()
 	poller := polltest.New(t)
 	wake := polltest.NewWake(t, poller.Source(wakeups))
-	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: newDisposal(wake)}
+	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: disposal.New(wake)}
 	p = m.procs.add(7)
 	p.pid = 4711
 	var err error
@@ -133,7 +135,7 @@ func TestASignalToWhoHasEndedIsNoError(t *testing.T) {
 // A process that pushes descriptors into its master is not waited for, whatever they
 // are: it ends.
 func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
-	linger := lingering(t)
+	linger := disposaltest.Lingering(t)
 	push := func(ours int, theirs int) {
 		_ = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
 		for range 3 {
@@ -146,12 +148,12 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	}
 	push(p.gate, gate)
 	push(p.command, command)
-	quick(t, "the gate", func() {
+	disposaltest.Quick(t, "the gate", func() {
 		if events, more := m.gateReadable(7); len(events) != 0 || more || p.gate != -1 {
 			t.Errorf("got %+v, %t; the gate is %d", events, more, p.gate)
 		}
 	})
-	quick(t, "the socket of a floor", func() {
+	disposaltest.Quick(t, "the socket of a floor", func() {
 		if events, more := m.commandReadable(7); len(events) != 0 || more || p.command != -1 {
 			t.Errorf("got %+v, %t; the socket is %d", events, more, p.command)
 		}
@@ -162,10 +164,10 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	if err := linux.Send(gate, nil); err == nil {
 		t.Error("more can be sent to the gate")
 	}
-	if len(m.disposal.placed) != 2 {
-		t.Errorf("%d are being closed, want 2", len(m.disposal.placed))
+	if m.disposal.Due() == fleet.Never {
+		t.Error("nothing is being closed")
 	}
-	prodAll(t, m.disposal)
+	disposaltest.ProdAll(t, m.disposal)
 }
 
 // One that has not introduced itself does not become anything.

@@ -56,8 +56,8 @@ func (m *master) store(s *slot, d *sdnotify.Datagram) {
 // drop has descriptors of a slot closed. A slot that has too many of them is not
 // heard meanwhile.
 func (m *master) drop(s *slot, fds ...int) {
-	s.errands.close(fds...)
-	if s.errands.holds() > mostHeld {
+	s.errands.Close(fds...)
+	if s.errands.Holds() > maxHeld {
 		m.mute(s, 0)
 	}
 }
@@ -123,7 +123,7 @@ func (m *master) takeKept() {
 	for _, k := range m.sockets.kept {
 		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.name, keptName(s, "")) })
 		if i < 0 || len(m.slots[i].store.fds) >= m.slots[i].store.most {
-			m.disposal.owner().close(k.fd)       // not wanted
+			m.disposal.Owner().Close(k.fd)       // not wanted
 			_ = m.notify.client.RemoveFD(k.name) // else the next master gives it up
 			continue
 		}

@@ -29,8 +29,8 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.due(), m.log.retryJournal(now)), now)
-	m.disposal.prod(m.now())
+	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.Due(), m.log.retryJournal(now)), now)
+	m.disposal.Prod(m.now())
 	m.unmute(m.now())
 	for _, r := range ready {
 		events = append(events, m.handle(r)...)

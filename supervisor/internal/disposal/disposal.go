@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+// Package disposal drops the descriptors of strangers, which the loop must not do: the
+// last close(2) of one can block for as long as its sender likes. A socket that lingers
+// waits for a peer that does not read (SO_LINGER, socket(7)), a file for the process
+// that serves its file system (FUSE).
+//
+// Each owner has a goroutine, with a thread of its own, while there is something to
+// drop for it, and only so many owners at once: who makes others wait is one of
+// them, and waits in line with the rest.
+//
+//	loop    Owner.Do, Owner.Close         at the end of each: Wake, then Owner.Idle and Holds
+//	thread  one errand after the other    prodded by the loop, if one takes too long
+package disposal
 
 import (
 	"runtime"
@@ -14,43 +25,30 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
-// disposal drops the descriptors of strangers, which the loop must not do: the last
-// close(2) of one can block for as long as its sender likes. A socket that lingers
-// waits for a peer that does not read (SO_LINGER, socket(7)), a file for the process
-// that serves its file system (FUSE).
-//
-// Each owner has a goroutine, with a thread of its own, while there is something to
-// drop for it, and only so many owners at once: who makes others wait is one of
-// them, and waits in line with the rest.
-//
-//	loop    errands.do, errands.close      at the end: Wake, errands.waits is false
-//	thread  one errand after the other     prodded by the loop, if one takes too long
-type disposal struct {
+// Disposal is the place of all owners. Its methods are for the loop and do not block.
+type Disposal struct {
 	wake *poll.Wake
 
 	mu      sync.Mutex
-	placed  []*errands // have a thread
-	waiting []*errands // for a place, in order
+	placed  []*Owner // have a thread
+	waiting []*Owner // for a place, in order
 }
 
 const (
-	mostDisposers = 256
+	maxPlaces = 256
 
 	// prodAfter is how long something may take to be dropped. A signal ends the wait of
 	// SO_LINGER; what is left is sent nevertheless.
 	prodAfter = time.Second
-
-	// mostHeld is how many descriptors of one slot may wait to be closed before it is
-	// not heard any more.
-	mostHeld = 64
 )
 
-func newDisposal(wake *poll.Wake) *disposal { return &disposal{wake: wake} }
+// New makes one that ends the wait of a poller whenever something has been dropped.
+func New(wake *poll.Wake) *Disposal { return &Disposal{wake: wake} }
 
-// errands are what is to be dropped for one owner, in order. The methods are for the
-// loop and do not block; the fields are guarded by the room's lock.
-type errands struct {
-	room *disposal
+// Owner is for whom descriptors are dropped, in order. Its methods are for the loop and
+// do not block; the fields are guarded by the room's lock.
+type Owner struct {
+	room *Disposal
 	jobs []errand // the first is being done, if there is a thread
 	held int      // descriptors of all jobs
 	tid  int      // of the thread; 0: it has not begun
@@ -63,10 +61,11 @@ type errand struct {
 	fds int
 }
 
-func (d *disposal) owner() *errands { return &errands{room: d} }
+// Owner makes one for whom nothing is dropped yet.
+func (d *Disposal) Owner() *Owner { return &Owner{room: d} }
 
-// close takes ownership of descriptors, and closes them.
-func (e *errands) close(fds ...int) {
+// Close takes ownership of descriptors, and closes them.
+func (e *Owner) Close(fds ...int) {
 	if len(fds) > 0 {
 		e.add(errand{func() {
 			for _, fd := range fds {
@@ -76,10 +75,10 @@ func (e *errands) close(fds ...int) {
 	}
 }
 
-// do calls a function that may block.
-func (e *errands) do(f func()) { e.add(errand{do: f}) }
+// Do calls a function that may block.
+func (e *Owner) Do(f func()) { e.add(errand{do: f}) }
 
-func (e *errands) add(job errand) {
+func (e *Owner) add(job errand) {
 	d := e.room
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,7 +86,7 @@ func (e *errands) add(job errand) {
 	e.held += job.fds
 	switch {
 	case len(e.jobs) > 1: // it has a place, or waits for one
-	case len(d.placed) < mostDisposers:
+	case len(d.placed) < maxPlaces:
 		d.place(e)
 		go d.work(e)
 	default:
@@ -95,28 +94,28 @@ func (e *errands) add(job errand) {
 	}
 }
 
-// idle tells whether all has been done.
-func (e *errands) idle() bool {
+// Idle reports whether all has been done.
+func (e *Owner) Idle() bool {
 	e.room.mu.Lock()
 	defer e.room.mu.Unlock()
 	return len(e.jobs) == 0
 }
 
-// holds is how many descriptors wait to be closed.
-func (e *errands) holds() int {
+// Holds is how many descriptors wait to be closed.
+func (e *Owner) Holds() int {
 	e.room.mu.Lock()
 	defer e.room.mu.Unlock()
 	return e.held
 }
 
 // place is called with the lock held.
-func (d *disposal) place(e *errands) {
+func (d *Disposal) place(e *Owner) {
 	d.placed = append(d.placed, e)
 	e.prodAt = poll.Now().Add(prodAfter)
 }
 
 // work is one thread's: it serves owners until none waits for a place.
-func (d *disposal) work(e *errands) {
+func (d *Disposal) work(e *Owner) {
 	runtime.LockOSThread() // prods go to a thread
 	defer runtime.UnlockOSThread()
 	d.mu.Lock()
@@ -137,7 +136,7 @@ func (d *disposal) work(e *errands) {
 
 // next gives the place of an owner to the one that has waited longest, if any. It is
 // called with the lock held.
-func (d *disposal) next(done *errands) *errands {
+func (d *Disposal) next(done *Owner) *Owner {
 	done.tid, done.jobs = 0, nil
 	for i, e := range d.placed {
 		if e == done {
@@ -155,8 +154,8 @@ func (d *disposal) next(done *errands) *errands {
 	return e
 }
 
-// due is when prod is to be called.
-func (d *disposal) due() fleet.Instant {
+// Due is when [Disposal.Prod] is to be called.
+func (d *Disposal) Due() fleet.Instant {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	due := fleet.Never
@@ -166,9 +165,9 @@ func (d *disposal) due() fleet.Instant {
 	return due
 }
 
-// prod interrupts what takes too long. SIGURG is what the runtime stops a goroutine
+// Prod interrupts what takes too long. SIGURG is what the runtime stops a goroutine
 // with, and expects at any time.
-func (d *disposal) prod(now fleet.Instant) {
+func (d *Disposal) Prod(now fleet.Instant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.placed {
@@ -182,16 +181,17 @@ func (d *disposal) prod(now fleet.Instant) {
 	}
 }
 
-// closeSocket closes a gate or the socket of a floor. The other side may have left
-// descriptors in there, of which this could be the last close.
-func (m *master) closeSocket(fd *int) {
+// CloseSocket closes a socket to a process and makes it -1; it may be waited for in a
+// source. The other side may have left descriptors in there, of which this could be the
+// last close.
+func (d *Disposal) CloseSocket(s poll.Source, fd *int) {
 	switch {
 	case *fd < 0:
 	case linux.Drained(*fd):
 		linux.CloseFD(fd)
 	default:
-		_ = m.poller.Source(gates).Remove(*fd) // it may be in there
-		m.disposal.owner().close(*fd)
+		_ = s.Remove(*fd) // it may be in there
+		d.Owner().Close(*fd)
 		*fd = -1
 	}
 }
