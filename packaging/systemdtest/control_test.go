@@ -114,8 +114,10 @@ func (m machine) isOnTheBus(t *testing.T) {
 	m.WaitFor(t, "a monitor", func() bool { return strings.Contains(m.ReadFile(t, "/run/monitor"), "Monitoring bus") })
 	m.Run(t, "busctl", "call", name, slot, control.SlotInterface, "Restart")
 	m.WaitFor(t, "signals of a restart", func() bool {
-		seen := m.ReadFile(t, "/run/monitor")
-		return strings.Contains(seen, "Member=PropertiesChanged") && strings.Contains(seen, `STRING "stopping"`) && m.lastPID(t, "web.0") != before
+		// Not its states: those that pass between two looks are not told.
+		seen, pid := m.ReadFile(t, "/run/monitor"), m.lastPID(t, "web.0")
+		return strings.Contains(seen, "Member=PropertiesChanged") && strings.Contains(seen, `STRING "MainPID"`) &&
+			strings.Contains(seen, "UINT32 "+pid+";") && pid != before
 	})
 	m.Run(t, "sh", "-c", "kill $(cat /run/monitor.pid)")
 	m.waitForStatus(t, "1/1 ready")
