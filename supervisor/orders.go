@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -73,7 +75,7 @@ func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, 
 	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.generation
 	p.title = fmt.Sprintf("prefork: %s [%s] gen %d", s.name, m.file.Name, p.generation)
 	o.Title = p.title
-	env, ignored, err := readEnvironmentFiles(w.EnvironmentFiles)
+	env, ignored, err := envfile.Read(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,6 +110,17 @@ func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, 
 		fds = append(fds, f.fd)
 	}
 	return &o, fds, nil
+}
+
+// withoutEffect says of which variables an entry of a floor that has others is past.
+func withoutEffect(env, floor []string) (lines []string) {
+	for _, variable := range env {
+		name, _, _ := strings.Cut(variable, "=")
+		if fleetfile.Early(name) && !slices.Contains(floor, variable) {
+			lines = append(lines, name+" has no effect in a worker that is forked: it is read before; write it into floor.env")
+		}
+	}
+	return lines
 }
 
 // resetOOMScore lets a process be killed for memory before the master is: the

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
 func TestRightsAreChecked(t *testing.T) {
@@ -51,7 +52,7 @@ func TestRightsAreChecked(t *testing.T) {
 				"install -D -m0644 -t /etc/systemd/system/prefork@f.service.d /usr/share/prefork/home.conf",
 		},
 		"program in a home":     {fleetfile.Worker{Exec: []string{"/root/x.py"}}, rights{hidden: []string{"/root"}}, "worker.w.exec: "},
-		"environment in a home": {fleetfile.Worker{EnvironmentFiles: []fleetfile.EnvironmentFile{{Path: "/home/x", Optional: true}}}, rights{hidden: []string{"/home"}}, "worker.w.environment_file: "},
+		"environment in a home": {fleetfile.Worker{EnvironmentFiles: []envfile.File{{Path: "/home/x", Optional: true}}}, rights{hidden: []string{"/home"}}, "worker.w.environment_file: "},
 		"home that can be seen": {fleetfile.Worker{WorkingDirectory: "/home/app"}, rights{}, ""},
 		"no home":               {fleetfile.Worker{WorkingDirectory: "/homes"}, rights{hidden: []string{"/home"}}, ""},
 	} {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
 func write(t *testing.T, name string, data []byte) string {
@@ -44,7 +45,7 @@ func TestRelativePathsStartAtTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fleetfile.EnvironmentFile{Path: filepath.Join(filepath.Dir(filepath.Dir(path)), "env"), Optional: true}
+	want := envfile.File{Path: filepath.Join(filepath.Dir(filepath.Dir(path)), "env"), Optional: true}
 	if got := f.Workers[0].EnvironmentFiles[0]; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

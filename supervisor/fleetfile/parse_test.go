@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
 func mustParse(t *testing.T, text string) *fleetfile.Fleet {
@@ -145,7 +146,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			},
 			Kwargs:           map[string]any{"a": 1e30, "list": []any{map[string]any{"b": 1.5}}},
 			Environment:      map[string]string{"A": "1", "B": "2", "C": "3"},
-			EnvironmentFiles: []fleetfile.EnvironmentFile{{Path: "/etc/prefork/env"}, {Path: "/etc/default/web", Optional: true}},
+			EnvironmentFiles: []envfile.File{{Path: "/etc/prefork/env"}, {Path: "/etc/default/web", Optional: true}},
 			Umask:            &umask, Nice: &nice, OOMScoreAdjust: &oomScore, SupplementaryGroups: []string{"27"},
 			Limits: []fleetfile.Limit{
 				{Name: "cpu", Soft: 2, Hard: 2},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
 // Fleet is a fleet file that passed every check. Defaults are filled in. It is
@@ -100,12 +101,6 @@ type Limit struct {
 	Hard     uint64
 }
 
-// EnvironmentFile is one entry of environment_file=.
-type EnvironmentFile struct {
-	Path     string
-	Optional bool // written with a leading "-": a missing file is not an error
-}
-
 // NotifyAccess says whose notifications count as those of a slot.
 type NotifyAccess string
 
@@ -132,7 +127,7 @@ type Worker struct {
 	NotifyAccess        NotifyAccess
 	FDStoreMax          int // descriptors that a slot can store with FDSTORE=1
 	Environment         map[string]string
-	EnvironmentFiles    []EnvironmentFile
+	EnvironmentFiles    []envfile.File
 	WorkingDirectory    string // "" keeps the master's
 	User                string
 	Group               string

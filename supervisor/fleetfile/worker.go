@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
 const (
@@ -275,7 +276,7 @@ func setEnvFiles(c *cell, d *draft) {
 	d.EnvironmentFiles = nil
 	for _, s := range c.texts(true, func(s string) bool { return isFile(strings.TrimPrefix(s, "-")) }) {
 		name, optional := strings.CutPrefix(s, "-")
-		d.EnvironmentFiles = append(d.EnvironmentFiles, EnvironmentFile{c.abs(name), optional})
+		d.EnvironmentFiles = append(d.EnvironmentFiles, envfile.File{Path: c.abs(name), Optional: optional})
 	}
 }
 

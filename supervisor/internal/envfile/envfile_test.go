@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package envfile
 
 import (
 	"os"
@@ -11,12 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // The values are what systemd 252 makes of these lines.
-func TestParseEnvironmentFile(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		text    string
 		want    []string
@@ -54,20 +53,20 @@ func TestParseEnvironmentFile(t *testing.T) {
 		{"='x\nA=b", []string{"A=b"}, []int{1}},
 		{"A B='x\ny'\nC", nil, []int{1, 3}},
 	} {
-		env, ignored := parseEnvironmentFile(c.text)
+		env, ignored := parse(c.text)
 		if !slices.Equal(env, c.want) || !slices.Equal(ignored, c.ignored) {
 			t.Errorf("%q: got %q and ignored lines %v, want %q and %v", c.text, env, ignored, c.want, c.ignored)
 		}
 	}
 }
 
-// FuzzEnvironmentFile: every variable is one that an environment can hold, and
+// FuzzParse: every variable is one that an environment can hold, and
 // any value comes back from between quotes.
-func FuzzEnvironmentFile(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add("A=b\n# c\nB='x' \"y\" z\\\n w\r\nexport C=d")
 	f.Add("A=\"\\\\\\\n\\x\"\\")
 	f.Fuzz(func(t *testing.T, text string) {
-		env, ignored := parseEnvironmentFile(text)
+		env, ignored := parse(text)
 		for _, kv := range env {
 			if name, _, ok := strings.Cut(kv, "="); !ok || !isVariable(name) {
 				t.Errorf("%q: %q is no variable", text, kv)
@@ -77,14 +76,14 @@ func FuzzEnvironmentFile(f *testing.F) {
 			t.Errorf("%q: ignored lines %v", text, ignored)
 		}
 		quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
-		env, ignored = parseEnvironmentFile("B=1\nA=\"" + quoted + "\"\nC=2")
+		env, ignored = parse("B=1\nA=\"" + quoted + "\"\nC=2")
 		if want := []string{"B=1", "A=" + text, "C=2"}; !slices.Equal(env, want) || ignored != nil {
 			t.Errorf("%q in quotes: got %q and ignored lines %v", text, env, ignored)
 		}
 	})
 }
 
-func TestReadEnvironmentFiles(t *testing.T) {
+func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -95,7 +94,7 @@ func TestReadEnvironmentFiles(t *testing.T) {
 	}
 	one, two := write("one", "A=1\nB=1\n"), write("two", "SECRET value\nB=2\n")
 	before := testutil.OpenFDs()
-	env, ignored, err := readEnvironmentFiles([]fleetfile.EnvironmentFile{
+	env, ignored, err := Read([]File{
 		{Path: one}, {Path: filepath.Join(dir, "none"), Optional: true}, {Path: two},
 	})
 	if want := []string{"A=1", "B=1", "B=2"}; !slices.Equal(env, want) || err != nil {
@@ -112,16 +111,16 @@ func TestReadEnvironmentFiles(t *testing.T) {
 		"missing":   filepath.Join(dir, "none"),
 		"a folder":  dir,
 		"a FIFO":    fifo,
-		"too large": write("large", strings.Repeat("#", maxEnvironmentFile+1)),
+		"too large": write("large", strings.Repeat("#", maxSize+1)),
 		"a NUL":     write("nul", "A=\x00"),
 		"no UTF-8":  write("latin", "A=\xe9"),
 	} {
-		_, _, err := readEnvironmentFiles([]fleetfile.EnvironmentFile{{Path: path, Optional: name != "missing"}})
+		_, _, err := Read([]File{{Path: path, Optional: name != "missing"}})
 		if err == nil || !strings.HasPrefix(err.Error(), "environment_file: ") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, _, err := readEnvironmentFiles([]fleetfile.EnvironmentFile{{Path: write("full", strings.Repeat("#", maxEnvironmentFile))}}); err != nil {
+	if _, _, err := Read([]File{{Path: write("full", strings.Repeat("#", maxSize))}}); err != nil {
 		t.Errorf("as large as may be: %v", err)
 	}
 	if _, err := os.Stat(fifo); err != nil || before != testutil.OpenFDs() {

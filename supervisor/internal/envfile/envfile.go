@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+// Package envfile reads files of environment variables by the rules of systemd's
+// EnvironmentFile= (systemd.exec(5)).
+package envfile
 
 import (
 	"errors"
@@ -8,23 +10,26 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
-// maxEnvironmentFile bounds what is read with the master's rights and kept in
-// its memory.
-const maxEnvironmentFile = 1 << 20
+// File is one entry of environment_file=.
+type File struct {
+	Path     string
+	Optional bool // written with a leading "-": a missing file is no error
+}
 
-// readEnvironmentFiles reads the files with the master's rights, anew for each
-// start. It also returns which lines mean nothing ("PATH:LINE: why"); what they
-// hold may be secret and is not told.
-func readEnvironmentFiles(files []fleetfile.EnvironmentFile) (env, ignored []string, err error) {
+// maxSize bounds what is read with the master's rights and kept in
+// its memory.
+const maxSize = 1 << 20
+
+// Read returns the variables of the files as NAME=VALUE, in order, and which lines mean
+// nothing ("PATH:LINE: why"); what they hold may be secret and is not told. It blocks for
+// as long as the file systems do. An error names the file and its key.
+func Read(files []File) (env, ignored []string, err error) {
 	for _, file := range files {
 		text, err := readRegular(file.Path)
 		switch {
@@ -35,24 +40,13 @@ func readEnvironmentFiles(files []fleetfile.EnvironmentFile) (env, ignored []str
 		case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
 			return nil, nil, fmt.Errorf("environment_file: %s: must be UTF-8 text without NUL bytes", file.Path)
 		}
-		vars, lines := parseEnvironmentFile(text)
+		vars, lines := parse(text)
 		env = append(env, vars...)
 		for _, line := range lines {
 			ignored = append(ignored, fmt.Sprintf("%s:%d: not NAME=VALUE; ignored", file.Path, line))
 		}
 	}
 	return env, ignored, nil
-}
-
-// withoutEffect says of which variables an entry of a floor that has others is past.
-func withoutEffect(env, floor []string) (lines []string) {
-	for _, variable := range env {
-		name, _, _ := strings.Cut(variable, "=")
-		if fleetfile.Early(name) && !slices.Contains(floor, variable) {
-			lines = append(lines, name+" has no effect in a worker that is forked: it is read before; write it into floor.env")
-		}
-	}
-	return lines
 }
 
 // readRegular does not block on what its owner may put in the place of a file.
@@ -69,9 +63,9 @@ func readRegular(path string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%s: must be a regular file", path)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxEnvironmentFile+1))
-	if err == nil && len(text) > maxEnvironmentFile {
-		err = fmt.Errorf("%s: must have at most %d bytes", path, maxEnvironmentFile)
+	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	if err == nil && len(text) > maxSize {
+		err = fmt.Errorf("%s: must have at most %d bytes", path, maxSize)
 	}
 	return string(text), err
 }
@@ -81,8 +75,7 @@ const (
 	newline = "\n\r"
 )
 
-// parseEnvironmentFile reads NAME=VALUE lines by the rules of EnvironmentFile=
-// (systemd.exec(5)); ignored are the numbers of the lines that systemd, too,
+// parse reads NAME=VALUE lines; ignored are the numbers of the lines that systemd, too,
 // ignores.
 //
 // A line that begins with "#" or ";" is a comment. A value may begin with quoted
@@ -90,7 +83,7 @@ const (
 // special character and joins lines. What follows is plain up to the end of the
 // line, without blanks at the end; in it a backslash keeps any character and
 // joins lines.
-func parseEnvironmentFile(text string) (env []string, ignored []int) {
+func parse(text string) (env []string, ignored []int) {
 	for rest := text; ; {
 		if rest = strings.TrimLeft(rest, blank+newline); rest == "" {
 			return env, ignored
@@ -189,7 +182,7 @@ func cutPlain(rest string) (value, after string) {
 	return string(b[:end]), ""
 }
 
-// isVariable tells whether an environment can have a variable of that name.
+// isVariable reports whether an environment can have a variable of that name.
 func isVariable(name string) bool {
 	for i, r := range name {
 		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
