@@ -4,7 +4,6 @@ package supervisor
 
 import (
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 // newHearingMaster returns a master with one slot whose process is this one, and
@@ -34,7 +34,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 		wake: wake, disposal: disposal.New(wake),
 		slots:    newSlots(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}),
 		storedIn: map[uint64]*slot{},
-		runtime:  &runtimeDir{notify: t.TempDir(), lock: -1},
+		runtime:  &rundir.Dir{Notify: t.TempDir()},
 	}
 	if err := m.openNotify(); err != nil {
 		t.Fatal(err)
@@ -336,40 +336,5 @@ func TestMergeKeepsTheOrderOfWhatMatters(t *testing.T) {
 	if !merge(&a, fleet.Notified{Ready: true, Errno: "EPERM", Extend: time.Second}) ||
 		a != (fleet.Notified{Ready: true, Errno: "EPERM", Interval: time.Second, Extend: time.Second}) {
 		t.Errorf("got %+v", a)
-	}
-}
-
-func TestRuntimeDir(t *testing.T) {
-	base := t.TempDir()
-	t.Setenv("RUNTIME_DIRECTORY", "")
-	t.Setenv("XDG_RUNTIME_DIR", base)
-	file := &fleetfile.Fleet{Name: "web", Path: filepath.Join(base, "web.toml")}
-	d, err := openRuntimeDir(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := openRuntimeDir(&fleetfile.Fleet{Name: "web", Path: "/elsewhere/web.toml"})
-	if err != nil || other.path == d.path {
-		t.Errorf("another file of that name: %v, %v", other, err)
-	}
-	other.close()
-	if _, err := openRuntimeDir(file); err == nil || !strings.Contains(err.Error(), "runs already") {
-		t.Errorf("a second master: %v", err)
-	}
-	if _, err := os.Stat(d.notify); err != nil {
-		t.Error(err)
-	}
-	d.close()
-	if _, err := os.Stat(d.path); err == nil {
-		t.Errorf("%s is left", d.path)
-	}
-	given := t.TempDir()
-	t.Setenv("RUNTIME_DIRECTORY", given+":/other")
-	if d, err = openRuntimeDir(file); err != nil || d.path != given {
-		t.Fatalf("got %v, %v", d, err)
-	}
-	d.close()
-	if left, err := os.ReadDir(given); err != nil || len(left) != 0 {
-		t.Errorf("systemd's directory: %v, %v", left, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
+	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 // master is the real system: the process table and everything that touches the
@@ -28,7 +29,7 @@ type master struct {
 	log      *Log
 	notify   *notifier
 	slots    []*slot // by fleet.SlotID
-	runtime  *runtimeDir
+	runtime  *rundir.Dir
 	sockets  *listeners
 	demands  *demands
 	groups   *groups
@@ -98,7 +99,7 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 }
 
 func (m *master) open(opts Options) (err error) {
-	if m.runtime, err = openRuntimeDir(opts.File); err != nil {
+	if m.runtime, err = rundir.Open(opts.File); err != nil {
 		return err
 	}
 	if m.sockets, err = openListeners(opts, m.managed); err != nil {
@@ -156,7 +157,7 @@ func (m *master) close() {
 		m.sockets.close()
 	}
 	if m.runtime != nil {
-		m.runtime.close()
+		m.runtime.Close()
 	}
 	linux.CloseFD(&m.devNull)
 	if m.wake != nil {

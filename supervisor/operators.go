@@ -268,13 +268,13 @@ func (m *master) openControl() (err error) {
 	for _, s := range m.slots {
 		m.operators.slots[s.name] = s.id
 	}
-	m.control, err = control.Listen(filepath.Join(m.runtime.path, controlName), m.operators)
+	m.control, err = control.Listen(m.runtime.Control(), m.operators)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if m.managed {
 		m.control.JoinBus(control.BusName(m.file.Name), func(err error) {
-			m.log.Notice(fmt.Sprintf("not on the system bus: %v; %s/%s works as always", err, m.runtime.path, controlName))
+			m.log.Notice(fmt.Sprintf("not on the system bus: %v; %s works as always", err, m.runtime.Control()))
 		})
 	}
 	return nil

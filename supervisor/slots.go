@@ -59,9 +59,9 @@ func (m *master) openNotify() error {
 		if s.config.NotifyAccess == fleetfile.NotifyNone {
 			continue
 		}
-		path := filepath.Join(m.runtime.notify, s.name)
+		path := filepath.Join(m.runtime.Notify, s.name)
 		if len(path) > longestPath {
-			path = filepath.Join(m.runtime.notify, fmt.Sprintf("s%d", s.id)) // no slot is named so: it has no dot
+			path = filepath.Join(m.runtime.Notify, fmt.Sprintf("s%d", s.id)) // no slot is named so: it has no dot
 		}
 		server, err := sdnotify.Listen(path)
 		if err != nil {

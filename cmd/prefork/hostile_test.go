@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor"
+	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 const hostileFleet = `
@@ -49,7 +49,7 @@ func as(uid int, do func()) {
 // notifySocket is where a slot of a fleet that was started by startSeen notifies.
 func (r *rig) notifySocket(slot string) string {
 	r.t.Helper()
-	at, ok, err := supervisor.ControlOfFile(r.path("fleet.toml"))
+	at, ok, err := rundir.ControlOfFile(r.path("fleet.toml"))
 	if err != nil || !ok {
 		r.t.Fatal(ok, err)
 	}
@@ -172,7 +172,7 @@ func TestNoCommandActsOnAnotherFleet(t *testing.T) {
 	r.waitReady()
 	victim := r.child("sleep 987673").pid
 	r.write("edge.toml", file)
-	at, _, err := supervisor.ControlOfFile(r.path("edge.toml"))
+	at, _, err := rundir.ControlOfFile(r.path("edge.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 func newStatus() *cobra.Command {
@@ -101,12 +101,12 @@ func look(at control.Address) (*control.Fleet, error) {
 // a fleet that this user runs from the file at path, which may be "".
 func socketsOf(arg, path string) (sockets []control.Address, err error) {
 	if !fleetfile.IsPath(arg) {
-		sockets = append(sockets, supervisor.ControlOfUnit(arg))
+		sockets = append(sockets, rundir.ControlOfUnit(arg))
 	}
 	if path == "" {
 		return sockets, nil
 	}
-	own, ok, err := supervisor.ControlOfFile(path)
+	own, ok, err := rundir.ControlOfFile(path)
 	if ok {
 		sockets = append(sockets, own)
 	}
@@ -181,7 +181,7 @@ func allFleets() (fleets []control.Fleet, errs []error) {
 	if err != nil {
 		errs = append(errs, fmt.Errorf("prefork: %w", err))
 	}
-	sockets := supervisor.Controls()
+	sockets := rundir.Controls()
 	looked := make([]*control.Fleet, len(sockets))
 	failed := make([]error, len(sockets))
 	var all sync.WaitGroup
@@ -219,7 +219,7 @@ func idleFleets(found []fleetfile.Found, running []control.Fleet, stuck []string
 	}
 	for name, one := range units {
 		runs := slices.ContainsFunc(running, func(o control.Fleet) bool { return o.File == one.File || o.Name == name && one.File == "" })
-		if !runs && !slices.Contains(stuck, supervisor.ControlOfUnit(name).Socket) {
+		if !runs && !slices.Contains(stuck, rundir.ControlOfUnit(name).Socket) {
 			idle = append(idle, one)
 		}
 	}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+// Package rundir has the directories of fleets and the control sockets in them: systemd's
+// RuntimeDirectory= of a unit, else one that is named after the file.
+package rundir
 
 import (
 	"crypto/sha256"
@@ -18,29 +20,33 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
-// runtimeDir is the fleet's directory of sockets: systemd's RuntimeDirectory=,
-// else one that is named after the file, so that two files of one name do not
-// collide. The lock on it keeps a second master of the same file away.
-type runtimeDir struct {
-	path   string
-	notify string // of the slots' notify sockets
-	lock   int    // an open descriptor of path, locked
+// Dir is the directory of sockets of one fleet. The lock on it keeps a second master of
+// the same file away.
+type Dir struct {
+	Path   string // made by this process, unless systemd did
+	Notify string // of the notify sockets of slots; everybody may reach what is in there
+	lock   int    // an open descriptor of Path, locked
 	made   bool   // by this process, which removes it
 }
 
-func openRuntimeDir(file *fleetfile.Fleet) (*runtimeDir, error) {
-	d := &runtimeDir{lock: -1}
+// Open makes the directory, unless RUNTIME_DIRECTORY names it (systemd.exec(5)), and
+// locks it for as long as this process lives. Its owner closes it.
+func Open(file *fleetfile.Fleet) (*Dir, error) {
+	d := &Dir{lock: -1}
 	if err := d.open(file); err != nil {
-		d.close()
+		d.Close()
 		return nil, fmt.Errorf("runtime directory: %w", err)
 	}
 	return d, nil
 }
 
-func (d *runtimeDir) open(file *fleetfile.Fleet) (err error) {
+// Control is the path of the fleet's control socket.
+func (d *Dir) Control() string { return filepath.Join(d.Path, socketName) }
+
+func (d *Dir) open(file *fleetfile.Fleet) (err error) {
 	path, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
 	if path == "" {
-		if path, err = makeRuntimeDir(file); err != nil {
+		if path, err = makeDir(file); err != nil {
 			return err
 		}
 		d.made = true
@@ -49,15 +55,15 @@ func (d *runtimeDir) open(file *fleetfile.Fleet) (err error) {
 		d.made = false // it is another's
 		return err
 	}
-	d.path, d.notify = path, filepath.Join(path, "notify")
-	if err := os.Mkdir(d.notify, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	d.Path, d.Notify = path, filepath.Join(path, "notify")
+	if err := os.Mkdir(d.Notify, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return os.Chmod(d.notify, 0o755) // workers of other users must reach their sockets
+	return os.Chmod(d.Notify, 0o755) // workers of other users must reach their sockets
 }
 
 // take locks the directory, for as long as this process lives.
-func (d *runtimeDir) take(path string, file *fleetfile.Fleet) (err error) {
+func (d *Dir) take(path string, file *fleetfile.Fleet) (err error) {
 	if d.lock, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -68,9 +74,9 @@ func (d *runtimeDir) take(path string, file *fleetfile.Fleet) (err error) {
 	return os.NewSyscallError("flock", err)
 }
 
-// makeRuntimeDir makes the directory of a fleet that systemd did not start.
-func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
-	path, err := runtimePath(file.Path)
+// makeDir makes the directory of a fleet that systemd did not start.
+func makeDir(file *fleetfile.Fleet) (string, error) {
+	path, err := pathOf(file.Path)
 	if err != nil {
 		return "", err
 	}
@@ -82,18 +88,18 @@ func makeRuntimeDir(file *fleetfile.Fleet) (string, error) {
 	return os.MkdirTemp("", "prefork-"+file.Name+"-")
 }
 
-// controlName is the control socket in a runtime directory.
-const controlName = "control"
+// socketName is that of the control socket in a directory.
+const socketName = "control"
 
-// runDir is where systemd makes the directory of a unit's fleet, by its name, and
+// unitBase is where systemd makes the directory of a unit's fleet, by its name, and
 // root those of fleets that are run from a file.
-const runDir = "/run/prefork"
+const unitBase = "/run/prefork"
 
-// ownRunDir has the directories of fleets that this user runs from a file; "" if
+// ownBase has the directories of fleets that this user runs from a file; "" if
 // there is no place for them.
-func ownRunDir() string {
+func ownBase() string {
 	if os.Geteuid() == 0 {
-		return runDir
+		return unitBase
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "prefork")
@@ -101,32 +107,32 @@ func ownRunDir() string {
 	return ""
 }
 
-// runtimePath is the directory of a fleet that this user runs from a file; "" if
+// pathOf is the directory of a fleet that this user runs from a file; "" if
 // there is no place for it.
-func runtimePath(path string) (string, error) {
+func pathOf(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if real, linkErr := filepath.EvalSymlinks(abs); linkErr == nil {
 		abs = real // by whatever path and name it is reached, it is the same fleet
 	}
-	base, name := ownRunDir(), fleetfile.NameOf(abs)
+	base, name := ownBase(), fleetfile.NameOf(abs)
 	if err != nil || base == "" {
 		return "", err
 	}
 	dir := filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9])
-	if len(dir) > longestRunDir {
+	if len(dir) > maxPath {
 		return "", nil // as if there were no place
 	}
 	return dir, nil
 }
 
-// longestRunDir leaves room for the shortest path of a notify socket in an address
+// maxPath leaves room for the shortest path of a notify socket in an address
 // (unix(7)).
-const longestRunDir = 107 - len("/notify/s2147483647")
+const maxPath = 107 - len("/notify/s2147483647")
 
 // ControlOfUnit is the control socket of the fleet that systemd runs by this name.
 func ControlOfUnit(name string) control.Address {
 	return control.Address{
-		Socket: filepath.Join(runDir, name, controlName), Fleet: "fleet " + name,
+		Socket: filepath.Join(unitBase, name, socketName), Fleet: "fleet " + name,
 		Serves: func(served, _ string) bool { return served == name },
 	}
 }
@@ -134,17 +140,17 @@ func ControlOfUnit(name string) control.Address {
 // ControlOfFile is the control socket of a fleet that this user runs from a file;
 // ok is false if it has none that could be found.
 func ControlOfFile(path string) (a control.Address, ok bool, err error) {
-	dir, err := runtimePath(path)
+	dir, err := pathOf(path)
 	if err != nil || dir == "" {
 		return a, false, err
 	}
-	return control.Address{Socket: filepath.Join(dir, controlName), Fleet: path, Serves: ownerOf(dir)}, true, nil
+	return control.Address{Socket: filepath.Join(dir, socketName), Fleet: path, Serves: ownerOf(dir)}, true, nil
 }
 
-// ownerOf tells of which fleet, run from a file by this user, a directory is.
+// ownerOf returns a function that reports of which fleet, run from a file by this user, a directory is.
 func ownerOf(dir string) func(name, file string) bool {
 	return func(_, file string) bool {
-		own, err := runtimePath(file)
+		own, err := pathOf(file)
 		return err == nil && own == dir
 	}
 }
@@ -153,8 +159,8 @@ func ownerOf(dir string) func(name, file string) bool {
 // fleets. Who serves one must be whom its directory is named after.
 func Controls() []control.Address {
 	var all []control.Address
-	for _, parent := range slices.Compact([]string{runDir, ownRunDir()}) {
-		found, err := filepath.Glob(filepath.Join(parent, "*", controlName))
+	for _, parent := range slices.Compact([]string{unitBase, ownBase()}) {
+		found, err := filepath.Glob(filepath.Join(parent, "*", socketName))
 		if parent == "" || err != nil {
 			continue
 		}
@@ -163,7 +169,7 @@ func Controls() []control.Address {
 			all = append(all, control.Address{
 				Socket: socket, Fleet: "fleet " + filepath.Base(dir),
 				Serves: func(name, file string) bool {
-					return parent == runDir && name == filepath.Base(dir) || ownerOf(dir)(name, file)
+					return parent == unitBase && name == filepath.Base(dir) || ownerOf(dir)(name, file)
 				},
 			})
 		}
@@ -171,13 +177,13 @@ func Controls() []control.Address {
 	return all
 }
 
-// close removes what was made here. The sockets have gone with their slots.
-func (d *runtimeDir) close() {
-	if d.notify != "" {
-		_ = os.Remove(d.notify) // what stands there is not ours
+// Close removes what was made here. The sockets have gone with their slots.
+func (d *Dir) Close() {
+	if d.Notify != "" {
+		_ = os.Remove(d.Notify) // what stands there is not ours
 	}
 	if d.made {
-		_ = os.Remove(d.path)
+		_ = os.Remove(d.Path)
 	}
 	linux.CloseFD(&d.lock)
 }
