@@ -14,13 +14,14 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 // groups gives each process a control group of its own, where the service
 // manager has delegated that. One is made ahead, and what was left is removed
 // between turns: neither is on the way from a crash to its successor.
 type groups struct {
-	log     *Log
+	log     *output.Log
 	tree    *cgroup.Tree  // nil: there are none
 	next    *cgroup.Group // made ahead
 	made    int

@@ -18,14 +18,15 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 // newHearingMaster returns a master with one slot whose process is this one, and
 // the fd from which it notifies.
-func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, said *lines, notify int) {
+func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, said *outputtest.Lines, notify int) {
 	t.Helper()
-	log, said := newTestLog()
+	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
 	wake := polltest.NewWake(t, poller.Source(wakeups))
 	w.Name, w.Count = "web", 1
@@ -133,13 +134,13 @@ func TestHostileNotifications(t *testing.T) {
 	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
-	if got := len(said.all()); got != 1 || s.dropped != 15 {
-		t.Errorf("%d lines and %d counted, want 1 and 15: %q", got, s.dropped, said.all())
+	if got := len(said.All()); got != 1 || s.dropped != 15 {
+		t.Errorf("%d lines and %d counted, want 1 and 15: %q", got, s.dropped, said.All())
 	}
 	if got := m.hearLast(s.process); len(got) != 0 || s.process != nil {
 		t.Errorf("got %+v, and the slot has %+v", got, s.process)
 	}
-	wantLine(t, said, "web.0: 15 notifications were ignored")
+	said.Want(t, "web.0: 15 notifications were ignored")
 	sendTo(t, fd, "READY=1")
 	if got := m.hear(s); len(got) != 0 {
 		t.Errorf("from a process that has ended: got %+v", got)
@@ -168,7 +169,7 @@ func TestTheSenderIsChecked(t *testing.T) {
 		if got := m.hear(s); len(got) != 0 {
 			t.Errorf("notify_access = %q, from a stranger: got %+v", access, got)
 		}
-		wantLine(t, said, "web.0: a notification is ignored: from pid")
+		said.Want(t, "web.0: a notification is ignored: from pid")
 	}
 }
 
@@ -292,10 +293,10 @@ func TestStore(t *testing.T) {
 	if got := strings.Join(names(), " "); got != "conn stored" {
 		t.Errorf("stored: %s", got)
 	}
-	if got := len(said.all()); got != 1 {
-		t.Errorf("got %q, want one line", said.all())
+	if got := len(said.All()); got != 1 {
+		t.Errorf("got %q, want one line", said.All())
 	}
-	wantLine(t, said, "web.0: no room", "file_descriptor_store_max (2)")
+	said.Want(t, "web.0: no room", "file_descriptor_store_max (2)")
 	_ = unix.Close(b) // the other end: a is of no use any more, though it is open here too
 	for _, ready := range m.poller.Wait(m.now().Add(testutil.Patience), m.now()) {
 		if ready.Kind == storedFDs {

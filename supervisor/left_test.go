@@ -15,10 +15,11 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
 func masterOfLeftOvers() *master {
-	log, _ := newTestLog()
+	log, _ := outputtest.NewLog()
 	return &master{procs: newProcesses(), pid: os.Getpid(), glances: newGlances(), owed: map[int][]unix.Signal{}, log: log}
 }
 

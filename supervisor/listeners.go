@@ -18,6 +18,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 // listener is one socket that is handed down to workers. It is a plain
@@ -124,7 +125,7 @@ var sockTypes = map[fleetfile.SocketType]int{
 
 // checkPassed compares what systemd passed with the file. A wrong type cannot
 // work; of different addresses systemd's win, as clients already use them.
-func checkPassed(log *Log, s *fleetfile.Socket, passed []listener) error {
+func checkPassed(log *output.Log, s *fleetfile.Socket, passed []listener) error {
 	var got []string
 	for _, l := range passed {
 		info, err := sdnotify.Describe(l.fd)

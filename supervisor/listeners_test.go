@@ -18,6 +18,8 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
 func unixSocket(name string, kind fleetfile.SocketType, paths ...string) fleetfile.Socket {
@@ -133,14 +135,14 @@ func TestCheckPassed(t *testing.T) {
 		{"not listening", unixSocket("http", fleetfile.Stream, deaf.Name()), []*os.File{deaf}, false, false},
 		{"no socket", unixSocket("http", fleetfile.Stream, one), []*os.File{file}, false, false},
 	} {
-		log, said := newTestLog()
+		log, said := outputtest.NewLog()
 		var passed []listener
 		for _, file := range c.passed {
 			passed = append(passed, listener{fd: int(file.Fd()), name: "http"})
 		}
 		err := checkPassed(log, &c.socket, passed)
-		if (err == nil) != c.ok || len(said.all()) > 0 != c.warns {
-			t.Errorf("%s: got %v and %q", c.name, err, said.all())
+		if (err == nil) != c.ok || len(said.All()) > 0 != c.warns {
+			t.Errorf("%s: got %v and %q", c.name, err, said.All())
 		}
 		if err != nil && !strings.HasPrefix(err.Error(), "socket http, from systemd: ") {
 			t.Errorf("%s: got %v", c.name, err)
@@ -150,7 +152,7 @@ func TestCheckPassed(t *testing.T) {
 
 // socketsChild is given two sockets, of which the fleet declares one.
 func socketsChild() {
-	log := NewLog(sdnotify.Environment{}, false)
+	log := output.NewLog(sdnotify.Environment{}, false)
 	pid := fmt.Sprint(os.Getpid())
 	file := &fleetfile.Fleet{Name: "f", Path: "f.toml", Sockets: []fleetfile.Socket{
 		unixSocket("bound", fleetfile.Stream, os.Getenv("BOUND")), unixSocket("http", fleetfile.Stream, os.Getenv("PASSED")),
@@ -201,7 +203,7 @@ func TestSocketFilesHaveTheRightsOfTheFile(t *testing.T) {
 	if os.Geteuid() == 0 {
 		s.User, s.Group = "54321", "54322"
 	}
-	log, _ := newTestLog()
+	log, _ := outputtest.NewLog()
 	unix.Umask(old)
 	ls, err := openListeners(Options{File: &fleetfile.Fleet{Sockets: []fleetfile.Socket{s}}, Log: log}, false)
 	if err != nil {
@@ -239,7 +241,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 		nobody,
 		{Name: "ip", Type: fleetfile.Stream, Listen: []fleetfile.Address{{Text: "192.0.2.1:1", IP: netip.MustParseAddrPort("192.0.2.1:1")}}},
 	} {
-		log, _ := newTestLog()
+		log, _ := outputtest.NewLog()
 		file := &fleetfile.Fleet{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
 		if _, err := openListeners(Options{File: file, Log: log}, false); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
 			t.Errorf("%s: got %v", bad.Name, err)

@@ -3,19 +3,13 @@
 package supervisor
 
 import (
-	"log/slog"
 	"os"
 	"os/exec"
-	"slices"
-	"strings"
-	"sync"
 	"testing"
 )
 
 // roles are what a child process of the tests does instead of the tests.
 var roles = map[string]func(){
-	"log":     logChild,
-	"flood":   floodChild,
 	"sockets": socketsChild,
 }
 
@@ -39,39 +33,4 @@ func child(t *testing.T, role string) *exec.Cmd {
 	cmd := exec.Command(exe)
 	cmd.Env = []string{roleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"}
 	return cmd
-}
-
-// lines collects what a Log writes.
-type lines struct {
-	mu   sync.Mutex
-	text []string
-}
-
-func (l *lines) write(line []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text = append(l.text, string(line))
-}
-
-func (l *lines) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.text)
-}
-
-// newTestLog returns a log that is kept, without a terminal.
-func newTestLog() (*Log, *lines) {
-	l := &lines{}
-	return &Log{Logger: slog.New(&handler{level: slog.LevelDebug, priority: true, write: l.write})}, l
-}
-
-// wantLine fails unless one line has all of these parts.
-func wantLine(t *testing.T, l *lines, parts ...string) {
-	t.Helper()
-	for _, line := range l.all() {
-		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
-			return
-		}
-	}
-	t.Errorf("no line has %q in\n%s", parts, strings.Join(l.all(), ""))
 }

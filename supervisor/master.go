@@ -3,9 +3,7 @@
 package supervisor
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
+	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
 
@@ -26,19 +25,18 @@ import (
 // kernel. Only the loop calls its methods.
 type master struct {
 	file     *fleetfile.Fleet
-	log      *Log
+	log      *output.Log
 	notify   *notifier
 	slots    []*slot // by fleet.SlotID
 	runtime  *rundir.Dir
 	sockets  *listeners
 	demands  *demands
 	groups   *groups
-	streams  *streams
 	procs    *processes
 	poller   *poll.Poller
 	signals  *poll.Signals
 	wake     *poll.Wake
-	outputs  *outputTable
+	outputs  *output.Outputs
 	devNull  int
 	pid, uid int
 	managed  bool // systemd started this process, and ends what is left if it dies
@@ -83,7 +81,6 @@ func newMaster(opts Options, notify *notifier) (*master, error) {
 		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
 		oomScore: oomScoreAdjust(),
-		streams:  newStreams(opts.Env, opts.Log),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
@@ -122,8 +119,7 @@ func (m *master) open(opts Options) (err error) {
 	}
 	m.disposal = disposal.New(m.wake)
 	m.signals = poll.CatchSignals(m.wake)
-	stdout, stderr := terminals(m.log)
-	m.outputs = newOutputTable(stdout, stderr, m.poller.Source(outputs), m.wake)
+	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.wake)
 	m.demands = newDemands(m.poller.Source(connections))
 	m.takeKept()
 	if err := m.openNotify(); err != nil {
@@ -144,7 +140,7 @@ func (m *master) close() {
 		m.signals.Close()
 	}
 	if m.outputs != nil {
-		m.outputs.close()
+		m.outputs.Close()
 	}
 	if m.groups != nil {
 		m.groups.close()
@@ -152,7 +148,6 @@ func (m *master) close() {
 	for _, s := range m.slots {
 		s.close()
 	}
-	m.streams.close()
 	if m.sockets != nil {
 		m.sockets.close()
 	}
@@ -276,30 +271,6 @@ func (m *master) flush() {
 	m.notify.flush(m.now())
 	m.groups.flush()
 	m.prepareShim()
-}
-
-func (m *master) report(r fleet.Report) {
-	if !m.log.Enabled(context.Background(), slogLevels[r.Level]) {
-		return
-	}
-	text := r.Text
-	if r.Slot != "" {
-		text = r.Slot + ": " + text
-	}
-	var attrs []slog.Attr
-	if r.PID != 0 {
-		attrs = append(attrs, slog.Int("pid", r.PID))
-	}
-	if r.Generation != 0 {
-		attrs = append(attrs, slog.Int("gen", r.Generation))
-	}
-	if end := r.End; end.Usage != (fleet.Usage{}) {
-		attrs = append(attrs, slog.String("cpu", fleet.Span(end.Usage.CPU)))
-		if end.Usage.MemoryPeak > 0 {
-			attrs = append(attrs, slog.String("memory_peak", fmt.Sprintf("%.1fM", float64(end.Usage.MemoryPeak)/(1<<20))))
-		}
-	}
-	m.log.at(r.Level, text, append(attrs, m.entryOf(r).attr())...)
 }
 
 func (m *master) freeze(act fleet.Freeze) []fleet.Event {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
 // forbidIPv6 makes this thread one of a machine whose kernel has no IPv6.
@@ -81,7 +82,7 @@ listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: 
 		if err != nil {
 			t.Fatal(err)
 		}
-		log, _ := newTestLog()
+		log, _ := outputtest.NewLog()
 		var ls *listeners
 		withoutIPv6(t, func() { ls, err = openListeners(Options{File: file, Log: log}, false) })
 		var got []string
@@ -148,12 +149,12 @@ func TestSystemdListensOnIPv4ForAPort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log, said := newTestLog()
+		log, said := outputtest.NewLog()
 		if err := checkPassed(log, &fleet.Sockets[0], []listener{{fd: fd, name: "s"}}); err != nil {
 			t.Error(err)
 		}
-		if len(said.all()) > 0 != warns {
-			t.Errorf("%s: %q", text, said.all())
+		if len(said.All()) > 0 != warns {
+			t.Errorf("%s: %q", text, said.All())
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 // notifier tells the service manager how the fleet is. What is to be said is
@@ -17,7 +18,7 @@ import (
 // turn; a queue that is full is tried again later and blocks nothing.
 type notifier struct {
 	client    *sdnotify.Client
-	log       *Log
+	log       *output.Log
 	pingEvery time.Duration // half the watchdog's interval; 0: no watchdog
 
 	status   string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
 // manager stands for systemd: a socket that is read when the test says so.
@@ -23,7 +24,7 @@ type manager struct {
 	n  *notifier
 }
 
-func newManager(t *testing.T) (*manager, *lines) {
+func newManager(t *testing.T) (*manager, *outputtest.Lines) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -33,7 +34,7 @@ func newManager(t *testing.T) (*manager, *lines) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	log, said := newTestLog()
+	log, said := outputtest.NewLog()
 	m := &manager{t: t, fd: fd, n: newNotifier(Options{Env: sdnotify.Environment{NotifySocket: path}, Log: log})}
 	t.Cleanup(func() {
 		_ = m.n.client.Close()
@@ -154,8 +155,8 @@ func TestNotifierTriesAgainWhenTheQueueIsFull(t *testing.T) {
 	if m.n.retryAt != fleet.Never {
 		t.Errorf("it wants to try again at %d", m.n.retryAt)
 	}
-	if len(said.all()) != 0 {
-		t.Errorf("it complained: %q", said.all())
+	if len(said.All()) != 0 {
+		t.Errorf("it complained: %q", said.All())
 	}
 }
 
@@ -168,7 +169,7 @@ func TestNotifierOutlivesAManagerThatIsGone(t *testing.T) {
 			t.Error("it does not try again")
 		}
 	}
-	if got := said.all(); len(got) != 1 || !strings.Contains(got[0], "trying again") {
+	if got := said.All(); len(got) != 1 || !strings.Contains(got[0], "trying again") {
 		t.Errorf("got %q, want one line", got)
 	}
 }
@@ -196,26 +197,26 @@ func TestNotifierAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
 }
 
 func TestNotifierWithoutAManagerIsSilent(t *testing.T) {
-	log, said := newTestLog()
+	log, said := outputtest.NewLog()
 	n := newNotifier(Options{Log: log})
 	n.setStatus("nobody")
 	n.ready, n.ping = true, true
 	n.flush(0)
 	n.failed(errors.New("nothing"))
 	n.close()
-	if n.retryAt != fleet.Never || n.pingEvery != 0 || len(said.all()) != 0 {
-		t.Errorf("it tries again at %d, pings every %s, said %q", n.retryAt, n.pingEvery, said.all())
+	if n.retryAt != fleet.Never || n.pingEvery != 0 || len(said.All()) != 0 {
+		t.Errorf("it tries again at %d, pings every %s, said %q", n.retryAt, n.pingEvery, said.All())
 	}
 }
 
 func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
-	log, said := newTestLog()
+	log, said := outputtest.NewLog()
 	n := newNotifier(Options{Log: log, Env: sdnotify.Environment{NotifySocket: "relative", WatchdogUSec: "soon"}})
 	if n.client != nil || n.pingEvery != 0 {
 		t.Errorf("got %+v", n)
 	}
-	wantLine(t, said, "<4>", "no notifications", "relative")
-	wantLine(t, said, "<4>", "no watchdog", "soon")
+	said.Want(t, "<4>", "no notifications", "relative")
+	said.Want(t, "<4>", "no watchdog", "soon")
 }
 
 func TestNotifierSaysWhyItFailed(t *testing.T) {
@@ -248,11 +249,11 @@ func TestKeepAlivesAreBounded(t *testing.T) {
 		{"", "1", 0, 1},
 		{"relative", "1", 0, 2},
 	} {
-		log, said := newTestLog()
+		log, said := outputtest.NewLog()
 		n := newNotifier(Options{Env: sdnotify.Environment{NotifySocket: c.socket, WatchdogUSec: c.usec}, Log: log})
-		if n.pingEvery != c.want || len(said.all()) != c.lines {
+		if n.pingEvery != c.want || len(said.All()) != c.lines {
 			t.Errorf("%q, WATCHDOG_USEC=%q: each %s, want %s; %d lines, want %d: %q",
-				c.socket, c.usec, n.pingEvery, c.want, len(said.all()), c.lines, said.all())
+				c.socket, c.usec, n.pingEvery, c.want, len(said.All()), c.lines, said.All())
 		}
 		_ = n.client.Close()
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -118,14 +119,14 @@ func (m *master) startZygote(p *process, generation int) error {
 	}
 	fds := []int{theirs, source}
 	orders := m.floorOrders(generation)
-	output, err := m.output(p.name)
+	to, err := m.outputs.For(p.name)
 	if err != nil {
 		return err
 	}
-	if output.journal != "" {
-		orders.Env = append(orders.Env, "JOURNAL_STREAM="+output.journal)
+	if to.Journal != "" {
+		orders.Env = append(orders.Env, "JOURNAL_STREAM="+to.Journal)
 	}
-	if err := m.sendGo(p, orders, output, fds); err != nil {
+	if err := m.sendGo(p, orders, to, fds); err != nil {
 		return err
 	}
 	return linux.Send(p.command, m.floorMessage(generation).Encode())
@@ -190,16 +191,16 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := m.giveNotify(p, s); err != nil {
 		return err
 	}
-	output, err := m.output(s.name)
+	to, err := m.outputs.For(s.name)
 	if err != nil {
 		return err
 	}
-	orders, fds, err := m.slotOrders(p, s, output.journal)
+	orders, fds, err := m.slotOrders(p, s, to.Journal)
 	if err != nil {
-		output.close()
+		to.Close()
 		return err
 	}
-	err = m.sendGo(p, orders, output, fds)
+	err = m.sendGo(p, orders, to, fds)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // it has ended; that is the event
 	}
@@ -220,49 +221,16 @@ func limit(p *process, s *slot) error {
 }
 
 // sendGo tells a process at its gate what it is, and where its output goes.
-func (m *master) sendGo(p *process, o *gate.Orders, to processOutput, fds []int) error {
-	defer to.close()
-	o.Stdout, o.Stderr = to.stdout >= 0, to.stderr >= 0
+func (m *master) sendGo(p *process, o *gate.Orders, to output.Output, fds []int) error {
+	defer to.Close()
+	o.Stdout, o.Stderr = to.Stdout >= 0, to.Stderr >= 0
 	if o.Stderr {
-		fds = slices.Insert(fds, 0, to.stderr)
+		fds = slices.Insert(fds, 0, to.Stderr)
 	}
 	if o.Stdout {
-		fds = slices.Insert(fds, 0, to.stdout)
+		fds = slices.Insert(fds, 0, to.Stdout)
 	}
 	return gate.Go(p.gate, o, fds...)
-}
-
-// processOutput is where a process writes to: -1 if that is where the master does.
-type processOutput struct {
-	stdout, stderr int
-	journal        string // JOURNAL_STREAM
-	once           bool   // the descriptors are for this process only
-}
-
-func (o processOutput) close() {
-	if !o.once {
-		return
-	}
-	if o.stderr != o.stdout {
-		linux.CloseFD(&o.stderr)
-	}
-	linux.CloseFD(&o.stdout)
-}
-
-// output finds where the process of that name writes to: a stream to the journal,
-// pipes to the terminals, or what the master has. Each stream stays what it is.
-func (m *master) output(name string) (to processOutput, err error) {
-	if m.streams.own == "" {
-		to.once = true
-		to.stdout, to.stderr, err = m.outputs.open(name)
-		return to, err
-	}
-	s := m.streams.of(name)
-	to = processOutput{stdout: -1, stderr: s.fd, journal: s.id}
-	if m.streams.stdout {
-		to.stdout = s.fd
-	}
-	return to, nil
 }
 
 // gateReadable reads one message of a process at its gate; more is false if

@@ -13,13 +13,14 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
 // newTestMaster returns a master that holds nothing but a table of processes,
 // and one of them with the other ends of its gate and command.
 func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
 	t.Helper()
-	log, _ := newTestLog()
+	log, _ := outputtest.NewLog()
 	poller := polltest.New(t)
 	wake := polltest.NewWake(t, poller.Source(wakeups))
 	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: disposal.New(wake)}

@@ -14,13 +14,14 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 // Options is what Run needs to know beside the fleet file.
 type Options struct {
 	File      *fleetfile.Fleet
 	Env       sdnotify.Environment // taken from the process's environment
-	Log       *Log
+	Log       *output.Log
 	StopAfter time.Duration // stop by itself after this long; 0: never
 }
 
@@ -57,7 +58,7 @@ func Run(opts Options) int {
 
 // Reject says in the log and to the service manager, line by line, why there is
 // nothing to run. It may block for a second, until the manager has read it.
-func Reject(env sdnotify.Environment, log *Log, why string, code int) {
+func Reject(env sdnotify.Environment, log *output.Log, why string, code int) {
 	lines := strings.Split(why, "\n")
 	for _, line := range lines {
 		log.Error(line)
@@ -76,8 +77,8 @@ func run(opts Options, notify *notifier) (code int, err error) {
 		return exitFor(err), err
 	}
 	defer m.close()
-	opts.Log.useJournal()
-	defer opts.Log.endJournal()
+	opts.Log.UseJournal()
+	defer opts.Log.EndJournal()
 	f := fleet.New(m.config(opts))
 	opts.Log.Info("fleet starts", slog.String("fleet", opts.File.Name), slog.Int("pid", os.Getpid()))
 	return loop(f, m), nil

@@ -29,7 +29,7 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.Due(), m.log.retryJournal(now)), now)
+	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.Due(), m.log.RetryJournal(now)), now)
 	m.disposal.Prod(m.now())
 	m.unmute(m.now())
 	for _, r := range ready {
@@ -51,7 +51,7 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 		said, _ := m.commandReadable(fleet.Proc(ready.ID))
 		return said
 	case outputs:
-		m.outputs.readable(ready.ID)
+		m.outputs.Readable(ready.ID)
 	case notices:
 		return m.hear(m.slots[ready.ID])
 	case storedFDs:
@@ -66,7 +66,7 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 
 func (m *master) woken() []fleet.Event {
 	m.wake.Clear()
-	m.outputs.resume()
+	m.outputs.Resume()
 	m.notify.ping = m.signals.Beaten() || m.notify.ping
 	return append(m.takeSignals(), m.operators.asked()...)
 }

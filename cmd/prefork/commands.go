@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 func newRoot() *cobra.Command {
@@ -85,7 +86,7 @@ func span(flag, text string) (time.Duration, error) {
 
 func run(fleet string, stopAfter time.Duration, debugLog bool) error {
 	env := sdnotify.TakeEnvironment()
-	log := supervisor.NewLog(env, debugLog)
+	log := output.NewLog(env, debugLog)
 	defer log.Close()
 	file, err := load(fleet)
 	if err != nil {

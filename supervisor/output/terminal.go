@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"bytes"
@@ -96,7 +96,7 @@ func (t *terminal) queue(line []byte) bool {
 	}
 }
 
-// busy tells whether lines of workers should be held back: drained is called
+// busy reports whether lines of workers should be held back: drained is called
 // when not. The rest of the queue is for the master's own.
 func (t *terminal) busy() bool {
 	t.waited.Store(true) // before the look: the writer may drain the queue after it
@@ -154,4 +154,10 @@ func (t *terminal) close() {
 	case <-t.done:
 	case <-time.After(time.Second): // it is stopped; the program ends all the same
 	}
+}
+
+// isTerminal reports whether fd is one (isatty(3)).
+func isTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
 }

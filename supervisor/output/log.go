@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -52,8 +49,15 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 	return l
 }
 
-// useJournal sends entries from now on, where standard error is the journal.
-func (l *Log) useJournal() {
+// LogTo returns a log that hands each line, with its priority prefix and its newline, to
+// write.
+func LogTo(write func(line []byte)) *Log {
+	h := &handler{level: slog.LevelDebug, priority: true, write: write}
+	return &Log{Logger: slog.New(h), handler: h}
+}
+
+// UseJournal sends entries from now on, where standard error is the journal.
+func (l *Log) UseJournal() {
 	if !l.handler.priority {
 		return
 	}
@@ -65,8 +69,8 @@ func (l *Log) useJournal() {
 	l.handler.journal.Store(&journalWriter{journal: journal})
 }
 
-// endJournal goes back to the stream: who ends cannot be looked up any more.
-func (l *Log) endJournal() {
+// EndJournal goes back to the stream: who ends cannot be looked up any more.
+func (l *Log) EndJournal() {
 	w := l.handler.journal.Swap(nil)
 	if w == nil {
 		return
@@ -81,8 +85,8 @@ func (l *Log) endJournal() {
 // journalRetry is how long an entry waits that the journal did not take.
 const journalRetry = 100 * time.Millisecond
 
-// retryJournal sends what waits for the journal, and tells when to do so again.
-func (l *Log) retryJournal(now fleet.Instant) fleet.Instant {
+// RetryJournal sends what waits for the journal, and returns when to do so again.
+func (l *Log) RetryJournal(now fleet.Instant) fleet.Instant {
 	w := l.handler.journal.Load()
 	if w == nil {
 		return fleet.Never
@@ -112,7 +116,13 @@ var slogLevels = map[fleet.Level]slog.Level{
 	fleet.Info: slog.LevelInfo, fleet.Debug: slog.LevelDebug,
 }
 
-func (l *Log) at(level fleet.Level, text string, attrs ...slog.Attr) {
+// Shows reports whether lines of that importance are written at all.
+func (l *Log) Shows(level fleet.Level) bool {
+	return l.Enabled(context.Background(), slogLevels[level])
+}
+
+// At writes a line of that importance.
+func (l *Log) At(level fleet.Level, text string, attrs ...slog.Attr) {
 	l.LogAttrs(context.Background(), slogLevels[level], text, attrs...)
 }
 
@@ -130,7 +140,7 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	var fields entry
+	var fields Entry
 	b.WriteString(flatten(r.Message))
 	for _, a := range h.attrs {
 		writeAttr(&b, a)
@@ -197,72 +207,3 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h *handler) WithGroup(string) slog.Handler { return h }
-
-// stderr is standard error where it is no terminal. Workers share its description,
-// so that O_NONBLOCK is not ours to set.
-type stderr struct {
-	fd   int
-	pipe bool
-	lost atomic.Int64 // lines that could not be written without blocking
-}
-
-// newStderr opens a pipe again, not to block: that description is ours alone. It may
-// be another user's, and is written to as it is then.
-func newStderr() *stderr {
-	var stat unix.Stat_t
-	if unix.Fstat(2, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return &stderr{fd: 2}
-	}
-	if fd, err := unix.Open("/proc/self/fd/2", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
-		return &stderr{fd: fd, pipe: true}
-	}
-	return &stderr{fd: 2, pipe: true}
-}
-
-// write never blocks on a journal or a pipe that nobody reads. A line that cannot be
-// written now is counted, and the count is told before the next one that can.
-func (s *stderr) write(line []byte, priority bool) {
-	if n := s.lost.Load(); n > 0 {
-		prefix := ""
-		if priority {
-			prefix = fmt.Sprintf("<%d>", fleet.Warning)
-		}
-		if s.try(fmt.Appendf(nil, "%s%d lines could not be written before this one\n", prefix, n)) != nil {
-			s.lost.Add(1)
-			return
-		}
-		s.lost.Add(-n)
-	}
-	if s.try(line) != nil {
-		s.lost.Add(1)
-	}
-}
-
-// try returns EAGAIN if there is no room. A socket and a pipe take a line of maxRecord
-// bytes whole or not at all. Only another user's pipe may block, with a kernel before
-// 6.4, if a worker fills it in the moment after poll(2) has found room.
-func (s *stderr) try(line []byte) error {
-	_, err := unix.SendmsgN(s.fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	if !errors.Is(err, unix.ENOTSOCK) {
-		return err
-	}
-	if s.pipe {
-		if _, err = unix.Pwritev2(s.fd, [][]byte{line}, -1, unix.RWF_NOWAIT); !errors.Is(err, unix.EOPNOTSUPP) {
-			return err
-		}
-	}
-	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(fds, 0); n == 0 || err != nil {
-		if errors.Is(err, unix.EINTR) { // a signal may be pending even if nothing is waited for
-			return s.try(line)
-		}
-		return unix.EAGAIN
-	}
-	_, err = unix.Write(s.fd, line)
-	return err
-}
-
-func isTerminal(fd int) bool {
-	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	return err == nil
-}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
-// streams gives each name a stream of its own to the journal that the master's
+// streams give each name a stream of its own to the journal that the master's
 // standard error goes to. The master opens them and writes to none: what a
 // worker says never passes through it, and a journal that does not read stops
 // only who talks. A stream is kept for the next process of that name.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"regexp"

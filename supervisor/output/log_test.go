@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"bufio"
@@ -26,7 +26,7 @@ func TestLogWritesOneLineWithItsPriority(t *testing.T) {
 	for level, want := range map[fleet.Level]string{
 		fleet.Err: "<3>", fleet.Warning: "<4>", fleet.Notice: "<5>", fleet.Info: "<6>", fleet.Debug: "<7>",
 	} {
-		log.at(level, "said")
+		log.At(level, "said")
 		if got := said.all()[len(said.all())-1]; got != want+"said\n" {
 			t.Errorf("level %d: got %q, want %q", level, got, want)
 		}
@@ -284,7 +284,7 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 	for i := range count {
 		log.Info(fmt.Sprintf("entry %d", i))
 	}
-	for turn := 0; log.retryJournal(1) != fleet.Never; turn++ {
+	for turn := 0; log.RetryJournal(1) != fleet.Never; turn++ {
 		if read(); turn > count {
 			t.Fatal("the queue does not drain")
 		}
@@ -296,12 +296,12 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 	for i := range count {
 		log.Info(fmt.Sprintf("entry %d", got+i))
 	}
-	log.endJournal()
+	log.EndJournal()
 	read()
 	if lost := said.all(); got+len(lost) != 2*count || len(lost) == 0 || lost[len(lost)-1] != fmt.Sprintf("<6>entry %d\n", 2*count-1) {
 		t.Errorf("%d entries and %d lines, want %d together", got, len(lost), 2*count)
 	}
-	if log.retryJournal(1) != fleet.Never {
+	if log.RetryJournal(1) != fleet.Never {
 		t.Error("it waits for a journal that is not used any more")
 	}
 }

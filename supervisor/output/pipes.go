@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package output
 
 import (
 	"bytes"
@@ -16,21 +16,21 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
-// output is what one process says on its standard output, error or both, until
+// pipe is what one process says on its standard output, error or both, until
 // everybody who holds the other end has closed it.
-type output struct {
+type pipe struct {
 	fd   int
 	name string
 	to   *terminal
 	rest []byte // an unfinished line
 }
 
-// outputTable reads the output of workers for terminals. Where standard output or
+// pipes read the output of workers for terminals. Where standard output or
 // error is none, workers inherit it from the master.
-type outputTable struct {
+type pipes struct {
 	stdout, stderr *terminal // one and the same, if they are the same terminal
 	source         poll.Source
-	pipes          map[uint64]*output
+	byID           map[uint64]*pipe
 	last           uint64
 	paused         bool // a terminal is busy: workers feel it, the master does not
 }
@@ -49,8 +49,8 @@ func terminals(log *Log) (stdout, stderr *terminal) {
 	return newTerminal(os.Stdout, columnsOf(1)), log.terminal
 }
 
-func newOutputTable(stdout, stderr *terminal, source poll.Source, wake *poll.Wake) *outputTable {
-	t := &outputTable{stdout: stdout, stderr: stderr, source: source, pipes: map[uint64]*output{}}
+func newPipes(stdout, stderr *terminal, source poll.Source, wake *poll.Wake) *pipes {
+	t := &pipes{stdout: stdout, stderr: stderr, source: source, byID: map[uint64]*pipe{}}
 	for _, screen := range []*terminal{t.stdout, t.stderr} {
 		if screen != nil {
 			screen.drained.Store(new(wake.Up))
@@ -59,7 +59,7 @@ func newOutputTable(stdout, stderr *terminal, source poll.Source, wake *poll.Wak
 	return t
 }
 
-// sameDevice tells whether two descriptors are of the same terminal.
+// sameDevice reports whether two descriptors are of the same terminal.
 func sameDevice(a, b int) bool {
 	var one, other unix.Stat_t
 	return unix.Fstat(a, &one) == nil && unix.Fstat(b, &other) == nil && one.Rdev == other.Rdev
@@ -68,50 +68,50 @@ func sameDevice(a, b int) bool {
 // open returns the ends of pipes for a process of that name to write to, the same one
 // twice if all goes to one terminal, and -1 for what is none. The caller closes them
 // when they have been handed down.
-func (t *outputTable) open(name string) (stdout, stderr int, err error) {
-	if stdout, err = t.pipe(name, t.stdout); err != nil {
+func (t *pipes) open(name string) (stdout, stderr int, err error) {
+	if stdout, err = t.openOne(name, t.stdout); err != nil {
 		return -1, -1, err
 	}
 	if t.stdout == t.stderr {
 		return stdout, stdout, nil
 	}
-	if stderr, err = t.pipe(name, t.stderr); err != nil {
+	if stderr, err = t.openOne(name, t.stderr); err != nil {
 		linux.CloseFD(&stdout)
 	}
 	return stdout, stderr, err
 }
 
-func (t *outputTable) pipe(name string, to *terminal) (int, error) {
+func (t *pipes) openOne(name string, to *terminal) (int, error) {
 	if to == nil {
 		return -1, nil
 	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("pipe2", err))
 	}
 	// Who writes can read, too (/proc/self/fd/1), and be faster: an end that blocks would
 	// then wait for it. O_NONBLOCK is of this end alone.
-	if err := unix.SetNonblock(pipe[0], true); err != nil {
-		linux.CloseFD(&pipe[0])
-		linux.CloseFD(&pipe[1])
+	if err := unix.SetNonblock(ends[0], true); err != nil {
+		linux.CloseFD(&ends[0])
+		linux.CloseFD(&ends[1])
 		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("fcntl", err))
 	}
 	t.last++
-	o := &output{fd: pipe[0], name: name, to: to}
+	o := &pipe{fd: ends[0], name: name, to: to}
 	if !t.paused { // else with the others
 		if err := t.source.Add(o.fd, t.last); err != nil {
-			linux.CloseFD(&pipe[0])
-			linux.CloseFD(&pipe[1])
+			linux.CloseFD(&ends[0])
+			linux.CloseFD(&ends[1])
 			return -1, err
 		}
 	}
-	t.pipes[t.last] = o
-	return pipe[1], nil
+	t.byID[t.last] = o
+	return ends[1], nil
 }
 
 // readable reads once from one pipe.
-func (t *outputTable) readable(id uint64) {
-	o := t.pipes[id]
+func (t *pipes) readable(id uint64) {
+	o := t.byID[id]
 	if o == nil || t.paused {
 		return
 	}
@@ -132,7 +132,7 @@ func (t *outputTable) readable(id uint64) {
 
 // lines passes whole lines on, and what is too long for one in pieces. It
 // returns false if some are left because the terminal is busy.
-func (t *outputTable) lines(o *output) bool {
+func (t *pipes) lines(o *pipe) bool {
 	for {
 		end := bytes.IndexByte(o.rest, '\n')
 		next := end + 1
@@ -163,44 +163,44 @@ func wholeRunes(text []byte) int {
 	return len(text) // it is not UTF-8
 }
 
-func (t *outputTable) finish(id uint64) {
-	o := t.pipes[id]
+func (t *pipes) finish(id uint64) {
+	o := t.byID[id]
 	if len(o.rest) > 0 {
 		o.to.line(o.name, append(harmless(o.rest), '\n'))
 	}
 	linux.CloseFD(&o.fd)
-	delete(t.pipes, id)
+	delete(t.byID, id)
 }
 
 // pause leaves the pipes alone until the terminal has taken what it has.
-func (t *outputTable) pause() {
+func (t *pipes) pause() {
 	t.paused = true
-	for _, o := range t.pipes {
+	for _, o := range t.byID {
 		_ = t.source.Remove(o.fd) // it is in there
 	}
 }
 
 // resume reads again, if the terminal has taken what was left.
-func (t *outputTable) resume() {
+func (t *pipes) resume() {
 	if !t.paused {
 		return
 	}
-	for _, o := range t.pipes {
+	for _, o := range t.byID {
 		if !t.lines(o) {
 			return // busy again
 		}
 	}
 	t.paused = false
-	for id, o := range t.pipes {
+	for id, o := range t.byID {
 		_ = t.source.Add(o.fd, id) // it was in there
 	}
 }
 
 // close shows what is in the pipes and closes them. It blocks for a second at
 // most: what the terminal has not taken then is lost.
-func (t *outputTable) close() {
+func (t *pipes) close() {
 	deadline := time.Now().Add(time.Second)
-	for id, o := range t.pipes {
+	for id, o := range t.byID {
 		buf := make([]byte, 1<<16) // all that a pipe holds
 		if n, err := unix.Read(o.fd, buf); err == nil {
 			o.rest = append(o.rest, buf[:max(n, 0)]...)

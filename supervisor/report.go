@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/output"
+)
+
+// messageIDs are the MESSAGE_IDs of the journal's entries, which the catalog
+// explains (packaging/prefork.catalog). They never change their meaning.
+var messageIDs = map[fleet.Kind]string{
+	fleet.KindFleetReady:    "1de3c98a35ce42b584524267b97c38b6",
+	fleet.KindFleetDegraded: "a9c66048343d4a8ca32eeee5e48ec42f",
+	fleet.KindFleetStops:    "709b145230c24f25a81b1050c19a96f7",
+	fleet.KindFleetFails:    "a6ff1ae6b7ac4f2e8c05b6f3064b45f7",
+	fleet.KindFloorLoaded:   "122d94efb0f54ba8ae3c1323c0cd0ffc",
+	fleet.KindFloorLost:     "5a6e4c694244402c9c540a476c4f135a",
+	fleet.KindSpareFailed:   "a772f9800f80494ba73394e51dd9c1f0",
+	fleet.KindOverslept:     "0feecd83cf76463789b190b3411bd9a4",
+	fleet.KindSlotReady:     "89949d3c234244abb6e58dc62a9eda6d",
+	fleet.KindSlotListens:   "d5e3a48c34f84d048255d9cdecd2d8fb",
+	fleet.KindSlotExited:    "4e479d7df8aa4826bd30c39fdc4db3b0",
+	fleet.KindSlotRestarts:  "18d6286108d74321bfdd6671aade63b4",
+	fleet.KindSlotOOMKilled: "d47178f2cefb4e4e92404d75fad0273e",
+	fleet.KindSlotFailed:    "7058b74b86604772ad877768c67193a9",
+	fleet.KindSlotStops:     "417a87b7963c43e7aa49c5ffd7abcb53",
+	fleet.KindSlotTimeout:   "1ab4fc2085c7454a8731f5c9d64e6514",
+	fleet.KindSlotWatchdog:  "5eaa7d196df9418e88e30f44fae6dc86",
+	fleet.KindSlotLeft:      "bc5b0ec933524e71bd800df66bd88bfe",
+	fleet.KindSlotStuck:     "428d1b29533d494c878e69babc404244",
+}
+
+// report writes what has happened as a line, and as an entry of the journal.
+func (m *master) report(r fleet.Report) {
+	if !m.log.Shows(r.Level) {
+		return
+	}
+	text := r.Text
+	if r.Slot != "" {
+		text = r.Slot + ": " + text
+	}
+	var attrs []slog.Attr
+	if r.PID != 0 {
+		attrs = append(attrs, slog.Int("pid", r.PID))
+	}
+	if r.Generation != 0 {
+		attrs = append(attrs, slog.Int("gen", r.Generation))
+	}
+	if end := r.End; end.Usage != (fleet.Usage{}) {
+		attrs = append(attrs, slog.String("cpu", fleet.Span(end.Usage.CPU)))
+		if end.Usage.MemoryPeak > 0 {
+			attrs = append(attrs, slog.String("memory_peak", fmt.Sprintf("%.1fM", float64(end.Usage.MemoryPeak)/(1<<20))))
+		}
+	}
+	m.log.At(r.Level, text, append(attrs, m.entryOf(r).Attr())...)
+}
+
+// entryOf has the fields of a report, in systemd's words where it has some
+// (systemd.journal-fields(7)).
+func (m *master) entryOf(r fleet.Report) output.Entry {
+	var e output.Entry
+	e.Add("MESSAGE_ID", messageIDs[r.Kind])
+	e.Add("PREFORK_FLEET", m.file.Name)
+	e.Add("PREFORK_EVENT", string(r.Kind))
+	if s := m.slotNamed(r.Slot); s != nil {
+		e.Add("PREFORK_WORKER", s.config.Name)
+		e.Add("PREFORK_SLOT", s.name)
+		e.Add("PREFORK_INVOCATION_ID", s.invocation)
+	}
+	e.Number("PREFORK_GENERATION", int64(r.Generation))
+	e.Number("OBJECT_PID", int64(r.PID))
+	addEnd(&e, r.End)
+	return e
+}
+
+func addEnd(e *output.Entry, end fleet.End) {
+	e.Add("PREFORK_RESULT", string(end.Result))
+	if end.Result == "" {
+		return
+	}
+	switch {
+	case end.Exit.Signal != 0:
+		how := "killed"
+		if end.Exit.Core {
+			how = "dumped"
+		}
+		e.Add("EXIT_CODE", how)
+		e.Add("EXIT_STATUS", strconv.Itoa(int(end.Exit.Signal)))
+	case end.Exit.Code >= 0:
+		e.Add("EXIT_CODE", "exited")
+		e.Add("EXIT_STATUS", strconv.Itoa(end.Exit.Code))
+	}
+	e.Number("PREFORK_FAILURES", int64(end.Failures))
+	e.Number("PREFORK_DELAY_USEC", end.Delay.Microseconds())
+	e.Number("CPU_USAGE_NSEC", int64(end.Usage.CPU))
+	e.Number("MEMORY_PEAK", int64(end.Usage.MemoryPeak))
+}
+
+// slotNamed finds a slot for a report, which are few.
+func (m *master) slotNamed(name string) *slot {
+	for _, s := range m.slots {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
