@@ -177,7 +177,7 @@ func socketsChild() {
 func TestListenersAreTakenFromSystemdOrBound(t *testing.T) {
 	dir := t.TempDir()
 	passed, extra, bound := filepath.Join(dir, "passed"), filepath.Join(dir, "extra"), filepath.Join(dir, "bound")
-	cmd := child(t, "sockets")
+	cmd := testutil.Child(t, "sockets")
 	cmd.Env = append(cmd.Env, "PASSED="+passed, "BOUND="+bound, "EXTRA="+extra)
 	cmd.ExtraFiles = []*os.File{socket(t, unix.SOCK_STREAM, passed, true), socket(t, unix.SOCK_STREAM, extra, true)}
 	var stderr strings.Builder

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-const patience = 30 * time.Second
+	"github.com/decnet/prefork/supervisor/internal/testutil"
+)
 
 // TestMain lets the test binary be a process that enters a group of its own.
 func TestMain(m *testing.M) {
@@ -60,7 +60,7 @@ func unit(t *testing.T) (path, group string) {
 	}
 	t.Cleanup(func() {
 		_ = os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0)
-		eventually(t, "removal of "+path, func() bool {
+		testutil.Eventually(t, "removal of "+path, func() bool {
 			out, _ := exec.Command("find", path, "-depth", "-type", "d").Output()
 			for dir := range strings.FieldsSeq(string(out)) {
 				_ = os.Remove(dir)
@@ -70,15 +70,6 @@ func unit(t *testing.T) (path, group string) {
 		})
 	})
 	return path, group
-}
-
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !fact(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
 }
 
 // tree returns the tree of a unit whose master sits in its leaf already: the test
@@ -121,7 +112,7 @@ func TestAGroupAndItsProcesses(t *testing.T) {
 		t.Errorf("a new group: %t, %v", populated, err)
 	}
 	cmd := spawn(t, g, "sleep 1000 & sleep 1000 & wait")
-	eventually(t, "three processes", func() bool { pids, err := g.Processes(); return err == nil && len(pids) == 3 })
+	testutil.Eventually(t, "three processes", func() bool { pids, err := g.Processes(); return err == nil && len(pids) == 3 })
 	if !g.Contains(cmd.Process.Pid) || g.Contains(os.Getpid()) || g.Contains(1<<22) {
 		t.Error("a process is in the wrong group")
 	}
@@ -144,7 +135,7 @@ func TestAGroupAndItsProcesses(t *testing.T) {
 	_ = cmd.Wait() // killed
 	polled := []unix.PollFd{{Fd: int32(g.Watch()), Events: unix.POLLPRI}}
 	for populated := true; populated; populated, _ = g.Populated() {
-		if n, err := unix.Poll(polled, int(patience.Milliseconds())); n != 1 || err != nil {
+		if n, err := unix.Poll(polled, int(testutil.Patience.Milliseconds())); n != 1 || err != nil {
 			t.Fatalf("no word of the end: %d, %v", n, err)
 		}
 	}
@@ -177,7 +168,7 @@ func TestSignalToAGroup(t *testing.T) {
 			_ = cmd.Process.Kill() // it may have ended
 			_ = cmd.Wait()
 		})
-		eventually(t, name+" runs", func() bool { text, _ := os.ReadFile(file); return string(text) == "runs\n" })
+		testutil.Eventually(t, name+" runs", func() bool { text, _ := os.ReadFile(file); return string(text) == "runs\n" })
 		return cmd
 	}
 	below := filepath.Join(g.path, "below")
@@ -193,7 +184,7 @@ func TestSignalToAGroup(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"stopped", "below"} {
-		eventually(t, name+" is asked", func() bool { text, _ := os.ReadFile(filepath.Join(dir, name)); return string(text) == "asked\n" })
+		testutil.Eventually(t, name+" is asked", func() bool { text, _ := os.ReadFile(filepath.Join(dir, name)); return string(text) == "asked\n" })
 	}
 	for _, name := range []string{"spared", "other"} {
 		if text, _ := os.ReadFile(filepath.Join(dir, name)); string(text) != "runs\n" {
@@ -203,7 +194,7 @@ func TestSignalToAGroup(t *testing.T) {
 	if err := g.Signal(unix.SIGTERM, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the last one is asked", func() bool { populated, err := g.Populated(); return err == nil && !populated })
+	testutil.Eventually(t, "the last one is asked", func() bool { populated, err := g.Populated(); return err == nil && !populated })
 }
 
 // What a worker makes below its group goes with it, and what it links to stays.
@@ -239,7 +230,7 @@ func TestRemoveNestedGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	eventually(t, "an empty group", func() bool { populated, _ := g.Populated(); return !populated })
+	testutil.Eventually(t, "an empty group", func() bool { populated, _ := g.Populated(); return !populated })
 	if err := g.Remove(); err != nil {
 		t.Error(err)
 	}

@@ -14,18 +14,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	switch {
-	case os.Geteuid() == 0:
-	case os.Getenv("CI") == "true":
-		t.Fatal("only root may change users, and with CI=true nothing is skipped")
-	default:
-		t.Skip("only root may change users")
-	}
-}
+	"github.com/decnet/prefork/supervisor/internal/testutil"
+)
 
 // runDirectly runs a script as a child of this process, without a shim.
 func runDirectly(t *testing.T, env []string, script string) string {
@@ -96,7 +87,7 @@ func identityOf(uid, gid int, groups ...int) string {
 }
 
 func TestShimAssumesAUserByNameAndByNumber(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	name, _, uid, gid, more := database(t)
 	want := identityOf(uid, gid, append(more, gid)...)
 	for _, text := range []string{name, fmt.Sprint(uid)} {
@@ -112,7 +103,7 @@ func TestShimAssumesAUserByNameAndByNumber(t *testing.T) {
 // Group= takes the place of the primary group; SupplementaryGroups= adds to what
 // there is: the groups of the user, or without one those of the master.
 func TestShimAddsGroupsToThoseThatThereAre(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	name, _, uid, gid, more := database(t)
 	own, err := unix.Getgroups()
 	if err != nil {
@@ -146,7 +137,7 @@ func TestShimAddsGroupsToThoseThatThereAre(t *testing.T) {
 }
 
 func TestShimSetsWhatALoginWouldSet(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	name, home, _, _, _ := database(t)
 	base := []string{"HOME=/root", "USER=root", "PATH=/bin", "SHELL=/bin/zsh"}
 	for _, c := range []struct {
@@ -170,7 +161,7 @@ func TestShimSetsWhatALoginWouldSet(t *testing.T) {
 // The rights of before serve for what needs them; the folder is entered with
 // those of the user, and a program that the user may not execute is not.
 func TestShimGivesRightsUpInTime(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	got := become(t, &Orders{
 		User: "nobody", Nice: new(-5), Base: []string{"PATH=/usr/bin:/bin"},
 		Argv: []string{"/bin/sh", "-c", "id -un; nice; grep CapEff /proc/self/status"},
@@ -189,7 +180,7 @@ func TestShimGivesRightsUpInTime(t *testing.T) {
 // It takes rights to be killed later than the master: those of before serve for
 // it. Root has none of that kind in a user namespace.
 func TestShimAdjustsTheScoreBeforeItGivesRightsUp(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	o := &Orders{
 		User: "nobody", OOMScoreAdjust: new(-999),
 		Argv: []string{"/bin/sh", "-c", "read -r n </proc/self/oom_score_adj; echo $n"},
@@ -218,7 +209,7 @@ func TestLoginShell(t *testing.T) {
 // The notify socket is the user's when the program begins; without a user it stays
 // whose it was. What cannot be given away is a refusal.
 func TestShimGivesItsNotifySocketToItsUser(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	socket := filepath.Join(t.TempDir(), "notify")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

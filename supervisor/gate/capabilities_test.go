@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // capabilities returns the effective, the inheritable and the ambient set of a
@@ -39,7 +41,7 @@ func withAmbient(numbers ...uintptr) func(*exec.Cmd) {
 }
 
 func TestShimRaisesAmbientCapabilities(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	const bind, raw = unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW
 	last := unix.CAP_CHECKPOINT_RESTORE // in the upper half of the set
 	if self := capabilities(t, Orders{}); !strings.HasPrefix(self, "effective 1ff") {
@@ -64,7 +66,7 @@ func TestShimRaisesAmbientCapabilities(t *testing.T) {
 // A program has what its own orders say, and nothing that the unit has given to
 // the master.
 func TestShimClearsTheAmbientCapabilitiesOfTheMaster(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	given := withAmbient(unix.CAP_NET_RAW, unix.CAP_CHOWN)
 	if got := capabilities(t, Orders{}, given); !strings.HasSuffix(got, " inheritable 0 ambient 0") {
 		t.Errorf("without orders: got %s", got)
@@ -77,7 +79,7 @@ func TestShimClearsTheAmbientCapabilitiesOfTheMaster(t *testing.T) {
 
 // The death signal is for good also where rights are gained.
 func TestAmbientCapabilitiesKeepTheDeathSignal(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	o := &Orders{
 		User: "nobody", Ambient: []int{unix.CAP_NET_RAW}, DeathSignal: true, Master: os.Getpid(),
 		Argv: []string{publicCopy(t)}, Base: []string{"PREFORK_TEST_ROLE=death-signal", "GORACE=atexit_sleep_ms=0"},

@@ -16,11 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
-
-// patience bounds every wait: what is waited for is a fact, and one that never
-// comes is what a test is for.
-const patience = 30 * time.Second
 
 func init() { runtime.LockOSThread() } // the shim and the death signal need the main thread
 
@@ -98,7 +95,7 @@ func (s *shim) tell(o *Orders, fds ...int) {
 // wait waits for its end and returns what it wrote and its exit status.
 func (s *shim) wait() (output string, status int) {
 	s.t.Helper()
-	timer := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() })
+	timer := time.AfterFunc(testutil.Patience, func() { _ = s.cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = s.cmd.Wait() // the status says it
 	return s.output.String(), s.cmd.ProcessState.ExitCode()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func gates(t *testing.T) (ours, theirs int) {
@@ -97,7 +98,7 @@ func wantOneLine(t *testing.T, text string, most int) {
 func TestOrdersTravelInOneMessageOrInAMemfd(t *testing.T) {
 	ours, theirs := gates(t)
 	_, w := pipe(t)
-	before := openFDs(t)
+	before := testutil.OpenFDs()
 	for _, size := range []int{0, InlineMax, 1 << 20} {
 		want := fmt.Sprintf("A=%0*d", size, 1)
 		if err := Go(ours, &Orders{Env: []string{want}, Argv: []string{"x"}}, int(w.Fd()), 2); err != nil {
@@ -113,7 +114,7 @@ func TestOrdersTravelInOneMessageOrInAMemfd(t *testing.T) {
 		}
 		_, _ = unix.Close(fds[0]), unix.Close(fds[1])
 	}
-	if after := openFDs(t); after != before {
+	if after := testutil.OpenFDs(); after != before {
 		t.Errorf("open descriptors: got %s, want %s", after, before)
 	}
 }
@@ -167,16 +168,4 @@ func TestReceiveOrdersRefusesNonsense(t *testing.T) {
 			t.Errorf("%q: got %+v and %v", text, o, err)
 		}
 	}
-}
-
-// openFDs lists the open descriptors of this process.
-func openFDs(t *testing.T) string {
-	t.Helper()
-	var open []int
-	for fd := range 512 {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-			open = append(open, fd)
-		}
-	}
-	return fmt.Sprint(open)
 }

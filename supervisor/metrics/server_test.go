@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
-
-// patience bounds every wait for a fact.
-const patience = time.Minute
 
 // fake is a fleet that a test changes.
 type fake struct {
@@ -74,7 +72,7 @@ func serveTest(t *testing.T, b *fake) (address string, s *Server) {
 		if len(s.clients) != 0 {
 			t.Errorf("%d clients are left", len(s.clients))
 		}
-		eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+		testutil.Eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
 	})
 	return l.Addr().String(), s
 }
@@ -89,7 +87,7 @@ func get(t *testing.T, address, path string, header ...string) (*http.Response, 
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
-	client := http.Client{Timeout: patience, Transport: &http.Transport{}}
+	client := http.Client{Timeout: testutil.Patience, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
@@ -153,7 +151,7 @@ func speak(t *testing.T, address, text string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // a test's
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testutil.Patience))
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
@@ -198,14 +196,14 @@ func TestSlowRequestEnds(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(testutil.Patience))
 		_, _ = conn.Read(make([]byte, 1)) // it is never answered
 	}()
 	_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\n")
 	for {
 		select {
 		case <-ended:
-			if took := time.Since(began); took < readTimeout || took > patience/2 {
+			if took := time.Since(began); took < readTimeout || took > testutil.Patience/2 {
 				t.Errorf("it ended after %s", took)
 			}
 			return
@@ -227,23 +225,14 @@ func TestSlowReaderEnds(t *testing.T) {
 	}
 	defer conn.Close() //nolint:errcheck // a test's
 	_, _ = io.WriteString(conn, "GET /readyz HTTP/1.0\r\n\r\n")
-	eventually(t, "it came", func() bool { return s.count() == 1 })
-	eventually(t, "it was hung up on", func() bool { return s.count() == 0 })
+	testutil.Eventually(t, "it came", func() bool { return s.count() == 1 })
+	testutil.Eventually(t, "it was hung up on", func() bool { return s.count() == 0 })
 }
 
 func (s *Server) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.clients)
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
 }
 
 // TestIdleConnectionsKeepNobodyOut: a thousand that say nothing, or half of a
@@ -280,7 +269,7 @@ func TestWhoAsksKeepsItsPlace(t *testing.T) {
 	address, s := serveTest(t, b)
 	answered := make(chan string)
 	go func() { answered <- speak(t, address, "GET /healthz HTTP/1.0\r\n\r\n") }()
-	eventually(t, "it asks", func() bool {
+	testutil.Eventually(t, "it asks", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return slices.ContainsFunc(s.clients, func(c *client) bool { return c.asks })
@@ -292,7 +281,7 @@ func TestWhoAsksKeepsItsPlace(t *testing.T) {
 		}
 		defer conn.Close() //nolint:errcheck // a test's
 	}
-	eventually(t, "all places are taken", func() bool { return s.count() == mostClients })
+	testutil.Eventually(t, "all places are taken", func() bool { return s.count() == mostClients })
 	close(b.hold)
 	if got := <-answered; !strings.HasSuffix(got, "\r\n\r\nok\n") {
 		t.Errorf("got %q", got)
@@ -317,7 +306,7 @@ func TestOneSampleAtATime(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "all ask", func() bool { return asking() == 5 })
+	testutil.Eventually(t, "all ask", func() bool { return asking() == 5 })
 	b.mu.Lock()
 	if b.asked > 1 {
 		t.Errorf("%d samples are taken at once", b.asked)
@@ -339,9 +328,9 @@ func TestClosedServerAnswersNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // a test's
-	eventually(t, "it came", func() bool { return s.count() == 1 })
+	testutil.Eventually(t, "it came", func() bool { return s.count() == 1 })
 	s.Close()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(testutil.Patience))
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("a client is served on")
 	}
@@ -357,7 +346,7 @@ func TestLastClientIsTold(t *testing.T) {
 	if answer, _ := get(t, address, "/healthz"); answer.StatusCode != 200 {
 		t.Fatal(answer.Status)
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testutil.Patience); ; time.Sleep(time.Millisecond) {
 		b.mu.Lock()
 		idle := b.idle
 		b.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestLogWritesOneLineWithItsPriority(t *testing.T) {
@@ -160,7 +161,7 @@ func TestLogNeverBlocks(t *testing.T) {
 		}
 		read, write := os.NewFile(uintptr(pair[0]), "journal"), os.NewFile(uintptr(pair[1]), "stderr")
 		defer read.Close()
-		cmd := child(t, "log")
+		cmd := testutil.Child(t, "log")
 		cmd.Env = append(cmd.Env, fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino))
 		lostLines, text := stuck(t, cmd, read, write)
 		check(t, "<4>", lostLines, text)
@@ -171,7 +172,7 @@ func TestLogNeverBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer read.Close()
-		lostLines, text := stuck(t, child(t, "log"), read, write)
+		lostLines, text := stuck(t, testutil.Child(t, "log"), read, write)
 		check(t, "", lostLines, text)
 	})
 }
@@ -199,7 +200,7 @@ func TestLogDoesNotWaitForAFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer read.Close()
-	cmd := child(t, "flood")
+	cmd := testutil.Child(t, "flood")
 	cmd.Stderr = write
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -236,7 +237,7 @@ func TestLogToAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := child(t, "log")
+	cmd := testutil.Child(t, "log")
 	cmd.Stderr = file
 	if output, err := cmd.Output(); err != nil || string(output) != "0\n0\n" {
 		t.Errorf("got %q and %v, want nothing lost", output, err)

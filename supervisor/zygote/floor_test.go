@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestBootLeavesRoomForTitles(t *testing.T) {
@@ -254,7 +256,7 @@ func TestAnyNumberOfReservedDescriptors(t *testing.T) {
 // The middle process of a double fork tells why the second fork failed. With a
 // limit of one process it is the first that fails.
 func TestRefusedForkIsReported(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	forEachPython(t, func(t *testing.T, python string) {
 		for limit := 2; limit > 0; limit-- {
 			z := load(t, python, module(t, "drop", fmt.Sprintf(`

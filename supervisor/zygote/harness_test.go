@@ -17,11 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// patience bounds every wait of these tests. It is generous: what is waited
-// for is a fact, and nothing is measured by it.
-const patience = 30 * time.Second
+	"github.com/decnet/prefork/supervisor/internal/testutil"
+)
 
 // TestMain makes the test process a child subreaper, as the master is: the
 // workers become its children.
@@ -157,7 +155,7 @@ var devNull = sync.OnceValue(func() *os.File {
 
 func limitWaiting(t *testing.T, fd int) {
 	t.Helper()
-	limit := unix.NsecToTimeval(int64(patience))
+	limit := unix.NsecToTimeval(int64(testutil.Patience))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		t.Fatal(os.NewSyscallError("setsockopt", err))
 	}
@@ -279,7 +277,7 @@ func (z *playedZygote) wait() int {
 		return z.cmd.ProcessState.ExitCode()
 	}
 	z.done = true
-	timer := time.AfterFunc(patience, func() { _ = z.cmd.Process.Kill() }) // a test that hangs fails instead
+	timer := time.AfterFunc(testutil.Patience, func() { _ = z.cmd.Process.Kill() }) // a test that hangs fails instead
 	defer timer.Stop()
 	if err := z.cmd.Wait(); err != nil && z.cmd.ProcessState == nil {
 		z.t.Error(err)
@@ -343,7 +341,7 @@ func (z *playedZygote) forkIn(procs int) *playedWorker {
 // before the hooks of its fork run.
 func (w *playedWorker) settle() {
 	w.z.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testutil.Patience); ; time.Sleep(time.Millisecond) {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", w.pid))
 		if err != nil || strings.TrimSpace(string(comm)) == "prefork-spare" {
 			return
@@ -458,7 +456,7 @@ func (w *playedWorker) orderFields(fields []string, fds ...int) *os.File {
 // finish waits for a worker that has its orders.
 func (w *playedWorker) finish(output *os.File) result {
 	w.z.t.Helper()
-	if err := output.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := output.SetReadDeadline(time.Now().Add(testutil.Patience)); err != nil {
 		w.z.t.Fatal(err)
 	}
 	text, err := io.ReadAll(output)

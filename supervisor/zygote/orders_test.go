@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestLimitsAndPlaceAreAsOrdered(t *testing.T) {
@@ -131,20 +133,9 @@ func TestUnknownMessageAtGate(t *testing.T) {
 	})
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	switch {
-	case os.Geteuid() == 0:
-	case os.Getenv("CI") == "true":
-		t.Fatal("only root may change users, and with CI=true nothing is skipped")
-	default:
-		t.Skip("only root may change users")
-	}
-}
-
 // Rights that were given up cannot be had again.
 func TestUserIsChangedForGood(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +157,7 @@ func TestUserIsChangedForGood(t *testing.T) {
 }
 
 func TestGroupsAreAsOrdered(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	forEachPython(t, func(t *testing.T, python string) {
 		z := load(t, python, nil, withGroups(7, 8))
 		for _, test := range []struct {
@@ -197,7 +188,7 @@ func TestGroupsAreAsOrdered(t *testing.T) {
 // A floor that was loaded without privileges cannot change users, and says so;
 // its own user is no change.
 func TestUserWithoutPrivileges(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	forEachPython(t, func(t *testing.T, python string) {
 		z := load(t, python, module(t, "drop", `
 import ctypes, os, probe
@@ -235,7 +226,7 @@ func number(t *testing.T, text string) int {
 
 // A worker with a user gives its notify socket to it, and nothing else.
 func TestUserGetsTheNotifySocket(t *testing.T) {
-	needRoot(t)
+	testutil.NeedRoot(t)
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "notify")
 	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})

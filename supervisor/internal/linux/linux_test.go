@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestMonotonicIsTheKernelsClock(t *testing.T) {
@@ -22,7 +24,7 @@ func TestMonotonicIsTheKernelsClock(t *testing.T) {
 }
 
 func TestWaitTellsHowAChildEnded(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	for script, want := range map[string]Wait{
 		"exit 0":        {},
 		"exit 255":      {Code: 255},
@@ -125,7 +127,7 @@ func TestPidfdIsCloseOnExecAndTellsWhoIsGone(t *testing.T) {
 }
 
 func TestMemfdHoldsItsContentForGood(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	for _, content := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("0123456789abcdef"), 1<<16)} {
 		fd, err := Memfd("test", content)
 		if err != nil {
@@ -157,7 +159,7 @@ func TestMemfdHoldsItsContentForGood(t *testing.T) {
 }
 
 func TestMemfdWithABadNameLeaksNothing(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	if fd, err := Memfd(strings.Repeat("n", 300), nil); !errors.Is(err, unix.EINVAL) || fd != -1 {
 		t.Errorf("got %d and %v, want -1 and EINVAL", fd, err)
 	}

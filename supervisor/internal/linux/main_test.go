@@ -4,36 +4,12 @@ package linux
 
 import (
 	"os"
-	"slices"
 	"strconv"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// openFDs lists the open descriptors of this process.
-func openFDs(t *testing.T) []int {
-	t.Helper()
-	var open []int
-	for fd := range 256 {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-			open = append(open, fd)
-		}
-	}
-	return open
-}
-
-// wantNoLeak fails if the test leaves a descriptor open that was not before.
-func wantNoLeak(t *testing.T) {
-	t.Helper()
-	before := openFDs(t)
-	t.Cleanup(func() {
-		if after := openFDs(t); !slices.Equal(before, after) {
-			t.Errorf("open descriptors: got %v, want %v", after, before)
-		}
-	})
-}
 
 // pair returns a Seqpacket pair that the test closes.
 func pair(t *testing.T) (ours, theirs int) {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestParseStatBelievesNoName(t *testing.T) {
@@ -62,7 +64,7 @@ func FuzzParseStat(f *testing.F) {
 }
 
 func TestReadStat(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	session, err := unix.Getsid(0)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +91,7 @@ func TestReadStat(t *testing.T) {
 // Children that were forked by any thread, dead ones too, are found by both
 // ways of looking, less those to be skipped.
 func TestChildrenAndItsFallbackAgree(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	var want []int
 	for i := range 6 {
 		script := "exec sleep 1000"

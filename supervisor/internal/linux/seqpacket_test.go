@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 func TestReceiveTellsWhoSentWhat(t *testing.T) {
@@ -82,7 +84,7 @@ func TestReceiveReadsLastWordsBeforeTheReset(t *testing.T) {
 // and is not dropped by it: it stays where it is. Where the kernel knows how, it does
 // not even come.
 func TestReceiveTakesNoDescriptors(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	for _, count := range []int{1, 4, 253} {
 		ours, theirs := pair(t)
 		fds := slices.Repeat([]int{2}, count)
@@ -95,13 +97,13 @@ func TestReceiveTakesNoDescriptors(t *testing.T) {
 		} else if err := Send(theirs, []byte("take"), fds...); err != nil {
 			t.Fatal(err)
 		}
-		before, buf := openFDs(t), make([]byte, 16)
+		before, buf := testutil.OpenFDs(), make([]byte, 16)
 		for range 2 {
 			if n, _, err := Receive(ours, buf); n != 0 || !errors.Is(err, ErrRights) {
 				t.Errorf("with %d descriptors: got %q and %v, want ErrRights", count, buf[:n], err)
 			}
 		}
-		if after := openFDs(t); !slices.Equal(before, after) {
+		if after := testutil.OpenFDs(); after != before {
 			t.Fatalf("after %d descriptors were pushed: got %v, want %v", count, after, before)
 		}
 		if Drained(ours) {
@@ -157,7 +159,7 @@ func TestSendDoesNotBlockOnWhoDoesNotRead(t *testing.T) {
 }
 
 func TestReceiveFDsReturnsMessageAndDescriptors(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	ours, theirs := pair(t)
 	memfd, err := Memfd("test", []byte("content"))
 	if err != nil {
@@ -186,7 +188,7 @@ func TestReceiveFDsReturnsMessageAndDescriptors(t *testing.T) {
 }
 
 func TestReceiveFDsClosesWhatCameWithACutMessage(t *testing.T) {
-	wantNoLeak(t)
+	testutil.WantNoLeak(t)
 	ours, theirs := pair(t)
 	for name, c := range map[string]struct {
 		text string
@@ -200,12 +202,12 @@ func TestReceiveFDsClosesWhatCameWithACutMessage(t *testing.T) {
 		if err := Send(ours, []byte(c.text), slices.Repeat([]int{2}, c.fds)...); err != nil {
 			t.Fatal(err)
 		}
-		before := openFDs(t)
+		before := testutil.OpenFDs()
 		n, fds, err := ReceiveFDs(theirs, make([]byte, 16), c.room)
 		if n != 0 || fds != nil || err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: got %d bytes, %v and %v, want an error", name, n, fds, err)
 		}
-		if after := openFDs(t); !slices.Equal(before, after) {
+		if after := testutil.OpenFDs(); after != before {
 			t.Errorf("%s: open descriptors: got %v, want %v", name, after, before)
 		}
 	}

@@ -6,6 +6,7 @@ package testutil
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -57,4 +58,28 @@ func NeedRoot(t testing.TB) {
 	default:
 		t.Skip("only root may change users")
 	}
+}
+
+const roleVariable = "PREFORK_TEST_ROLE"
+
+// Main runs the tests, or in a process of [Child] the role instead of them. It is for
+// TestMain.
+func Main(m *testing.M, roles map[string]func()) {
+	if role := os.Getenv(roleVariable); role != "" {
+		roles[role]()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// Child prepares the test binary to play a role, with nothing else in its environment.
+func Child(t testing.TB, role string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = []string{roleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"}
+	return cmd
 }
