@@ -19,6 +19,7 @@ import (
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/rundir"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 // master is the real system: the process table and everything that touches the
@@ -29,8 +30,7 @@ type master struct {
 	notify   *notifier
 	slots    []*slot // by fleet.SlotID
 	runtime  *rundir.Dir
-	sockets  *listeners
-	demands  *demands
+	sockets  *sockets.Sockets
 	groups   *groups
 	procs    *processes
 	poller   *poll.Poller
@@ -99,7 +99,15 @@ func (m *master) open(opts Options) (err error) {
 	if m.runtime, err = rundir.Open(opts.File); err != nil {
 		return err
 	}
-	if m.sockets, err = openListeners(opts, m.managed); err != nil {
+	if m.poller, err = poll.New(); err != nil {
+		return err
+	}
+	passed, kept, err := passed(opts.Env)
+	if err != nil {
+		return err
+	}
+	m.sockets, err = sockets.Open(opts.File, passed, m.managed, m.log, m.poller.Source(connections))
+	if err != nil {
 		return err
 	}
 	if m.groups, err = openGroups(opts, m.managed); err != nil {
@@ -111,17 +119,13 @@ func (m *master) open(opts Options) (err error) {
 	if m.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return &os.PathError{Op: "open", Path: "/dev/null", Err: err}
 	}
-	if m.poller, err = poll.New(); err != nil {
-		return err
-	}
 	if m.wake, err = poll.NewWake(m.poller.Source(wakeups)); err != nil {
 		return err
 	}
 	m.disposal = disposal.New(m.wake)
 	m.signals = poll.CatchSignals(m.wake)
 	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.wake)
-	m.demands = newDemands(m.poller.Source(connections))
-	m.takeKept()
+	m.takeKept(kept)
 	if err := m.openNotify(); err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func (m *master) close() {
 		s.close()
 	}
 	if m.sockets != nil {
-		m.sockets.close()
+		m.sockets.Close()
 	}
 	if m.runtime != nil {
 		m.runtime.Close()
@@ -163,17 +167,9 @@ func (m *master) close() {
 	}
 }
 
-// workerSockets are the descriptors that a worker gets.
-func (m *master) workerSockets(worker int) (fds []int) {
-	for _, l := range m.sockets.of(m.file.Workers[worker].Sockets) {
-		fds = append(fds, l.fd)
-	}
-	return fds
-}
-
 // look answers whether a connection waits for a worker.
 func (m *master) look(worker int) []fleet.Event {
-	if look(m.workerSockets(worker)) {
+	if m.sockets.Look(m.file.Workers[worker].Sockets) {
 		return []fleet.Event{fleet.Demand{Worker: worker}}
 	}
 	return []fleet.Event{fleet.NoDemand{Worker: worker}}
@@ -181,9 +177,9 @@ func (m *master) look(worker int) []fleet.Event {
 
 // watchSockets: a worker whose sockets cannot be watched is started at once.
 func (m *master) watchSockets(worker int) []fleet.Event {
-	if err := m.demands.watch(worker, m.workerSockets(worker)); err != nil {
-		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", m.file.Workers[worker].Name, err))
-		m.demands.unwatch(worker)
+	w := &m.file.Workers[worker]
+	if err := m.sockets.Watch(worker, w.Sockets); err != nil {
+		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", w.Name, err))
 		return []fleet.Event{fleet.Demand{Worker: worker}}
 	}
 	return nil
@@ -225,7 +221,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Watch:
 		return m.watchSockets(act.Worker)
 	case fleet.Unwatch:
-		m.demands.unwatch(act.Worker)
+		m.sockets.Unwatch(act.Worker)
 	case fleet.Look:
 		return m.look(act.Worker)
 	case fleet.Ready:

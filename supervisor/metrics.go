@@ -3,10 +3,7 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -14,8 +11,8 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/metrics"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 // monitors are the clients of the metrics socket. They see what operators see.
@@ -71,37 +68,12 @@ func (m *master) openMetrics() error {
 	if m.file.Metrics == nil {
 		return nil
 	}
-	listener, err := listenMetrics(m.file.Metrics.Listen)
+	listener, err := sockets.ListenMetrics(m.file.Metrics.Listen)
 	if err != nil {
-		return fmt.Errorf("%s: metrics.listen: %s: %w; %s", m.file.Path, m.file.Metrics.Listen.Text, err, listenRemedy(err))
+		return fmt.Errorf("%s: %w", m.file.Path, err)
 	}
 	m.metrics = metrics.Serve(listener, monitors{m.operators})
 	return nil
-}
-
-// listenMetrics binds as [socket.*] does.
-func listenMetrics(a fleetfile.Address) (net.Listener, error) {
-	fd, err := bindOne(&fleetfile.Socket{Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666}, a)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), a.Text)
-	defer file.Close() //nolint:errcheck // the listener has a copy
-	return net.FileListener(file)
-}
-
-func listenRemedy(err error) string {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return "listen elsewhere, or stop who listens there (ss -lnp)"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return "listen where this user may, such as a port above 1023"
-	case lacksIPv6(err):
-		return "listen on IPv4 (0.0.0.0:PORT), or on PORT alone, which takes what there is; where IPv4 is listed already, remove this one"
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return "listen on an address that this machine has, such as 127.0.0.1"
-	}
-	return "listen elsewhere"
 }
 
 // closeMetrics ends the clients. It comes after the end of the operators: until

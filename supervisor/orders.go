@@ -61,7 +61,7 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 func (m *master) reserve() (most int) {
 	for i := range m.file.Workers {
 		if w := &m.file.Workers[i]; w.Entry != "" {
-			most = max(most, len(m.sockets.of(w.Sockets))+w.FDStoreMax)
+			most = max(most, len(m.sockets.Of(w.Sockets))+w.FDStoreMax)
 		}
 	}
 	return most
@@ -101,9 +101,9 @@ func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, 
 		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)
 	}
 	var fds []int
-	for _, l := range m.sockets.of(w.Sockets) {
-		o.Listen = append(o.Listen, l.name)
-		fds = append(fds, l.fd)
+	for _, l := range m.sockets.Of(w.Sockets) {
+		o.Listen = append(o.Listen, l.Name)
+		fds = append(fds, l.FD)
 	}
 	for _, f := range s.store.fds {
 		o.Stored = append(o.Stored, f.name)

@@ -117,22 +117,38 @@ func (m *master) keep(s *slot, name string, fd int, poll bool) {
 	}
 }
 
+// passed splits what systemd passed into sockets and what slots have stored with an
+// earlier master.
+func passed(env sdnotify.Environment) (sockets, kept []sdnotify.Activated, err error) {
+	all, err := sdnotify.Listeners(env)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sockets from systemd: %w", err)
+	}
+	for _, a := range all {
+		if strings.HasPrefix(a.Name, keptPrefix) {
+			kept = append(kept, a)
+		} else {
+			sockets = append(sockets, a)
+		}
+	}
+	return sockets, kept, nil
+}
+
 // takeKept gives slots back what they had stored with an earlier master. What
 // belongs to no slot any more is given up.
-func (m *master) takeKept() {
-	for _, k := range m.sockets.kept {
-		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.name, keptName(s, "")) })
+func (m *master) takeKept(kept []sdnotify.Activated) {
+	for _, k := range kept {
+		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.Name, keptName(s, "")) })
 		if i < 0 || len(m.slots[i].store.fds) >= m.slots[i].store.most {
-			m.disposal.Owner().Close(k.fd)       // not wanted
-			_ = m.notify.client.RemoveFD(k.name) // else the next master gives it up
+			m.disposal.Owner().Close(k.FD)       // not wanted
+			_ = m.notify.client.RemoveFD(k.Name) // else the next master gives it up
 			continue
 		}
 		s := m.slots[i]
 		s.store.fds = append(s.store.fds, stored{
-			name: strings.TrimPrefix(k.name, keptName(s, "")), fd: k.fd, id: m.pollStored(s, k.fd, linux.Pollable(k.fd)),
+			name: strings.TrimPrefix(k.Name, keptName(s, "")), fd: k.FD, id: m.pollStored(s, k.FD, linux.Pollable(k.FD)),
 		})
 	}
-	m.sockets.kept = nil
 }
 
 func (m *master) dropStored(s *slot, drop func(stored) bool) {

@@ -57,7 +57,7 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 	case storedFDs:
 		m.storedHungUp(ready.ID)
 	case connections:
-		return m.demands.waits(int(ready.ID))
+		return m.sockets.Waits(int(ready.ID))
 	case groupEvents:
 		return m.groupChanged(fleet.Proc(ready.ID))
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package sockets
 
 import (
 	"errors"
@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
@@ -136,9 +137,9 @@ func TestCheckPassed(t *testing.T) {
 		{"no socket", unixSocket("http", fleetfile.Stream, one), []*os.File{file}, false, false},
 	} {
 		log, said := outputtest.NewLog()
-		var passed []listener
+		var passed []Socket
 		for _, file := range c.passed {
-			passed = append(passed, listener{fd: int(file.Fd()), name: "http"})
+			passed = append(passed, Socket{FD: int(file.Fd()), Name: "http"})
 		}
 		err := checkPassed(log, &c.socket, passed)
 		if (err == nil) != c.ok || len(said.All()) > 0 != c.warns {
@@ -157,17 +158,19 @@ func socketsChild() {
 	file := &fleetfile.Fleet{Name: "f", Path: "f.toml", Sockets: []fleetfile.Socket{
 		unixSocket("bound", fleetfile.Stream, os.Getenv("BOUND")), unixSocket("http", fleetfile.Stream, os.Getenv("PASSED")),
 	}}
-	ls, err := openListeners(Options{File: file, Log: log, Env: sdnotify.Environment{
+	passed, err := sdnotify.Listeners(sdnotify.Environment{
 		PID: os.Getpid(), ListenPID: pid, ListenFDs: "2", ListenFDNames: "http:extra",
-	}}, true)
+	})
 	fmt.Println(err)
-	for _, l := range ls.of([]string{"http", "bound", "extra"}) {
-		info, err := sdnotify.Describe(l.fd)
-		fmt.Println(l.name, info.Address, info.Listening, l.fd == 3, err)
+	ls, err := Open(file, passed, true, log, poll.Source{})
+	fmt.Println(err)
+	for _, l := range ls.Of([]string{"http", "bound", "extra"}) {
+		info, err := sdnotify.Describe(l.FD)
+		fmt.Println(l.Name, info.Address, info.Listening, l.FD == 3, err)
 	}
 	info, _ := sdnotify.Describe(4) // it is closed, or something else by now
 	fmt.Println("4 is the unknown one:", info.Address == os.Getenv("EXTRA"))
-	ls.close()
+	ls.Close()
 	_, err = os.Lstat(os.Getenv("BOUND"))
 	fmt.Println(errors.Is(err, os.ErrNotExist))
 	_, err = os.Lstat(os.Getenv("PASSED"))
@@ -183,7 +186,7 @@ func TestListenersAreTakenFromSystemdOrBound(t *testing.T) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()
-	want := "<nil>\nhttp " + passed + " true true <nil>\nbound " + bound + " true false <nil>\n4 is the unknown one: false\ntrue\n<nil>\n"
+	want := "<nil>\n<nil>\nhttp " + passed + " true true <nil>\nbound " + bound + " true false <nil>\n4 is the unknown one: false\ntrue\n<nil>\n"
 	if string(output) != want || err != nil {
 		t.Errorf("%v: got:\n%swant:\n%s", err, output, want)
 	}
@@ -205,11 +208,11 @@ func TestSocketFilesHaveTheRightsOfTheFile(t *testing.T) {
 	}
 	log, _ := outputtest.NewLog()
 	unix.Umask(old)
-	ls, err := openListeners(Options{File: &fleetfile.Fleet{Sockets: []fleetfile.Socket{s}}, Log: log}, false)
+	ls, err := Open(&fleetfile.Fleet{Sockets: []fleetfile.Socket{s}}, nil, false, log, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ls.close()
+	defer ls.Close()
 	var stat unix.Stat_t
 	if err := unix.Lstat(path, &stat); err != nil {
 		t.Fatal(err)
@@ -243,7 +246,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 	} {
 		log, _ := outputtest.NewLog()
 		file := &fleetfile.Fleet{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
-		if _, err := openListeners(Options{File: file, Log: log}, false); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
+		if _, err := Open(file, nil, false, log, poll.Source{}); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
 			t.Errorf("%s: got %v", bad.Name, err)
 		}
 		left, err := filepath.Glob(path("*"))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package sockets
 
 import (
 	"testing"
@@ -8,6 +8,4 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
-func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func(){"sockets": socketsChild})
-}
+func TestMain(m *testing.M) { testutil.Main(m, map[string]func(){"sockets": socketsChild}) }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package sockets
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
@@ -83,17 +85,17 @@ listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: 
 			t.Fatal(err)
 		}
 		log, _ := outputtest.NewLog()
-		var ls *listeners
-		withoutIPv6(t, func() { ls, err = openListeners(Options{File: file, Log: log}, false) })
+		var ls *Sockets
+		withoutIPv6(t, func() { ls, err = Open(file, nil, false, log, poll.Source{}) })
 		var got []string
 		if err == nil {
-			for _, l := range ls.of([]string{"http"}) {
-				info, err := sdnotify.Describe(l.fd)
+			for _, l := range ls.Of([]string{"http"}) {
+				info, err := sdnotify.Describe(l.FD)
 				if got = append(got, info.Address); err != nil {
 					t.Error(err)
 				}
 			}
-			ls.close()
+			ls.Close()
 		}
 		if c.fault == "" && err != nil || c.fault != "" && (err == nil || !strings.HasPrefix(err.Error(), c.fault)) {
 			t.Errorf("%s:\ngot %v, want %s", c.file, err, c.fault)
@@ -107,19 +109,20 @@ listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: 
 func TestMetricsWithoutIPv6(t *testing.T) {
 	for text, fault := range map[string]string{
 		"18089":      "",
-		"[::]:18089": "f.toml: metrics.listen: [::]:18089: there is no IPv6 here",
+		"[::]:18089": "metrics.listen: [::]:18089: there is no IPv6 here",
 	} {
 		file, err := fleetfile.Parse("f", "f.toml", []byte(fmt.Sprintf("[metrics]\nlisten = %q\n", text)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &master{file: file, operators: newOperators(t)}
-		withoutIPv6(t, func() { err = m.openMetrics() })
+		var listener net.Listener
+		withoutIPv6(t, func() { listener, err = ListenMetrics(file.Metrics.Listen) })
 		if fault == "" && err != nil || fault != "" && (err == nil || !strings.HasPrefix(err.Error(), fault)) {
 			t.Errorf("%s: got %v, want %q", text, err, fault)
 		}
-		m.operators.end()
-		m.closeMetrics()
+		if err == nil {
+			_ = listener.Close()
+		}
 	}
 }
 
@@ -150,7 +153,7 @@ func TestSystemdListensOnIPv4ForAPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		log, said := outputtest.NewLog()
-		if err := checkPassed(log, &fleet.Sockets[0], []listener{{fd: fd, name: "s"}}); err != nil {
+		if err := checkPassed(log, &fleet.Sockets[0], []Socket{{FD: fd, Name: "s"}}); err != nil {
 			t.Error(err)
 		}
 		if len(said.All()) > 0 != warns {

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package sockets
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// ListenMetrics binds as [socket.*] does. That socket is the master's own: it is not
+// handed down, and so may be a net.Listener. The caller closes it, and removes the file
+// of a Unix socket. An error names the key and the remedy.
+func ListenMetrics(a fleetfile.Address) (net.Listener, error) {
+	fd, err := bindOne(&fleetfile.Socket{Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666}, a)
+	if err != nil {
+		return nil, fmt.Errorf("metrics.listen: %s: %w; %s", a.Text, err, remedy(err))
+	}
+	file := os.NewFile(uintptr(fd), a.Text)
+	defer file.Close() //nolint:errcheck // the listener has a copy
+	return net.FileListener(file)
+}

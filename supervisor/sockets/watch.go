@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package sockets
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// Watch waits for a connection to a worker on demand, at the sockets of these names. A
+// socket that several workers have is polled once. If one cannot be watched, none is.
+func (s *Sockets) Watch(worker int, names []string) error {
+	for _, socket := range s.Of(names) {
+		if len(s.watchers[socket.FD]) == 0 {
+			if err := s.source.Add(socket.FD, uint64(socket.FD)); err != nil {
+				s.Unwatch(worker)
+				return err
+			}
+		}
+		s.watchers[socket.FD] = append(s.watchers[socket.FD], worker)
+	}
+	return nil
+}
+
+// Unwatch waits for no connection to that worker any more.
+func (s *Sockets) Unwatch(worker int) {
+	for fd, workers := range s.watchers {
+		workers = slices.DeleteFunc(workers, func(w int) bool { return w == worker })
+		if len(workers) > 0 {
+			s.watchers[fd] = workers
+			continue
+		}
+		// Systemd and workers hold the same open file, so that it would stay
+		// polled even if it were closed here.
+		_ = s.source.Remove(fd) // it is in there
+		delete(s.watchers, fd)
+	}
+}
+
+// Waits tells each worker that watches a socket that a connection waits there, once.
+func (s *Sockets) Waits(fd int) (events []fleet.Event) {
+	for _, worker := range slices.Clone(s.watchers[fd]) {
+		s.Unwatch(worker)
+		events = append(events, fleet.Demand{Worker: worker})
+	}
+	return events
+}
+
+// Look reports whether a connection waits at one of the sockets of these names now.
+func (s *Sockets) Look(names []string) bool {
+	var polled []unix.PollFd
+	for _, socket := range s.Of(names) {
+		polled = append(polled, unix.PollFd{Fd: int32(socket.FD), Events: unix.POLLIN})
+	}
+	for {
+		n, err := unix.Poll(polled, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
+}
