@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -18,6 +19,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/rundir"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
@@ -31,7 +33,7 @@ type master struct {
 	slots    []*slot // by fleet.SlotID
 	runtime  *rundir.Dir
 	sockets  *sockets.Sockets
-	groups   *groups
+	groups   *cgroup.Pool
 	procs    *processes
 	poller   *poll.Poller
 	signals  *poll.Signals
@@ -73,14 +75,14 @@ type master struct {
 
 func newMaster(opts Options, notify *notifier) (*master, error) {
 	managed := opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid())
-	if err := checkRights(opts.File, managed); err != nil {
+	if err := rights.Check(opts.File, managed); err != nil {
 		return nil, err
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
 		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
-		oomScore: oomScoreAdjust(),
+		oomScore: rights.OOMScoreAdjust(),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
@@ -110,7 +112,7 @@ func (m *master) open(opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if m.groups, err = openGroups(opts, m.managed); err != nil {
+	if m.groups, err = openGroups(opts.File, m.managed, m.log); err != nil {
 		return err
 	}
 	if err := linux.SetChildSubreaper(); err != nil {
@@ -147,7 +149,7 @@ func (m *master) close() {
 		m.outputs.Close()
 	}
 	if m.groups != nil {
-		m.groups.close()
+		m.groups.Close()
 	}
 	for _, s := range m.slots {
 		s.close()
@@ -194,7 +196,7 @@ func (m *master) forget(p *process) {
 		m.shim, m.wantShim = nil, false
 	}
 	if p.group != nil {
-		m.groups.retire(p.group)
+		m.groups.Retire(p.group)
 		p.group = nil
 	}
 }
@@ -229,7 +231,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.operators.Idle()
 	case fleet.Stopping:
 		m.notify.stopping = true
-		m.groups.ending()
+		m.groups.Ending()
 		m.dropShim()
 	case fleet.Freeze:
 		return m.freeze(act)
@@ -265,7 +267,9 @@ func (m *master) flush() {
 	m.signalSessions()
 	m.skipBurdens()
 	m.notify.flush(m.now())
-	m.groups.flush()
+	if err := m.groups.Flush(); err != nil {
+		m.log.Error(err.Error())
+	}
 	m.prepareShim()
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/rights"
 )
 
 // manager stands for systemd: a socket that is read when the test says so.
@@ -221,7 +222,7 @@ func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
 
 func TestNotifierSaysWhyItFailed(t *testing.T) {
 	m, _ := newManager(t)
-	m.n.failed(&forbidden{"user: not for you"})
+	m.n.failed(&rights.Forbidden{Text: "user: not for you"})
 	m.n.failed(unix.EADDRINUSE)
 	m.want(
 		m.read(everything),

@@ -260,7 +260,7 @@ func (m *master) openControl() (err error) {
 	m.operators = &operators{
 		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
 		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, tidy),
-		tree: m.groups.tree, measuring: make(chan struct{}, 1),
+		tree: m.groups.Tree(), measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -150,7 +151,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 	}
 	if w.Entry == "" {
 		o.Base, o.Argv, o.IgnoreSIGPIPE = m.base, w.Exec, w.IgnoreSIGPIPE
-		o.Ambient, o.OOMScoreAdjust = ambient(w), m.resetOOMScore()
+		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), m.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork
 		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"testing"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
@@ -15,7 +16,7 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
 	}}
 	slots := newSlots(file)
-	m := &master{groups: &groups{}, notify: &notifier{}}
+	m := &master{groups: &cgroup.Pool{}, notify: &notifier{}}
 	m.file = file
 	started, name := 0, ""
 	for _, act := range fleet.New(m.config(Options{File: file})).Decide(1, fleet.Tick{}) {

@@ -18,6 +18,7 @@ import (
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -79,7 +80,7 @@ func (m *master) startSlot(act fleet.StartShim) []fleet.Event {
 }
 
 func (m *master) newShim(p *process) (err error) {
-	if p.group, err = m.groups.take(); err != nil {
+	if p.group, err = m.groups.Take(); err != nil {
 		return err
 	}
 	return m.startShim(p)
@@ -108,7 +109,7 @@ func (m *master) startZygote(p *process, generation int) error {
 		return err
 	}
 	defer linux.CloseFD(&source)
-	if p.group, err = m.groups.takeFloor(generation); err != nil {
+	if p.group, err = m.groups.TakeFloor(generation); err != nil {
 		return err
 	}
 	if err := m.startShim(p); err != nil {
@@ -153,7 +154,7 @@ func (m *master) sendFork(p, floor *process) error {
 		return errors.New("the floor has ended")
 	}
 	procs := -1
-	if p.group, err = m.groups.take(); err != nil {
+	if p.group, err = m.groups.Take(); err != nil {
 		return err
 	}
 	if p.group != nil {
@@ -185,7 +186,7 @@ func (m *master) sendOrders(p *process, s *slot) error {
 	if err := limit(p, s); err != nil {
 		return err
 	}
-	if err := favour(p, s.config); err != nil {
+	if err := preset(p, s.config); err != nil {
 		return err
 	}
 	if err := m.giveNotify(p, s); err != nil {
@@ -212,7 +213,7 @@ func limit(p *process, s *slot) error {
 	if p.group == nil {
 		return nil
 	}
-	if limits := limitsOf(s.config); limits != (cgroup.Limits{}) {
+	if limits := rights.Limits(s.config); limits != (cgroup.Limits{}) {
 		if err := p.group.Limit(limits); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/rights"
 )
 
 // Options is what Run needs to know beside the fleet file.
@@ -86,7 +87,7 @@ func run(opts Options, notify *notifier) (code int, err error) {
 
 // exitFor is the exit status for a fleet that could not start.
 func exitFor(err error) int {
-	if _, ok := err.(*forbidden); ok { //nolint:errorlint // never wrapped
+	if _, ok := err.(*rights.Forbidden); ok { //nolint:errorlint // never wrapped
 		return ExitConfig
 	}
 	return 1
@@ -95,11 +96,6 @@ func exitFor(err error) int {
 // ExitConfig is the exit status for a fleet file that cannot be used (EX_CONFIG
 // of sysexits(3head)).
 const ExitConfig = 78
-
-// forbidden is a key of the fleet file that this master has no right to honour.
-type forbidden struct{ text string }
-
-func (f *forbidden) Error() string { return f.text }
 
 // loop is the only reader and writer of f, and the only caller of sys. The
 // outcome of an action is an event of the same turn.
@@ -132,7 +128,7 @@ func (m *master) config(opts Options) fleet.Config {
 		StopAfter:    opts.StopAfter,
 		PingEvery:    m.notify.pingEvery,
 		Extend:       m.notify.client != nil,
-		Freezer:      m.groups.tree != nil,
+		Freezer:      m.groups.On(),
 		Seed:         rand.Uint64(),
 	}
 	if file.Floor != nil {

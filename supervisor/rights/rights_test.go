@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package rights
 
 import (
 	"os"
@@ -17,46 +17,46 @@ func TestRightsAreChecked(t *testing.T) {
 	low, high := -5, 10
 	for name, c := range map[string]struct {
 		worker fleetfile.Worker
-		rights rights
+		rights mayDo
 		want   string // a part of the message; none if it is allowed
 	}{
-		"user":              {fleetfile.Worker{User: "www-data"}, rights{}, "worker.w.user: this master has no right to change users"},
-		"user allowed":      {fleetfile.Worker{User: "www-data"}, rights{users: true, give: true}, ""},
-		"notify socket":     {fleetfile.Worker{User: "www-data"}, rights{users: true}, "worker.w.user: this master has no right to give a notify socket"},
-		"no notify socket":  {fleetfile.Worker{User: "www-data", NotifyAccess: fleetfile.NotifyNone}, rights{users: true}, ""},
-		"group":             {fleetfile.Worker{Group: "www-data"}, rights{}, "worker.w.group: "},
-		"nice":              {fleetfile.Worker{Nice: &low}, rights{nice: 0}, "worker.w.nice: this master has no right to set nice -5"},
-		"nice just allowed": {fleetfile.Worker{Nice: &low}, rights{nice: -5}, ""},
-		"nice upwards":      {fleetfile.Worker{Nice: &high}, rights{nice: 0}, ""},
-		"nice filtered":     {fleetfile.Worker{Nice: &high}, rights{nice: 20}, "prefork@f.service.d /usr/share/prefork/priorities.conf"},
-		"oom_score_adjust":  {fleetfile.Worker{OOMScoreAdjust: &low}, rights{}, "worker.w.oom_score_adjust: "},
+		"user":              {fleetfile.Worker{User: "www-data"}, mayDo{}, "worker.w.user: this master has no right to change users"},
+		"user allowed":      {fleetfile.Worker{User: "www-data"}, mayDo{users: true, give: true}, ""},
+		"notify socket":     {fleetfile.Worker{User: "www-data"}, mayDo{users: true}, "worker.w.user: this master has no right to give a notify socket"},
+		"no notify socket":  {fleetfile.Worker{User: "www-data", NotifyAccess: fleetfile.NotifyNone}, mayDo{users: true}, ""},
+		"group":             {fleetfile.Worker{Group: "www-data"}, mayDo{}, "worker.w.group: "},
+		"nice":              {fleetfile.Worker{Nice: &low}, mayDo{nice: 0}, "worker.w.nice: this master has no right to set nice -5"},
+		"nice just allowed": {fleetfile.Worker{Nice: &low}, mayDo{nice: -5}, ""},
+		"nice upwards":      {fleetfile.Worker{Nice: &high}, mayDo{nice: 0}, ""},
+		"nice filtered":     {fleetfile.Worker{Nice: &high}, mayDo{nice: 20}, "prefork@f.service.d /usr/share/prefork/priorities.conf"},
+		"oom_score_adjust":  {fleetfile.Worker{OOMScoreAdjust: &low}, mayDo{}, "worker.w.oom_score_adjust: "},
 		"capability": {
 			fleetfile.Worker{AmbientCapabilities: []string{"CAP_NET_RAW"}},
-			rights{},
+			mayDo{},
 			"/usr/share/prefork/raw-sockets.conf",
 		},
 		"capability of no drop-in": {
 			fleetfile.Worker{AmbientCapabilities: []string{"CAP_SYS_TIME"}},
-			rights{},
+			mayDo{},
 			"add the capability to AmbientCapabilities=",
 		},
 		"capability allowed": {
 			fleetfile.Worker{AmbientCapabilities: []string{"CAP_NET_RAW"}},
-			rights{permitted: 1 << unix.CAP_NET_RAW},
+			mayDo{permitted: 1 << unix.CAP_NET_RAW},
 			"",
 		},
 		"working directory in a home": {
 			fleetfile.Worker{WorkingDirectory: "/home/app"},
-			rights{hidden: []string{"/home"}},
+			mayDo{hidden: []string{"/home"}},
 			"worker.w.working_directory: this master has no right to see /home/app: remove the key, or allow it: " +
 				"install -D -m0644 -t /etc/systemd/system/prefork@f.service.d /usr/share/prefork/home.conf",
 		},
-		"program in a home":     {fleetfile.Worker{Exec: []string{"/root/x.py"}}, rights{hidden: []string{"/root"}}, "worker.w.exec: "},
-		"environment in a home": {fleetfile.Worker{EnvironmentFiles: []envfile.File{{Path: "/home/x", Optional: true}}}, rights{hidden: []string{"/home"}}, "worker.w.environment_file: "},
-		"home that can be seen": {fleetfile.Worker{WorkingDirectory: "/home/app"}, rights{}, ""},
-		"no home":               {fleetfile.Worker{WorkingDirectory: "/homes"}, rights{hidden: []string{"/home"}}, ""},
+		"program in a home":     {fleetfile.Worker{Exec: []string{"/root/x.py"}}, mayDo{hidden: []string{"/root"}}, "worker.w.exec: "},
+		"environment in a home": {fleetfile.Worker{EnvironmentFiles: []envfile.File{{Path: "/home/x", Optional: true}}}, mayDo{hidden: []string{"/home"}}, "worker.w.environment_file: "},
+		"home that can be seen": {fleetfile.Worker{WorkingDirectory: "/home/app"}, mayDo{}, ""},
+		"no home":               {fleetfile.Worker{WorkingDirectory: "/homes"}, mayDo{hidden: []string{"/home"}}, ""},
 	} {
-		check := rightsCheck{file: &fleetfile.Fleet{Name: "f", Path: "/etc/prefork/f.toml"}, managed: true}
+		check := check{file: &fleetfile.Fleet{Name: "f", Path: "/etc/prefork/f.toml"}, managed: true}
 		c.worker.Name = "w"
 		check.worker(&c.worker, c.rights)
 		switch {
@@ -73,8 +73,8 @@ func TestFloorInAHomeIsRefused(t *testing.T) {
 		"floor.python: ": {Python: "/home/app/venv/bin/python"},
 		"floor.path: ":   {Python: "python3", Path: []string{"/opt/app", "/home/app"}},
 	} {
-		check := rightsCheck{file: &fleetfile.Fleet{Name: "f"}, managed: true}
-		check.floor(&floor, rights{hidden: []string{"/home"}})
+		check := check{file: &fleetfile.Fleet{Name: "f"}, managed: true}
+		check.floor(&floor, mayDo{hidden: []string{"/home"}})
 		if check.err == nil || !strings.Contains(check.err.Error(), key) || !strings.Contains(check.err.Error(), "/home.conf") {
 			t.Errorf("%+v: %v", floor, check.err)
 		}
@@ -92,7 +92,7 @@ func TestLowestWantedIsAsked(t *testing.T) {
 	}
 	low, high := -5, 10
 	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{{Nice: &high}, {Nice: &low}, {}, {Nice: &high}}}
-	if r := askRights(file); r.nice > low {
+	if r := ask(file); r.nice > low {
 		t.Errorf("the lowest nice is %d, want %d", r.nice, low)
 	}
 }
