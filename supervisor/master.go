@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/rights"
@@ -29,7 +30,7 @@ import (
 type master struct {
 	file     *fleetfile.Fleet
 	log      *output.Log
-	notify   *notifier
+	manager  *manager.Manager
 	slots    []*slot // by fleet.SlotID
 	runtime  *rundir.Dir
 	sockets  *sockets.Sockets
@@ -73,13 +74,13 @@ type master struct {
 	lastStored uint64
 }
 
-func newMaster(opts Options, notify *notifier) (*master, error) {
+func newMaster(opts Options, mgr *manager.Manager) (*master, error) {
 	managed := opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid())
 	if err := rights.Check(opts.File, managed); err != nil {
 		return nil, err
 	}
 	m := &master{
-		file: opts.File, log: opts.Log, notify: notify, slots: newSlots(opts.File),
+		file: opts.File, log: opts.Log, manager: mgr, slots: newSlots(opts.File),
 		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
 		oomScore: rights.OOMScoreAdjust(),
@@ -227,19 +228,19 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Look:
 		return m.look(act.Worker)
 	case fleet.Ready:
-		m.notify.ready = true
+		m.manager.Ready()
 		m.operators.Idle()
 	case fleet.Stopping:
-		m.notify.stopping = true
+		m.manager.Stopping()
 		m.groups.Ending()
 		m.dropShim()
 	case fleet.Freeze:
 		return m.freeze(act)
 	case fleet.Status:
-		m.notify.setStatus(act.Text)
+		m.manager.SetStatus(act.Text)
 		m.control.Changed()
 	case fleet.Extend:
-		m.notify.extend = act.By
+		m.manager.Extend(act.By)
 	case fleet.Ping:
 		if err := m.signals.Beat(); err != nil {
 			m.log.Error(fmt.Sprintf("watchdog: %v", err))
@@ -266,7 +267,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 func (m *master) flush() {
 	m.signalSessions()
 	m.skipBurdens()
-	m.notify.flush(m.now())
+	m.manager.Flush(m.now())
 	if err := m.groups.Flush(); err != nil {
 		m.log.Error(err.Error())
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/manager"
 )
 
 // The master and the state machine must mean the same slot by a number.
@@ -16,7 +17,7 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
 	}}
 	slots := newSlots(file)
-	m := &master{groups: &cgroup.Pool{}, notify: &notifier{}}
+	m := &master{groups: &cgroup.Pool{}, manager: &manager.Manager{}}
 	m.file = file
 	started, name := 0, ""
 	for _, act := range fleet.New(m.config(Options{File: file})).Decide(1, fleet.Tick{}) {

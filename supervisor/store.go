@@ -112,7 +112,7 @@ func (m *master) keep(s *slot, name string, fd int, poll bool) {
 		m.log.Info(fmt.Sprintf("%s: its descriptor %q will not outlive this master: it is a socket, and systemd is older than version 254", s.name, name))
 		return
 	}
-	if err := m.notify.client.StoreFD(keptName(s, name), fd, poll); err != nil {
+	if err := m.manager.Keep(keptName(s, name), fd, poll); err != nil {
 		m.log.Warn(fmt.Sprintf("%s: its descriptor %q will not outlive this master: %v", s.name, name, err))
 	}
 }
@@ -140,8 +140,8 @@ func (m *master) takeKept(kept []sdnotify.Activated) {
 	for _, k := range kept {
 		i := slices.IndexFunc(m.slots, func(s *slot) bool { return strings.HasPrefix(k.Name, keptName(s, "")) })
 		if i < 0 || len(m.slots[i].store.fds) >= m.slots[i].store.most {
-			m.disposal.Owner().Close(k.FD)       // not wanted
-			_ = m.notify.client.RemoveFD(k.Name) // else the next master gives it up
+			m.disposal.Owner().Close(k.FD) // not wanted
+			m.manager.Forget(k.Name)       // else the next master gives it up
 			continue
 		}
 		s := m.slots[i]
@@ -170,7 +170,7 @@ func (m *master) dropStored(s *slot, drop func(stored) bool) {
 	for _, name := range dropped {
 		left := slices.ContainsFunc(s.store.fds, func(f stored) bool { return f.name == name })
 		if m.managed && !left {
-			_ = m.notify.client.RemoveFD(keptName(s, name)) // else the next master gets it once more
+			m.manager.Forget(keptName(s, name)) // else the next master gets it once more
 		}
 	}
 }

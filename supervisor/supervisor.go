@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/rights"
 )
@@ -47,13 +48,13 @@ func Run(opts Options) int {
 	// The heap is a few hundred kB. By default the runtime would let it grow to
 	// 4 MB before it collects what a talkative worker makes it allocate.
 	debug.SetGCPercent(25)
-	notify := newNotifier(opts)
-	code, err := run(opts, notify)
+	mgr := manager.New(opts.Env, opts.Log)
+	defer mgr.Close()
+	code, err := run(opts, mgr)
 	if err != nil {
 		opts.Log.Error("cannot start the fleet: " + err.Error())
-		notify.failed(err)
+		mgr.Failed(err, code)
 	}
-	notify.close()
 	return code
 }
 
@@ -67,13 +68,13 @@ func Reject(env sdnotify.Environment, log *output.Log, why string, code int) {
 	if more := len(lines) - 1; more > 0 {
 		lines[0] += fmt.Sprintf(" (and %d more)", more)
 	}
-	notify := newNotifier(Options{Env: env, Log: log})
-	notify.reject(lines[0], code)
-	notify.close()
+	mgr := manager.New(env, log)
+	defer mgr.Close()
+	mgr.Reject(lines[0], code)
 }
 
-func run(opts Options, notify *notifier) (code int, err error) {
-	m, err := newMaster(opts, notify)
+func run(opts Options, mgr *manager.Manager) (code int, err error) {
+	m, err := newMaster(opts, mgr)
 	if err != nil {
 		return exitFor(err), err
 	}
@@ -126,8 +127,8 @@ func (m *master) config(opts Options) fleet.Config {
 		ReadyWhen:    file.ReadyWhen,
 		TimeoutStart: file.TimeoutStart,
 		StopAfter:    opts.StopAfter,
-		PingEvery:    m.notify.pingEvery,
-		Extend:       m.notify.client != nil,
+		PingEvery:    m.manager.PingEvery(),
+		Extend:       m.manager.Listens(),
 		Freezer:      m.groups.On(),
 		Seed:         rand.Uint64(),
 	}

@@ -29,7 +29,7 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.notify.retryAt, m.unmuteAt, m.disposal.Due(), m.log.RetryJournal(now)), now)
+	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.unmuteAt, m.disposal.Due(), m.log.RetryJournal(now)), now)
 	m.disposal.Prod(m.now())
 	m.unmute(m.now())
 	for _, r := range ready {
@@ -67,7 +67,9 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 func (m *master) woken() []fleet.Event {
 	m.wake.Clear()
 	m.outputs.Resume()
-	m.notify.ping = m.signals.Beaten() || m.notify.ping
+	if m.signals.Beaten() {
+		m.manager.Ping()
+	}
 	return append(m.takeSignals(), m.operators.asked()...)
 }
 

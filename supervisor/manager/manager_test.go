@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package manager
 
 import (
 	"errors"
@@ -15,17 +15,16 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
-	"github.com/decnet/prefork/supervisor/rights"
 )
 
-// manager stands for systemd: a socket that is read when the test says so.
-type manager struct {
+// systemd stands for systemd: a socket that is read when the test says so.
+type systemd struct {
 	t  *testing.T
 	fd int
-	n  *notifier
+	n  *Manager
 }
 
-func newManager(t *testing.T) (*manager, *outputtest.Lines) {
+func newSystemd(t *testing.T) (*systemd, *outputtest.Lines) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -36,7 +35,7 @@ func newManager(t *testing.T) (*manager, *outputtest.Lines) {
 		t.Fatal(err)
 	}
 	log, said := outputtest.NewLog()
-	m := &manager{t: t, fd: fd, n: newNotifier(Options{Env: sdnotify.Environment{NotifySocket: path}, Log: log})}
+	m := &systemd{t: t, fd: fd, n: New(sdnotify.Environment{NotifySocket: path}, log)}
 	t.Cleanup(func() {
 		_ = m.n.client.Close()
 		_ = unix.Close(m.fd)
@@ -45,7 +44,7 @@ func newManager(t *testing.T) (*manager, *outputtest.Lines) {
 }
 
 // read returns the datagrams that are in the queue, at most so many.
-func (m *manager) read(most int) (all []string) {
+func (m *systemd) read(most int) (all []string) {
 	m.t.Helper()
 	buf := make([]byte, 8192)
 	for len(all) < most {
@@ -64,11 +63,11 @@ func (m *manager) read(most int) (all []string) {
 const everything = 1 << 20
 
 // fill sends until the queue is full.
-func (m *manager) fill() {
+func (m *systemd) fill() {
 	m.t.Helper()
 	for range 1 << 16 {
-		m.n.setStatus("filling")
-		if m.n.flush(0); m.n.retryAt != fleet.Never {
+		m.n.SetStatus("filling")
+		if m.n.Flush(0); m.n.retryAt != fleet.Never {
 			return
 		}
 	}
@@ -81,7 +80,7 @@ func fields(datagram string) []string {
 	return all
 }
 
-func (m *manager) want(got []string, want ...[]string) {
+func (m *systemd) want(got []string, want ...[]string) {
 	m.t.Helper()
 	same := len(got) == len(want)
 	for i := range got {
@@ -92,14 +91,14 @@ func (m *manager) want(got []string, want ...[]string) {
 	}
 }
 
-func TestNotifierSendsOneDatagramATurn(t *testing.T) {
-	m, _ := newManager(t)
-	m.n.setStatus("first")
-	m.n.setStatus("second")
+func TestSendsOneDatagramATurn(t *testing.T) {
+	m, _ := newSystemd(t)
+	m.n.SetStatus("first")
+	m.n.SetStatus("second")
 	m.n.ping, m.n.extend, m.n.ready = true, 30*time.Second, true
-	m.n.flush(0)
+	m.n.Flush(0)
 	m.want(m.read(everything), []string{"EXTEND_TIMEOUT_USEC=30000000", "READY=1", "STATUS=second", "WATCHDOG=1"})
-	m.n.flush(0)
+	m.n.Flush(0)
 	m.want(m.read(everything))
 	if m.n.retryAt != fleet.Never {
 		t.Errorf("it wants to try again at %d", m.n.retryAt)
@@ -107,51 +106,51 @@ func TestNotifierSendsOneDatagramATurn(t *testing.T) {
 }
 
 // systemd takes one state from a datagram.
-func TestNotifierSaysReadyBeforeStopping(t *testing.T) {
-	m, _ := newManager(t)
-	m.n.setStatus("stopping")
+func TestSaysReadyBeforeStopping(t *testing.T) {
+	m, _ := newSystemd(t)
+	m.n.SetStatus("stopping")
 	m.n.ready, m.n.stopping = true, true
-	m.n.flush(0)
+	m.n.Flush(0)
 	m.want(m.read(everything), []string{"READY=1"}, []string{"STATUS=stopping", "STOPPING=1"})
 }
 
-func TestNotifierSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
-	m, _ := newManager(t)
+func TestSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
+	m, _ := newSystemd(t)
 	m.fill()
 	filled := len(m.read(1))
-	m.n.setStatus("stopping")
+	m.n.SetStatus("stopping")
 	m.n.ready, m.n.stopping = true, true
-	m.n.flush(0) // room for one
+	m.n.Flush(0) // room for one
 	if m.n.retryAt == fleet.Never {
 		t.Fatal("there was room for both")
 	}
 	got := m.read(everything)
 	m.want(got[len(got)-filled:], []string{"READY=1"})
-	m.n.flush(0)
+	m.n.Flush(0)
 	m.want(m.read(everything), []string{"STATUS=stopping", "STOPPING=1"})
 }
 
 // While nobody reads nothing is lost but what is out of date, and nothing is
 // sent in bulk afterwards.
-func TestNotifierTriesAgainWhenTheQueueIsFull(t *testing.T) {
-	m, said := newManager(t)
+func TestTriesAgainWhenTheQueueIsFull(t *testing.T) {
+	m, said := newSystemd(t)
 	m.fill()
 	const now = fleet.Instant(5 * time.Second)
 	for _, status := range []string{"one", "two", "three"} {
-		m.n.setStatus(status)
+		m.n.SetStatus(status)
 		m.n.ping = true
-		if m.n.flush(now); m.n.retryAt != now.Add(notifyRetry) {
-			t.Errorf("tries again at %d, want %d", m.n.retryAt, now.Add(notifyRetry))
+		if m.n.Flush(now); m.n.retryAt != now.Add(retryAfter) {
+			t.Errorf("tries again at %d, want %d", m.n.retryAt, now.Add(retryAfter))
 		}
 	}
 	m.n.ready = true
-	m.n.flush(now)
+	m.n.Flush(now)
 	for _, old := range m.read(everything) {
 		m.want([]string{old}, []string{"STATUS=filling"})
 	}
-	m.n.flush(now)
+	m.n.Flush(now)
 	m.want(m.read(everything), []string{"READY=1", "STATUS=three", "WATCHDOG=1"})
-	m.n.flush(now)
+	m.n.Flush(now)
 	m.want(m.read(everything))
 	if m.n.retryAt != fleet.Never {
 		t.Errorf("it wants to try again at %d", m.n.retryAt)
@@ -161,12 +160,12 @@ func TestNotifierTriesAgainWhenTheQueueIsFull(t *testing.T) {
 	}
 }
 
-func TestNotifierOutlivesAManagerThatIsGone(t *testing.T) {
-	m, said := newManager(t)
+func TestOutlivesAManagerThatIsGone(t *testing.T) {
+	m, said := newSystemd(t)
 	_ = unix.Close(m.fd)
 	for range 3 {
-		m.n.setStatus("nobody reads this")
-		if m.n.flush(0); m.n.retryAt == fleet.Never {
+		m.n.SetStatus("nobody reads this")
+		if m.n.Flush(0); m.n.retryAt == fleet.Never {
 			t.Error("it does not try again")
 		}
 	}
@@ -177,8 +176,8 @@ func TestNotifierOutlivesAManagerThatIsGone(t *testing.T) {
 
 // A manager that stays away is asked ever less often, and one that comes back is
 // heard at once.
-func TestNotifierAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
-	m, _ := newManager(t)
+func TestAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
+	m, _ := newSystemd(t)
 	here := m.n.client
 	gone, err := sdnotify.New(t.TempDir() + "/gone")
 	if err != nil {
@@ -186,33 +185,33 @@ func TestNotifierAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
 	}
 	defer gone.Close() //nolint:errcheck // a test's
 	m.n.client = gone
-	m.n.setStatus("status")
+	m.n.SetStatus("status")
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		if m.n.flush(0); m.n.retryAt != fleet.Instant(want*time.Second) {
+		if m.n.Flush(0); m.n.retryAt != fleet.Instant(want*time.Second) {
 			t.Errorf("tries again at %d, want after %d s", m.n.retryAt, want)
 		}
 	}
 	m.n.client = here
-	m.n.flush(0)
+	m.n.Flush(0)
 	m.want(m.read(everything), []string{"STATUS=status"})
 }
 
-func TestNotifierWithoutAManagerIsSilent(t *testing.T) {
+func TestWithoutAManagerIsSilent(t *testing.T) {
 	log, said := outputtest.NewLog()
-	n := newNotifier(Options{Log: log})
-	n.setStatus("nobody")
+	n := New(sdnotify.Environment{}, log)
+	n.SetStatus("nobody")
 	n.ready, n.ping = true, true
-	n.flush(0)
-	n.failed(errors.New("nothing"))
-	n.close()
+	n.Flush(0)
+	n.Failed(errors.New("nothing"), 1)
+	n.Close()
 	if n.retryAt != fleet.Never || n.pingEvery != 0 || len(said.All()) != 0 {
 		t.Errorf("it tries again at %d, pings every %s, said %q", n.retryAt, n.pingEvery, said.All())
 	}
 }
 
-func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
+func TestTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
 	log, said := outputtest.NewLog()
-	n := newNotifier(Options{Log: log, Env: sdnotify.Environment{NotifySocket: "relative", WatchdogUSec: "soon"}})
+	n := New(sdnotify.Environment{NotifySocket: "relative", WatchdogUSec: "soon"}, log)
 	if n.client != nil || n.pingEvery != 0 {
 		t.Errorf("got %+v", n)
 	}
@@ -220,10 +219,10 @@ func TestNotifierTellsWhatIsWrongWithTheEnvironment(t *testing.T) {
 	said.Want(t, "<4>", "no watchdog", "soon")
 }
 
-func TestNotifierSaysWhyItFailed(t *testing.T) {
-	m, _ := newManager(t)
-	m.n.failed(&rights.Forbidden{Text: "user: not for you"})
-	m.n.failed(unix.EADDRINUSE)
+func TestSaysWhyItFailed(t *testing.T) {
+	m, _ := newSystemd(t)
+	m.n.Failed(errors.New("user: not for you"), 78)
+	m.n.Failed(unix.EADDRINUSE, 1)
 	m.want(
 		m.read(everything),
 		[]string{"EXIT_STATUS=78", "STATUS=failed: user: not for you"},
@@ -242,16 +241,16 @@ func TestKeepAlivesAreBounded(t *testing.T) {
 	}{
 		{path, "", 0, 0},
 		{path, "20000000", 10 * time.Second, 0},
-		{path, "1", leastPing, 1},
-		{path, "19999", leastPing, 1},
-		{path, "20000", leastPing, 0},
+		{path, "1", minPing, 1},
+		{path, "19999", minPing, 1},
+		{path, "20000", minPing, 0},
 		{path, "0", 0, 1},
 		{"", "20000000", 0, 1},
 		{"", "1", 0, 1},
 		{"relative", "1", 0, 2},
 	} {
 		log, said := outputtest.NewLog()
-		n := newNotifier(Options{Env: sdnotify.Environment{NotifySocket: c.socket, WatchdogUSec: c.usec}, Log: log})
+		n := New(sdnotify.Environment{NotifySocket: c.socket, WatchdogUSec: c.usec}, log)
 		if n.pingEvery != c.want || len(said.All()) != c.lines {
 			t.Errorf("%q, WATCHDOG_USEC=%q: each %s, want %s; %d lines, want %d: %q",
 				c.socket, c.usec, n.pingEvery, c.want, len(said.All()), c.lines, said.All())

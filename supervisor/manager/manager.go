@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package manager tells the service manager how the fleet is (sd_notify(3)): readiness,
+// status, keep-alives, and what it is to keep for the next master.
+package manager
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/output"
+)
+
+// Manager is the service manager, if there is one. What is to be said is kept until it
+// has been sent, the latest of its kind only, and sent once a turn; a queue that is full
+// is tried again later and blocks nothing. Only the loop calls its methods.
+type Manager struct {
+	client    *sdnotify.Client
+	log       *output.Log
+	pingEvery time.Duration // half the watchdog's interval; 0: no watchdog
+
+	status   string
+	changed  bool // status has not been sent
+	ready    bool
+	stopping bool
+	extend   time.Duration
+	ping     bool
+
+	retryAt  fleet.Instant
+	troubles int // failures in a row; one line for them is enough
+}
+
+// minPing is the shortest time between two keep-alives, each of which is a turn of
+// the loop.
+const minPing = 10 * time.Millisecond
+
+// A socket that refuses what is sent may be gone for good.
+const (
+	retryAfter = time.Second
+	maxRetry   = time.Minute
+)
+
+// New connects to NOTIFY_SOCKET, if there is one. What is wrong with the environment is
+// said in the log. Its owner closes it.
+func New(env sdnotify.Environment, log *output.Log) *Manager {
+	m := &Manager{log: log, retryAt: fleet.Never}
+	client, err := sdnotify.New(env.NotifySocket)
+	if err != nil {
+		log.Warn(fmt.Sprintf("no notifications to the service manager: %v", err))
+	}
+	m.client = client
+	interval, err := env.Watchdog()
+	if err != nil {
+		log.Warn(fmt.Sprintf("no watchdog: %v", err))
+	}
+	m.pingEvery = interval / 2
+	switch {
+	case interval == 0:
+	case client == nil:
+		m.pingEvery = 0
+		log.Warn("no keep-alives, though WATCHDOG_USEC asks for them: there is no NOTIFY_SOCKET to send them to")
+	case m.pingEvery < minPing:
+		m.pingEvery = minPing
+		log.Warn(fmt.Sprintf("the watchdog's interval of %s is too short: a keep-alive comes every %s; raise WatchdogSec= of the unit",
+			interval, minPing))
+	}
+	return m
+}
+
+// Listens reports whether there is one.
+func (m *Manager) Listens() bool { return m.client != nil }
+
+// PingEvery is half the watchdog's interval; 0 if there is no watchdog.
+func (m *Manager) PingEvery() time.Duration { return m.pingEvery }
+
+// SetStatus says STATUS=, in one line.
+func (m *Manager) SetStatus(text string) { m.status, m.changed = text, true }
+
+// Ready says READY=1.
+func (m *Manager) Ready() { m.ready = true }
+
+// Stopping says STOPPING=1.
+func (m *Manager) Stopping() { m.stopping = true }
+
+// Extend asks for more time to start or to stop (EXTEND_TIMEOUT_USEC=).
+func (m *Manager) Extend(by time.Duration) { m.extend = by }
+
+// Ping says WATCHDOG=1.
+func (m *Manager) Ping() { m.ping = true }
+
+// RetryAt is when [Manager.Flush] is to be called again, because something could not be
+// sent.
+func (m *Manager) RetryAt() fleet.Instant { return m.retryAt }
+
+// Keep has a copy of a descriptor kept under a name for the next master
+// (FileDescriptorStoreMax=). It does not block; an error is sdnotify.ErrFull or one of
+// sendmsg(2).
+func (m *Manager) Keep(name string, fd int, poll bool) error { return m.client.StoreFD(name, fd, poll) }
+
+// Forget has all that is kept under a name closed. If that cannot be said, the next
+// master gets it once more.
+func (m *Manager) Forget(name string) { _ = m.client.RemoveFD(name) }
+
+// Flush sends what has come up in a turn.
+func (m *Manager) Flush(now fleet.Instant) {
+	m.retryAt = fleet.Never
+	for _, fields := range m.datagrams() {
+		err := m.client.Send(fields...)
+		if err == nil {
+			m.ready, m.troubles = false, 0 // ready is in the first one, and is not said twice
+			continue
+		}
+		m.retryAt = now.Add(m.retryIn(err))
+		return
+	}
+	m.changed, m.stopping, m.extend, m.ping = false, false, 0, false
+}
+
+// retryIn is when to try again: soon if the manager only has to read, else ever
+// less often.
+func (m *Manager) retryIn(err error) time.Duration {
+	if errors.Is(err, sdnotify.ErrFull) {
+		return retryAfter
+	}
+	if m.troubles == 0 {
+		m.log.Warn(fmt.Sprintf("%v; trying again", err))
+	}
+	m.troubles = min(m.troubles+1, 10)
+	return min(retryAfter<<(m.troubles-1), maxRetry)
+}
+
+// datagrams puts READY and STOPPING, which must not share one, into two.
+func (m *Manager) datagrams() (all [][]sdnotify.Field) {
+	var fields []sdnotify.Field
+	if m.changed {
+		fields = append(fields, sdnotify.Status(m.status))
+	}
+	if m.extend > 0 {
+		fields = append(fields, sdnotify.ExtendTimeout(m.extend))
+	}
+	if m.ping {
+		fields = append(fields, sdnotify.Watchdog())
+	}
+	switch {
+	case m.ready && m.stopping:
+		return [][]sdnotify.Field{{sdnotify.Ready()}, append(fields, sdnotify.Stopping())}
+	case m.ready:
+		fields = append(fields, sdnotify.Ready())
+	case m.stopping:
+		fields = append(fields, sdnotify.Stopping())
+	}
+	if len(fields) > 0 {
+		all = append(all, fields)
+	}
+	return all
+}
+
+// Failed says why the program ends with an error and this exit status.
+func (m *Manager) Failed(err error, code int) {
+	var more []sdnotify.Field
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		more = append(more, sdnotify.Errno(errno))
+	}
+	m.Reject(err.Error(), code, more...)
+}
+
+// Reject says why there is nothing to run.
+func (m *Manager) Reject(why string, code int, more ...sdnotify.Field) {
+	fields := append(more, sdnotify.Status("failed: "+why), sdnotify.ExitStatus(code))
+	_ = m.client.Send(fields...) // the log has it
+}
+
+// Close waits until the service manager has read what was sent: a datagram of
+// a process that is gone cannot be attributed any more. It
+// blocks for a second at most.
+func (m *Manager) Close() {
+	_ = m.client.Barrier(time.Second) // it is only a courtesy
+	_ = m.client.Close()
+}
