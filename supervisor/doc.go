@@ -26,15 +26,15 @@
 //	process.gate     the loop, until the process leaves the gate; the other end
 //	                 belongs to the process alone, so that its end is seen
 //	process.command  the loop, until the floor is stopped or has ended
-//	output.fd        the loop, until end of file; it may outlive its process
+//	pipes            package output, until end of file; one may outlive its process
 //	process.group    the loop, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs
 //	slot.notify      the loop, until the end; read at a bounded rate
 //	slot.store       the loop, until the other end hangs up, the slot takes it
 //	                 back, or the end; each process of the slot gets copies
-//	streams          the loop, until the end; workers get copies and write, the
-//	                 master does not
-//	listeners        the loop, until the end; workers get copies. They are polled
+//	streams          package output, until the end; workers get copies and write,
+//	                 the master does not
+//	sockets          package sockets, until the end; workers get copies. They are polled
 //	                 for workers on demand, never accepted from. They are plain
 //	                 descriptors and never a net.Listener, which would change
 //	                 O_NONBLOCK for everybody who holds the socket

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/decnet/prefork/"
+
+// mayImport says what of ours each room may import; anything else fails. Arrows point
+// down only: who is above can be rebuilt without a look at who is below.
+var mayImport = map[string]string{
+	"sdnotify":                     "",
+	"supervisor/internal/linux":    "",
+	"supervisor/internal/text":     "",
+	"supervisor/internal/envfile":  "",
+	"supervisor/internal/testutil": "",
+	"supervisor/fleet":             "",
+	"supervisor/cgroup":            "internal/linux",
+	"supervisor/memory":            "internal/linux",
+	"supervisor/gate":              "internal/linux internal/text",
+	"supervisor/zygote":            "gate internal/linux internal/text",
+	"supervisor/internal/poll":     "fleet internal/linux",
+	"supervisor/internal/disposal": "fleet internal/linux internal/poll",
+	"supervisor/fleetfile":         "fleet internal/envfile",
+	"supervisor/control":           "internal/linux internal/text",
+	"supervisor/metrics":           "control fleet",
+	"supervisor/rundir":            "control fleetfile internal/linux",
+	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text",
+	"supervisor/manager":           "sdnotify fleet output",
+	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
+	"supervisor/rights":            "cgroup fleetfile",
+	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output rights rundir sockets zygote " +
+		"internal/disposal internal/envfile internal/linux internal/poll internal/text",
+	"units":                "sdnotify fleetfile",
+	"cmd/internal/display": "control fleet",
+	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir",
+	"cmd/prefork-view":     "cmd/internal/display control fleet",
+}
+
+// bans are imports of others that only some rooms may have, or none.
+var bans = []struct {
+	path    string
+	allowed string // rooms, or "" for none
+	reason  string
+}{
+	{"os/exec", "cmd/prefork", "a child that is waited for elsewhere takes the loop its status: only the loop waits"},
+	{"net", "supervisor/control supervisor/metrics supervisor/sockets", "a net.Listener changes O_NONBLOCK for everybody who holds the socket"},
+	{"net/http", "", "its server keeps goroutines and memory for each idle connection, and megabytes of the binary"},
+	{"unsafe", "supervisor/gate supervisor/internal/linux", "pointers to the kernel are made in one place"},
+	{"plugin", "", "no user code runs in the master"},
+}
+
+// fleetMayImport is what the pure core needs of the standard library: no clock that can be
+// read, no system call, no goroutine.
+var fleetMayImport = []string{"cmp", "fmt", "maps", "math", "slices", "strings", "time"}
+
+// room is one package without its tests.
+type room struct {
+	files   []string
+	imports map[string]string // path: the file that has it
+}
+
+// rooms reads what is imported by whom, below the folder of the module.
+func rooms(t *testing.T) map[string]*room {
+	t.Helper()
+	all := map[string]*room{}
+	for _, top := range []string{"supervisor", "sdnotify", "units", "cmd"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			dir := strings.TrimPrefix(filepath.Dir(path), "../")
+			if all[dir] == nil {
+				all[dir] = &room{imports: map[string]string{}}
+			}
+			all[dir].files = append(all[dir].files, path)
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			for _, spec := range file.Imports {
+				name, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					return err
+				}
+				all[dir].imports[name] = path
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// forTests reports whether a room is imported by tests alone.
+func forTests(dir string) bool {
+	return strings.HasSuffix(dir, "test") || strings.HasSuffix(dir, "/testutil")
+}
+
+// faults are what is wrong with the arrows of a house.
+func faults(house map[string]*room) (found []string) {
+	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	for dir, r := range house {
+		if forTests(dir) {
+			continue
+		}
+		allowed, known := mayImport[dir]
+		if !known {
+			add("%s: a room that mayImport does not know: say what it may import", dir)
+		}
+		for path, file := range r.imports {
+			if name, ours := strings.CutPrefix(path, modulePath); ours {
+				short := strings.TrimPrefix(name, "supervisor/")
+				if forTests(name) || !slices.Contains(strings.Fields(allowed), short) {
+					add("%s: %s is not to be imported by %s: arrows point down only", file, name, dir)
+				}
+				continue
+			}
+			for _, ban := range bans {
+				if path == ban.path && !slices.Contains(strings.Fields(ban.allowed), dir) {
+					add("%s: %s: %s", file, path, ban.reason)
+				}
+			}
+			if dir == "supervisor/fleet" && !slices.Contains(fleetMayImport, path) {
+				add("%s: %s: the core decides without the world, so that a test can play it", file, path)
+			}
+		}
+	}
+	return found
+}
+
+func TestArrowsPointDown(t *testing.T) {
+	house := rooms(t)
+	for _, fault := range faults(house) {
+		t.Error(fault)
+	}
+	for dir := range mayImport {
+		if house[dir] == nil {
+			t.Errorf("%s is no room any more: take it out of mayImport", dir)
+		}
+	}
+}
+
+// What the rules are for is found by them.
+func TestArrowsThatPointUpAreFound(t *testing.T) {
+	plant := func(dir, path string) map[string]*room {
+		return map[string]*room{dir: {imports: map[string]string{path: dir + "/planted.go"}}}
+	}
+	for want, house := range map[string]map[string]*room{
+		"arrows point down only":           plant("supervisor/output", modulePath+"supervisor"),
+		"imported by supervisor/fleet":     plant("supervisor/fleet", modulePath+"supervisor/internal/linux"),
+		"without the world":                plant("supervisor/fleet", "os"),
+		"only the loop waits":              plant("supervisor", "os/exec"),
+		"O_NONBLOCK":                       plant("supervisor/output", "net"),
+		"a room that mayImport does not":   plant("supervisor/heap", "fmt"),
+		"supervisor/internal/testutil is":  plant("supervisor/output", modulePath+"supervisor/internal/testutil"),
+		"supervisor/output/outputtest is ": plant("supervisor", modulePath+"supervisor/output/outputtest"),
+	} {
+		if found := strings.Join(faults(house), "\n"); !strings.Contains(found, want) {
+			t.Errorf("got %q, want %q", found, want)
+		}
+	}
+}
+
+// CONTRIBUTING.md names each room, and no other.
+func TestTheMapIsTheHouse(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```\n")
+	drawing, _, _ := strings.Cut(rest, "```")
+	var drawn []string
+	for line := range strings.Lines(drawing) {
+		name, indented := strings.CutPrefix(line, "   ├─ ")
+		if !indented {
+			name, indented = strings.CutPrefix(line, "   └─ ")
+		}
+		name, _, _ = strings.Cut(strings.TrimSpace(name), " ")
+		switch {
+		case name == "" || name == "│" || name == "packaging":
+			continue
+		case indented && !strings.HasPrefix(name, "cmd/"):
+			name = "supervisor/" + name
+		}
+		drawn = append(drawn, name)
+	}
+	var built []string
+	for dir := range rooms(t) {
+		if !forTests(dir) {
+			built = append(built, dir)
+		}
+	}
+	slices.Sort(drawn)
+	slices.Sort(built)
+	if !slices.Equal(drawn, built) {
+		t.Errorf("the map has\n%s\nthe house has\n%s", strings.Join(drawn, "\n"), strings.Join(built, "\n"))
+	}
+}
