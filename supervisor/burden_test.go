@@ -32,7 +32,7 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 		"several at once": func(_ *master, _ *slot, fd int) { pass(t, fd, "BARRIER=1", linger(), linger()) },
 		"with a removal":  func(_ *master, _ *slot, fd int) { pass(t, fd, "FDSTOREREMOVE=1\nFDNAME=x", linger()) },
 		"of a stranger": func(_ *master, s *slot, fd int) {
-			s.process.pid++
+			s.process.PID++
 			pass(t, fd, "READY=1", linger())
 		},
 		"no store": func(_ *master, s *slot, fd int) {

@@ -22,12 +22,12 @@
 //
 // Who owns which descriptor:
 //
-//	process.pidfd    the loop, from the introduction until the process is reaped
-//	process.gate     the loop, until the process leaves the gate; the other end
+//	Process.pidfd    package procs, from the introduction until the process is reaped
+//	Birth.Gate       the loop, until the process leaves the gate; the other end
 //	                 belongs to the process alone, so that its end is seen
-//	process.command  the loop, until the floor is stopped or has ended
+//	Birth.Command    the loop, until the floor is stopped or has ended
 //	pipes            package output, until end of file; one may outlive its process
-//	process.group    the loop, until nothing is left in it; the process is born
+//	Process.Group    the loop, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs
 //	slot.notify      the loop, until the end; read at a bounded rate
 //	slot.store       the loop, until the other end hangs up, the slot takes it

@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/text"
+	"github.com/decnet/prefork/supervisor/procs"
 )
 
 // mostHeard bounds the datagrams of one slot that are read in a turn.
@@ -64,7 +65,7 @@ func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok b
 	if why == nil {
 		why = m.refuses(s, d)
 	}
-	known := why != nil || d.PID == s.process.pid || d.Carries && d.Message.Barrier
+	known := why != nil || d.PID == s.process.PID || d.Carries && d.Message.Barrier
 	switch {
 	case why == nil && m.stores(s, d), !known && !d.Carries:
 		why = m.take(s, d)
@@ -91,8 +92,8 @@ func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok b
 	case msg.Store:
 		m.store(s, d)
 	}
-	said = notified(s.process.id, msg)
-	return said, said != fleet.Notified{Proc: s.process.id}
+	said = notified(s.process.ID, msg)
+	return said, said != fleet.Notified{Proc: s.process.ID}
 }
 
 // stores tells whether the descriptors of a datagram are to be stored, and can be.
@@ -161,24 +162,14 @@ func (m *master) refuses(s *slot, d *sdnotify.Datagram) error {
 	switch {
 	case p == nil:
 		return fmt.Errorf("from pid %d: the slot has no process", d.PID)
-	case d.PID == p.pid: // held by us until it is reaped: nobody else can have it
+	case d.PID == p.PID: // held by us until it is reaped: nobody else can have it
 		return nil
 	case s.config.NotifyAccess != fleetfile.NotifyAll:
 		return fmt.Errorf("from pid %d, which is not the main process: notify_access = \"all\" lets every process of the slot notify", d.PID)
-	case !p.holds(d.PID) || !alive(d):
+	case !p.Holds(d.PID) || !alive(d):
 		return fmt.Errorf("from pid %d, which is not a process of the slot", d.PID)
 	}
 	return nil
-}
-
-// holds tells whether a process belongs to the slot that this one is the main
-// process of: by its control group, without one by its session.
-func (p *process) holds(pid int) bool {
-	if p.group != nil {
-		return p.group.Contains(pid)
-	}
-	stat, err := linux.ReadStat(pid)
-	return err == nil && stat.Session == p.pid
 }
 
 // alive tells whether the sender still had its pid when that was looked up.
@@ -290,11 +281,21 @@ func (m *master) unmute(now fleet.Instant) {
 	})
 }
 
+// slotOf is the slot that a process is; nil before it has its orders.
+func (m *master) slotOf(p *procs.Process) *slot {
+	for _, s := range m.slots {
+		if s.process == p {
+			return s
+		}
+	}
+	return nil
+}
+
 // hearLast reads what a process said before it ended: its pid is nobody else's
 // yet, and what its successor will say is not mixed with it.
-func (m *master) hearLast(p *process) []fleet.Event {
-	s := p.slot
-	if s == nil || s.process != p {
+func (m *master) hearLast(p *procs.Process) []fleet.Event {
+	s := m.slotOf(p)
+	if s == nil {
 		return nil
 	}
 	var events []fleet.Event
@@ -302,7 +303,7 @@ func (m *master) hearLast(p *process) []fleet.Event {
 		events = m.hear(s)
 	}
 	if s.dropped > 1 {
-		m.log.Warn(fmt.Sprintf("%s: %d notifications were ignored", s.name, s.dropped), slog.Int("pid", p.pid))
+		m.log.Warn(fmt.Sprintf("%s: %d notifications were ignored", s.name, s.dropped), slog.Int("pid", p.PID))
 	}
 	s.process, s.dropped = nil, 0
 	return events

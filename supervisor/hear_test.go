@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/disposal"
@@ -19,6 +20,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
 
@@ -31,7 +33,7 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 	wake := polltest.NewWake(t, poller.Source(wakeups))
 	w.Name, w.Count = "web", 1
 	m = &master{
-		log: log, procs: newProcesses(), poller: poller, unmuteAt: fleet.Never,
+		log: log, procs: procs.New(cgroup.NewPool(nil, false), log, poller.Source(deaths), poller.Source(groupEvents)), poller: poller, unmuteAt: fleet.Never,
 		wake: wake, disposal: disposal.New(wake),
 		slots:    newSlots(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}),
 		storedIn: map[uint64]*slot{},
@@ -41,8 +43,8 @@ func newHearingMaster(t *testing.T, w fleetfile.Worker) (m *master, s *slot, sai
 		t.Fatal(err)
 	}
 	s = m.slots[0]
-	s.process = m.procs.add(7)
-	s.process.pid, s.process.slot = os.Getpid(), s
+	s.process = m.procs.Add(7)
+	s.process.PID = os.Getpid()
 	var err error
 	if notify, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		t.Fatal(err)
@@ -156,7 +158,7 @@ func TestTheSenderIsChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.process.pid = stat.Session
+		s.process.PID = stat.Session
 		if stat.Session == os.Getpid() {
 			t.Skip("the tests lead a session")
 		}
@@ -164,7 +166,7 @@ func TestTheSenderIsChecked(t *testing.T) {
 		if got := m.hear(s); len(got) != want {
 			t.Errorf("notify_access = %q: got %+v, want %d", access, got, want)
 		}
-		s.process.pid = 1 << 22 // nobody's session
+		s.process.PID = 1 << 22 // nobody's session
 		sendTo(t, fd, "READY=1")
 		if got := m.hear(s); len(got) != 0 {
 			t.Errorf("notify_access = %q, from a stranger: got %+v", access, got)

@@ -38,9 +38,10 @@ var mayImport = map[string]string{
 	"supervisor/rundir":            "control fleetfile internal/linux",
 	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text",
 	"supervisor/manager":           "sdnotify fleet output",
+	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output rights rundir sockets zygote " +
+	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output procs rights rundir sockets zygote " +
 		"internal/disposal internal/envfile internal/linux internal/poll internal/text",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",

@@ -20,6 +20,7 @@ import (
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/rundir"
 	"github.com/decnet/prefork/supervisor/sockets"
@@ -35,7 +36,7 @@ type master struct {
 	runtime  *rundir.Dir
 	sockets  *sockets.Sockets
 	groups   *cgroup.Pool
-	procs    *processes
+	procs    *procs.Table
 	poller   *poll.Poller
 	signals  *poll.Signals
 	wake     *poll.Wake
@@ -44,11 +45,11 @@ type master struct {
 	pid, uid int
 	managed  bool // systemd started this process, and ends what is left if it dies
 	oomScore int  // its oom_score_adj
-	request  *process
+	request  *procs.Process
 	prepared map[int]*gate.Orders // by worker: what is the same for each start
 	base     []string             // the environment of programs
 
-	shim     *process // prepared; nil if there is none
+	shim     *procs.Process // prepared; nil if there is none
 	wantShim bool
 	lastShim fleet.Proc
 
@@ -64,9 +65,7 @@ type master struct {
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
 
-	glances glances               // at what processes have left behind
-	owed    map[int][]unix.Signal // by session: to be sent when the turn ends
-	stops   int                   // signals that asked for the end of the fleet
+	stops int // signals that asked for the end of the fleet
 
 	keepsSockets bool // systemd closes what it keeps on a thread of its own
 
@@ -81,14 +80,12 @@ func newMaster(opts Options, mgr *manager.Manager) (*master, error) {
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, manager: mgr, slots: newSlots(opts.File),
-		procs: newProcesses(), pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
+		pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
 		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
 		oomScore: rights.OOMScoreAdjust(),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
 		unmuteAt: fleet.Never,
-		glances:  newGlances(),
-		owed:     map[int][]unix.Signal{},
 		storedIn: map[uint64]*slot{},
 	}
 	if err := m.open(opts); err != nil {
@@ -116,6 +113,7 @@ func (m *master) open(opts Options) (err error) {
 	if m.groups, err = openGroups(opts.File, m.managed, m.log); err != nil {
 		return err
 	}
+	m.procs = procs.New(m.groups, m.log, m.poller.Source(deaths), m.poller.Source(groupEvents))
 	if err := linux.SetChildSubreaper(); err != nil {
 		return err
 	}
@@ -188,17 +186,18 @@ func (m *master) watchSockets(worker int) []fleet.Event {
 	return nil
 }
 
-// forget ends a process that has been reaped, or that never was.
-func (m *master) forget(p *process) {
-	m.disposal.CloseSocket(m.poller.Source(gates), &p.gate)
-	m.disposal.CloseSocket(m.poller.Source(commands), &p.command)
-	m.procs.forget(p)
+// forget ends a process that never was.
+func (m *master) forget(p *procs.Process) {
+	m.closeBirth(p)
+	m.procs.Forget(p)
+}
+
+// closeBirth closes what was open for the birth of a process.
+func (m *master) closeBirth(p *procs.Process) {
+	m.disposal.CloseSocket(m.poller.Source(gates), &p.Birth.Gate)
+	m.disposal.CloseSocket(m.poller.Source(commands), &p.Birth.Command)
 	if p == m.shim {
 		m.shim, m.wantShim = nil, false
-	}
-	if p.group != nil {
-		m.groups.Retire(p.group)
-		p.group = nil
 	}
 }
 
@@ -208,8 +207,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.LoadFloor:
 		return m.loadFloor(act)
 	case fleet.StopFloor:
-		if p := m.procs.byID[act.Proc]; p != nil {
-			m.disposal.CloseSocket(m.poller.Source(commands), &p.command)
+		if p := m.procs.Of(act.Proc); p != nil {
+			m.disposal.CloseSocket(m.poller.Source(commands), &p.Birth.Command)
 		}
 	case fleet.Fork:
 		return m.fork(act)
@@ -220,7 +219,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Go:
 		return m.tell(act)
 	case fleet.Kill:
-		m.kill(act)
+		m.procs.Kill(act)
 	case fleet.Watch:
 		return m.watchSockets(act.Worker)
 	case fleet.Unwatch:
@@ -235,7 +234,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.groups.Ending()
 		m.dropShim()
 	case fleet.Freeze:
-		return m.freeze(act)
+		return m.procs.Freeze(act)
 	case fleet.Status:
 		m.manager.SetStatus(act.Text)
 		m.control.Changed()
@@ -265,7 +264,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 // flush ends a turn: who waits for what it said to be done is told, and what may
 // wait is done.
 func (m *master) flush() {
-	m.signalSessions()
+	m.procs.FlushSignals()
 	m.skipBurdens()
 	m.manager.Flush(m.now())
 	if err := m.groups.Flush(); err != nil {
@@ -274,24 +273,10 @@ func (m *master) flush() {
 	m.prepareShim()
 }
 
-func (m *master) freeze(act fleet.Freeze) []fleet.Event {
-	p := m.procs.byID[act.Proc]
-	switch {
-	case p == nil:
-		return nil // it ended in this turn
-	case p.group == nil:
-		return []fleet.Event{fleet.FreezeFailed{Proc: act.Proc, Why: "it has no control group"}}
-	}
-	if err := p.group.Freeze(act.Frozen); err != nil {
-		return []fleet.Event{fleet.FreezeFailed{Proc: act.Proc, Why: err.Error()}}
-	}
-	return nil
-}
-
 // abandon forgets a request. The worker, should it come, finds its gate closed
 // and ends; it is then reaped as an orphan.
 func (m *master) abandon(id fleet.Proc) {
-	if p := m.procs.byID[id]; p != nil {
+	if p := m.procs.Of(id); p != nil {
 		if m.request == p {
 			m.request = nil
 		}

@@ -298,8 +298,8 @@ func (m *master) shown(v fleet.View) *sight {
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
 		NotificationsDropped: m.dropped, Slots: make([]control.Slot, 0, len(v.Slots)),
 	}
-	if p := m.procs.byID[v.Floor]; p != nil {
-		f.FloorPID = uint32(p.pid)
+	if p := m.procs.Of(v.Floor); p != nil {
+		f.FloorPID = uint32(p.PID)
 	}
 	for i := range v.Slots {
 		f.Slots = append(f.Slots, m.shownSlot(&v.Slots[i]))
@@ -322,8 +322,8 @@ func (m *master) shownSlot(v *fleet.SlotView) control.Slot {
 	for result, n := range v.ByResult {
 		s.Restarts[string(result)] = uint64(n)
 	}
-	if p := m.procs.byID[v.Proc]; p != nil && p.group != nil && v.PID != 0 {
-		s.ControlGroup = p.group.ControlGroup()
+	if p := m.procs.Of(v.Proc); p != nil && p.Group != nil && v.PID != 0 {
+		s.ControlGroup = p.Group.ControlGroup()
 	}
 	return s
 }

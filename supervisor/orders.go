@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
@@ -70,12 +71,12 @@ func (m *master) reserve() (most int) {
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that
 // of the output is not one, stay the master's.
-func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, []int, error) {
+func (m *master) slotOrders(p *procs.Process, s *slot, journal string) (*gate.Orders, []int, error) {
 	w := s.config
 	o := *m.workerOrders(s.worker)
-	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.generation
-	p.title = fmt.Sprintf("prefork: %s [%s] gen %d", s.name, m.file.Name, p.generation)
-	o.Title = p.title
+	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.Generation
+	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.name, m.file.Name, p.Generation)
+	o.Title = p.Title
 	env, ignored, err := envfile.Read(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
@@ -90,7 +91,7 @@ func (m *master) slotOrders(p *process, s *slot, journal string) (*gate.Orders, 
 		"PREFORK_FLEET="+m.file.Name,
 		"PREFORK_WORKER="+w.Name,
 		"PREFORK_SLOT="+s.name,
-		"PREFORK_INVOCATION_ID="+p.invocation,
+		"PREFORK_INVOCATION_ID="+p.Invocation,
 	)
 	if s.notify != nil {
 		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path()), s.notify.Path()

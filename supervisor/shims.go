@@ -10,6 +10,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/procs"
 )
 
 // A fleet with programs keeps one shim at its gate that no slot has asked for: a
@@ -32,8 +33,8 @@ func (m *master) prepareShim() {
 		return
 	}
 	m.lastShim++
-	p := m.procs.add(preparedIDs + m.lastShim)
-	p.name = "spare shim"
+	p := m.procs.Add(preparedIDs + m.lastShim)
+	p.Name = "spare shim"
 	if err := m.newShim(p); err != nil {
 		m.spawnFailed(p, err) // who needs one will start its own
 		m.wantShim = false
@@ -43,19 +44,16 @@ func (m *master) prepareShim() {
 }
 
 // takeShim gives the prepared shim, if there is one, its place in the table.
-func (m *master) takeShim(id fleet.Proc) *process {
+func (m *master) takeShim(id fleet.Proc) *procs.Process {
 	p := m.shim
 	m.shim, m.wantShim = nil, hasPrograms(m.file)
 	if p == nil {
 		return nil
 	}
-	if m.poller.Source(gates).Rename(p.gate, uint64(id)) != nil || m.poller.Source(deaths).Rename(p.pidfd, uint64(id)) != nil {
-		_ = p.signal(unix.SIGKILL) // it is of no use; its end follows
+	if m.poller.Source(gates).Rename(p.Birth.Gate, uint64(id)) != nil || m.procs.Rename(p, id) != nil {
+		_ = p.Signal(unix.SIGKILL) // it is of no use; its end follows
 		return nil
 	}
-	delete(m.procs.byID, p.id)
-	p.id = id
-	m.procs.byID[id] = p
 	return p
 }
 
@@ -63,7 +61,7 @@ func (m *master) takeShim(id fleet.Proc) *process {
 func (m *master) dropShim() {
 	m.wantShim = false
 	if m.shim != nil {
-		linux.CloseFD(&m.shim.gate)
+		linux.CloseFD(&m.shim.Birth.Gate)
 		m.shim = nil
 	}
 }

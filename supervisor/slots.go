@@ -11,6 +11,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/procs"
 )
 
 // slot is what the master keeps for a slot while processes come and go.
@@ -21,8 +22,8 @@ type slot struct {
 	worker int
 	config *fleetfile.Worker
 
-	process    *process // that is the slot now, or will be: it has its orders
-	invocation string   // of its last process
+	process    *procs.Process // that is the slot now, or will be: it has its orders
+	invocation string         // of its last process
 
 	notify   *sdnotify.Server // its NOTIFY_SOCKET; nil if it has none
 	budget   budget           // of datagrams
@@ -78,12 +79,12 @@ func (m *master) openNotify() error {
 
 // giveNotify makes a worker whose floor has a user of its own the owner of its notify
 // socket. Who has to change its user gives it away by itself, while it may.
-func (m *master) giveNotify(p *process, s *slot) error {
-	if s.notify == nil || s.config.Entry == "" || p.uid == m.uid {
+func (m *master) giveNotify(p *procs.Process, s *slot) error {
+	if s.notify == nil || s.config.Entry == "" || p.Birth.UID == m.uid {
 		return nil
 	}
-	if err := linux.GiveSocket(s.notify.Path(), p.uid); err != nil {
-		return fmt.Errorf("give the notify socket to user %d: %w", p.uid, err)
+	if err := linux.GiveSocket(s.notify.Path(), p.Birth.UID); err != nil {
+		return fmt.Errorf("give the notify socket to user %d: %w", p.Birth.UID, err)
 	}
 	return nil
 }

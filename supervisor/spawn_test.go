@@ -8,33 +8,35 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/procs"
 )
 
 // newTestMaster returns a master that holds nothing but a table of processes,
 // and one of them with the other ends of its gate and command.
-func newTestMaster(t *testing.T) (m *master, p *process, gate, command int) {
+func newTestMaster(t *testing.T) (m *master, p *procs.Process, gate, command int) {
 	t.Helper()
 	log, _ := outputtest.NewLog()
 	poller := polltest.New(t)
 	wake := polltest.NewWake(t, poller.Source(wakeups))
-	m = &master{log: log, procs: newProcesses(), poller: poller, wake: wake, disposal: disposal.New(wake)}
-	p = m.procs.add(7)
-	p.pid = 4711
+	m = &master{log: log, procs: procs.New(cgroup.NewPool(nil, false), log, poller.Source(deaths), poller.Source(groupEvents)), poller: poller, wake: wake, disposal: disposal.New(wake)}
+	p = m.procs.Add(7)
+	p.PID = 4711
 	var err error
-	if p.gate, gate, err = linux.Seqpacket(); err != nil {
+	if p.Birth.Gate, gate, err = linux.Seqpacket(); err != nil {
 		t.Fatal(err)
 	}
-	if p.command, command, err = linux.Seqpacket(); err != nil {
+	if p.Birth.Command, command, err = linux.Seqpacket(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		m.procs.forget(p)
+		m.forget(p)
 		linux.CloseFD(&gate)
 		linux.CloseFD(&command)
 	})
@@ -55,8 +57,8 @@ func say(t *testing.T, fd int, texts ...string) {
 // everything that it was sent.
 func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
 	m, p, gate, command := newTestMaster(t)
-	p.floor, p.told = true, true
-	say(t, p.command, "fork\x001")
+	p.Floor, p.Birth.Told = true, true
+	say(t, p.Birth.Command, "fork\x001")
 	say(t, command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
 	linux.CloseFD(&gate)
 	linux.CloseFD(&command)
@@ -72,8 +74,8 @@ func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
 
 func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	m, p, gate, _ := newTestMaster(t)
-	p.told = true
-	say(t, p.gate, "go\x00worker=web")
+	p.Birth.Told = true
+	say(t, p.Birth.Gate, "go\x00worker=web")
 	say(t, gate, "nonsense", "failed\x00203\x00no such program")
 	linux.CloseFD(&gate)
 	want := []fleet.Event{fleet.Refused{Proc: 7, Text: "no such program"}}
@@ -85,20 +87,20 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 // A floor is user code: what it sends costs the master one read.
 func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	m, p, _, command := newTestMaster(t)
-	p.floor = true
+	p.Floor = true
 	for range 10 {
 		say(t, command, "progress\x00x")
-		if events, more := m.commandReadable(p.id); len(events) != 1 || !more {
+		if events, more := m.commandReadable(p.ID); len(events) != 1 || !more {
 			t.Errorf("got %+v and %t", events, more)
 		}
 	}
 	say(t, command, "")
-	events, more := m.commandReadable(p.id)
+	events, more := m.commandReadable(p.ID)
 	if _, ok := events[0].(fleet.FloorBroken); !ok || !more {
 		t.Errorf("an empty message: got %+v and %t, want it broken", events, more)
 	}
 	say(t, command, "refused\x0099\x0011\x00not asked for")
-	if events, more := m.commandReadable(p.id); len(events) != 0 || !more {
+	if events, more := m.commandReadable(p.ID); len(events) != 0 || !more {
 		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
 	}
 }
@@ -106,30 +108,23 @@ func TestAFloorCannotSteerTheMaster(t *testing.T) {
 // Who introduces itself must be a child, and must answer what was asked.
 func TestOnlyAChildIsAdopted(t *testing.T) {
 	m, p, gate, _ := newTestMaster(t)
-	p.pid = 0
+	p.PID = 0
 	say(t, gate, "hello\x007")
-	if events, _ := m.gateReadable(p.id); len(events) != 0 {
+	if events, _ := m.gateReadable(p.ID); len(events) != 0 {
 		t.Errorf("without a request: got %+v", events)
 	}
 	m.request = p
 	say(t, gate, "hello\x008")
-	if events, _ := m.gateReadable(p.id); len(events) != 0 || m.request != p {
+	if events, _ := m.gateReadable(p.ID); len(events) != 0 || m.request != p {
 		t.Errorf("with another's number: got %+v", events)
 	}
 	say(t, gate, "hello\x007") // from this process, which is not its own child
-	events, _ := m.gateReadable(p.id)
-	if len(events) != 1 || m.request != nil || m.procs.byID[7] != nil {
+	events, _ := m.gateReadable(p.ID)
+	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Fatalf("from a stranger: got %+v", events)
 	}
 	if failed, ok := events[0].(fleet.SpawnFailed); !ok || failed.Proc != 7 {
 		t.Errorf("from a stranger: got %+v", events)
-	}
-}
-
-func TestASignalToWhoHasEndedIsNoError(t *testing.T) {
-	p := &process{pidfd: -1}
-	if err := p.signal(unix.SIGTERM); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -144,19 +139,19 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 		}
 	}
 	m, p, gate, command := newTestMaster(t)
-	if err := m.poller.Source(gates).Add(p.gate, 7); err != nil {
+	if err := m.poller.Source(gates).Add(p.Birth.Gate, 7); err != nil {
 		t.Fatal(err)
 	}
-	push(p.gate, gate)
-	push(p.command, command)
+	push(p.Birth.Gate, gate)
+	push(p.Birth.Command, command)
 	disposaltest.Quick(t, "the gate", func() {
-		if events, more := m.gateReadable(7); len(events) != 0 || more || p.gate != -1 {
-			t.Errorf("got %+v, %t; the gate is %d", events, more, p.gate)
+		if events, more := m.gateReadable(7); len(events) != 0 || more || p.Birth.Gate != -1 {
+			t.Errorf("got %+v, %t; the gate is %d", events, more, p.Birth.Gate)
 		}
 	})
 	disposaltest.Quick(t, "the socket of a floor", func() {
-		if events, more := m.commandReadable(7); len(events) != 0 || more || p.command != -1 {
-			t.Errorf("got %+v, %t; the socket is %d", events, more, p.command)
+		if events, more := m.commandReadable(7); len(events) != 0 || more || p.Birth.Command != -1 {
+			t.Errorf("got %+v, %t; the socket is %d", events, more, p.Birth.Command)
 		}
 	})
 	if got := m.poller.Wait(0, 1); len(got) != 0 {
@@ -174,11 +169,11 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 // One that has not introduced itself does not become anything.
 func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
 	m, p, gate, _ := newTestMaster(t)
-	_ = unix.SetsockoptInt(p.gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
-	p.pid, m.request = 0, p
+	_ = unix.SetsockoptInt(p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
+	p.PID, m.request = 0, p
 	sendTo(t, gate, "hello\x007", 0)
 	events, _ := m.gateReadable(7)
-	if len(events) != 1 || m.request != nil || m.procs.byID[7] != nil {
+	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Errorf("got %+v", events)
 	}
 }

@@ -59,7 +59,7 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 	case connections:
 		return m.sockets.Waits(int(ready.ID))
 	case groupEvents:
-		return m.groupChanged(fleet.Proc(ready.ID))
+		return m.procs.Emptied(fleet.Proc(ready.ID))
 	}
 	return nil
 }

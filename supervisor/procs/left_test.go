@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package procs
 
 import (
 	"os"
@@ -13,31 +13,33 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 )
 
-func masterOfLeftOvers() *master {
+func newTable() *Table {
 	log, _ := outputtest.NewLog()
-	return &master{procs: newProcesses(), pid: os.Getpid(), glances: newGlances(), owed: map[int][]unix.Signal{}, log: log}
+	return New(cgroup.NewPool(nil, false), log, poll.Source{}, poll.Source{})
 }
 
 // A worker that its floor was about to introduce when it ended is still in the
 // floor's session, and looks like a helper. Once it is known it is none: nothing of
 // it is signalled any more, and the floor does not wait for it.
 func TestIntroducedWorkerIsNotLeftBehind(t *testing.T) {
-	m := masterOfLeftOvers()
-	floor := m.procs.add(1)
-	floor.floor, floor.pid, floor.reaped = true, 1<<30, true
+	m := newTable()
+	floor := m.Add(1)
+	floor.Floor, floor.PID, floor.reaped = true, 1<<30, true
 	m.addLeft(floor, []int{1<<30 + 1, 1<<30 + 2})
-	if events := m.sweepAgain(m.notLeft(1<<30 + 1)); len(events) != 0 {
+	if events := m.SweepAgain(m.NotLeft(1<<30 + 1)); len(events) != 0 {
 		t.Errorf("one is left: %v", events)
 	}
-	if events := m.sweepAgain(m.notLeft(1<<30 + 1)); len(events) != 0 {
+	if events := m.SweepAgain(m.NotLeft(1<<30 + 1)); len(events) != 0 {
 		t.Errorf("said twice: %v", events)
 	}
-	if events := m.sweepAgain(m.notLeft(1<<30 + 2)); !slices.Equal(events, []fleet.Event{fleet.Swept{Proc: 1}}) || m.procs.byID[1] != nil {
+	if events := m.SweepAgain(m.NotLeft(1<<30 + 2)); !slices.Equal(events, []fleet.Event{fleet.Swept{Proc: 1}}) || m.Of(1) != nil {
 		t.Errorf("nothing is left: %v", events)
 	}
 }
@@ -45,7 +47,7 @@ func TestIntroducedWorkerIsNotLeftBehind(t *testing.T) {
 // A floor owns what is in its session; a slot also what has its invocation. A spare
 // has run no user code.
 func TestWhoOwnsAnOrphan(t *testing.T) {
-	m := masterOfLeftOvers()
+	m := newTable()
 	orphan := exec.Command("sleep", "1000")
 	orphan.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	orphan.Env = []string{"PATH=" + os.Getenv("PATH"), "PREFORK_INVOCATION_ID=abc"}
@@ -59,17 +61,17 @@ func TestWhoOwnsAnOrphan(t *testing.T) {
 	}()
 	for _, c := range []struct {
 		name string
-		p    process
+		p    Process
 		want bool
 	}{
-		{"a floor, by the session", process{floor: true, pid: pid}, true},
-		{"a floor, by the environment only", process{floor: true, pid: pid + 1, invocation: "abc"}, false},
-		{"a slot, by the session", process{pid: pid, invocation: "x"}, true},
-		{"a slot, by the environment", process{pid: pid + 1, invocation: "abc"}, true},
-		{"another slot", process{pid: pid + 1, invocation: "ab"}, false},
-		{"a spare", process{pid: pid}, false},
+		{"a floor, by the session", Process{Floor: true, PID: pid}, true},
+		{"a floor, by the environment only", Process{Floor: true, PID: pid + 1, Invocation: "abc"}, false},
+		{"a slot, by the session", Process{PID: pid, Invocation: "x"}, true},
+		{"a slot, by the environment", Process{PID: pid + 1, Invocation: "abc"}, true},
+		{"another slot", Process{PID: pid + 1, Invocation: "ab"}, false},
+		{"a spare", Process{PID: pid}, false},
 	} {
-		left := m.sweep([]*process{&c.p})[&c.p]
+		left := m.Sweep([]*Process{&c.p})[&c.p]
 		if slices.Contains(left, pid) != c.want {
 			t.Errorf("%s: it left %v, want %d in it: %t", c.name, left, pid, c.want)
 		}
@@ -86,7 +88,7 @@ func TestGlancesDoNotLast(t *testing.T) {
 	g, done := newGlances(), make(chan struct{})
 	go func() {
 		defer close(done)
-		for range 10 * mostGlances {
+		for range 10 * maxGlances {
 			if text := g.read(stuck, time.Millisecond); text != nil {
 				t.Errorf("read %q", text)
 			}
@@ -97,8 +99,8 @@ func TestGlancesDoNotLast(t *testing.T) {
 	case <-time.After(testutil.Patience):
 		t.Error("the loop is stuck")
 	}
-	if text := g.read("/proc/self/cmdline", testutil.Patience); text != nil || len(g) != mostGlances {
-		t.Errorf("read %q, %d are being read, want nothing and %d", text, len(g), mostGlances)
+	if text := g.read("/proc/self/cmdline", testutil.Patience); text != nil || len(g) != maxGlances {
+		t.Errorf("read %q, %d are being read, want nothing and %d", text, len(g), maxGlances)
 	}
 	w, err := os.OpenFile(stuck, os.O_WRONLY, 0)
 	if err != nil {

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package procs
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/cgroup"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// Process is one process of the fleet, from the request for it until nothing of it is
+// left. A descriptor that is not open is -1. What is exported is written by whoever gives
+// birth to it, before it becomes a slot.
+type Process struct {
+	ID    fleet.Proc
+	PID   int // 0 before it is known, and for a floor that could not be started
+	Birth Birth
+
+	Name       string // of its slot, "floor" or "spare"
+	Title      string // of its slot; forked descendants keep it
+	Invocation string // PREFORK_INVOCATION_ID; executed descendants keep it
+	Generation int    // of the floor that it is, or was forked from
+	Floor      bool   // it is, or will be, a floor
+
+	Group *cgroup.Group // its own, from Take to Retire; nil where there are none
+
+	pidfd  int
+	reaped bool
+	left   left
+}
+
+// Birth is what is known and open until a process has become what it was told.
+type Birth struct {
+	Gate    int  // until it leaves the gate
+	Command int  // a floor's socket
+	Told    bool // it was told what to become
+	UID     int  // when it introduced itself: the floor's
+}
+
+// left is what a process without a control group left behind.
+type left struct {
+	pids map[int]bool // not yet reaped
+	sent unix.Signal  // to those; 0 before the first
+}
+
+// Signal sends a signal to a process. That it has ended is no error: its end is
+// on its way to the loop.
+func (p *Process) Signal(sig unix.Signal) error {
+	if p.pidfd < 0 || p.reaped {
+		return nil
+	}
+	if err := linux.PidfdSendSignal(p.pidfd, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// signalGroup signals all that is in its control group.
+func (p *Process) signalGroup(sig unix.Signal) error {
+	switch {
+	case sig == unix.SIGKILL:
+		return p.Group.Kill()
+	case p.reaped:
+		return p.Group.Signal(sig, 0)
+	default:
+		return p.Group.Signal(sig, p.PID) // that one has it
+	}
+}
+
+// Holds reports whether a process belongs to the slot that this one is the main
+// process of: by its control group, without one by its session.
+func (p *Process) Holds(pid int) bool {
+	if p.Group != nil {
+		return p.Group.Contains(pid)
+	}
+	stat, err := linux.ReadStat(pid)
+	return err == nil && stat.Session == p.PID
+}
+
+// Lives reports whether it has not begun to end: the kernel closes the descriptors of a
+// process before it is a zombie.
+func (p *Process) Lives() bool {
+	stat, err := linux.ReadStat(p.PID)
+	return err == nil && !stat.Exiting && stat.State != 'Z'
+}
