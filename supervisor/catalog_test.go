@@ -14,6 +14,9 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/slots"
 )
 
 // kinds lists the constants of type fleet.Kind.
@@ -39,10 +42,9 @@ func kinds(t *testing.T) map[fleet.Kind]bool {
 
 // setFields are the fields that an entry about a slot can have.
 func setFields() map[string]bool {
-	m := &master{
-		file:  &fleetfile.Fleet{Name: "f"},
-		slots: []*slot{{name: "w.0", config: &fleetfile.Worker{Name: "w"}, invocation: "1"}},
-	}
+	file := &fleetfile.Fleet{Name: "f", Workers: []fleetfile.Worker{{Name: "w", Count: 1}}}
+	m := &master{file: file, slots: slots.New(file, nil, nil, nil, poll.Source{}, poll.Source{})}
+	m.slots.Named("w.0").Assign(&procs.Process{Invocation: "1"})
 	set := map[string]bool{}
 	for _, f := range m.entryOf(fleet.Report{
 		Kind: fleet.KindSlotRestarts, Slot: "w.0", PID: 1, Generation: 1,

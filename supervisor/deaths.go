@@ -99,7 +99,7 @@ func (m *master) lastWords(p *procs.Process) (events []fleet.Event) {
 	if m.request == p {
 		m.request = nil
 	}
-	return append(events, m.hearLast(p)...)
+	return append(events, m.slots.Drain(p)...)
 }
 
 // The end of the fleet waits this long for what nobody has found before: until

@@ -29,8 +29,8 @@
 //	pipes            package output, until end of file; one may outlive its process
 //	Process.Group    the loop, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs
-//	slot.notify      the loop, until the end; read at a bounded rate
-//	slot.store       the loop, until the other end hangs up, the slot takes it
+//	notify sockets   package slots, until the end; read at a bounded rate
+//	stored           package slots, until the other end hangs up, the slot takes it
 //	                 back, or the end; each process of the slot gets copies
 //	streams          package output, until the end; workers get copies and write,
 //	                 the master does not

@@ -37,11 +37,12 @@ var mayImport = map[string]string{
 	"supervisor/metrics":           "control fleet",
 	"supervisor/rundir":            "control fleetfile internal/linux",
 	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text",
-	"supervisor/manager":           "sdnotify fleet output",
+	"supervisor/manager":           "sdnotify fleet internal/linux output",
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output procs rights rundir sockets zygote " +
+	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/disposal internal/linux internal/poll internal/text manager output procs",
+	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output procs rights rundir slots sockets zygote " +
 		"internal/disposal internal/envfile internal/linux internal/poll internal/text",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",

@@ -23,6 +23,7 @@ import (
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/rundir"
+	"github.com/decnet/prefork/supervisor/slots"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
 
@@ -32,7 +33,7 @@ type master struct {
 	file     *fleetfile.Fleet
 	log      *output.Log
 	manager  *manager.Manager
-	slots    []*slot // by fleet.SlotID
+	slots    *slots.Table
 	runtime  *rundir.Dir
 	sockets  *sockets.Sockets
 	groups   *cgroup.Pool
@@ -43,8 +44,7 @@ type master struct {
 	outputs  *output.Outputs
 	devNull  int
 	pid, uid int
-	managed  bool // systemd started this process, and ends what is left if it dies
-	oomScore int  // its oom_score_adj
+	oomScore int // its oom_score_adj
 	request  *procs.Process
 	prepared map[int]*gate.Orders // by worker: what is the same for each start
 	base     []string             // the environment of programs
@@ -53,40 +53,26 @@ type master struct {
 	wantShim bool
 	lastShim fleet.Proc
 
-	heardInto sdnotify.Buffer
-	disposal  *disposal.Disposal
-	burdens   []*slot // whose next datagram is skipped when what was said before it has been done
-	muted     []*slot
-	unmuteAt  fleet.Instant
+	disposal *disposal.Disposal
 
 	operators *operators      // clients of the control socket
 	clock     clock           // in which they are told the time
-	dropped   uint64          // notifications, of all slots
 	control   *control.Server // nil before the fleet has started
 	metrics   *metrics.Server // nil if nobody is to see them
 
 	stops int // signals that asked for the end of the fleet
-
-	keepsSockets bool // systemd closes what it keeps on a thread of its own
-
-	storedIn   map[uint64]*slot // descriptors that are polled, by number
-	lastStored uint64
 }
 
 func newMaster(opts Options, mgr *manager.Manager) (*master, error) {
-	managed := opts.Env.SystemdExecPID == fmt.Sprint(os.Getpid())
-	if err := rights.Check(opts.File, managed); err != nil {
+	if err := rights.Check(opts.File, mgr.Managed()); err != nil {
 		return nil, err
 	}
 	m := &master{
-		file: opts.File, log: opts.Log, manager: mgr, slots: newSlots(opts.File),
+		file: opts.File, log: opts.Log, manager: mgr,
 		pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
-		managed: managed, keepsSockets: opts.Env.FDStore != "", // which came with that
 		oomScore: rights.OOMScoreAdjust(),
 		prepared: map[int]*gate.Orders{},
 		base:     os.Environ(),
-		unmuteAt: fleet.Never,
-		storedIn: map[uint64]*slot{},
 	}
 	if err := m.open(opts); err != nil {
 		m.close()
@@ -102,15 +88,16 @@ func (m *master) open(opts Options) (err error) {
 	if m.poller, err = poll.New(); err != nil {
 		return err
 	}
-	passed, kept, err := passed(opts.Env)
+	passed, err := sdnotify.Listeners(opts.Env)
+	if err != nil {
+		return fmt.Errorf("sockets from systemd: %w", err)
+	}
+	kept, passed := slots.Split(passed)
+	m.sockets, err = sockets.Open(opts.File, passed, m.manager.Managed(), m.log, m.poller.Source(connections))
 	if err != nil {
 		return err
 	}
-	m.sockets, err = sockets.Open(opts.File, passed, m.managed, m.log, m.poller.Source(connections))
-	if err != nil {
-		return err
-	}
-	if m.groups, err = openGroups(opts.File, m.managed, m.log); err != nil {
+	if m.groups, err = openGroups(opts.File, m.manager.Managed(), m.log); err != nil {
 		return err
 	}
 	m.procs = procs.New(m.groups, m.log, m.poller.Source(deaths), m.poller.Source(groupEvents))
@@ -126,10 +113,11 @@ func (m *master) open(opts Options) (err error) {
 	m.disposal = disposal.New(m.wake)
 	m.signals = poll.CatchSignals(m.wake)
 	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.wake)
-	m.takeKept(kept)
-	if err := m.openNotify(); err != nil {
+	m.slots = slots.New(m.file, m.log, m.manager, m.disposal, m.poller.Source(notices), m.poller.Source(storedFDs))
+	if err := m.slots.Listen(m.runtime.Notify); err != nil {
 		return err
 	}
+	m.slots.TakeKept(kept)
 	if err := m.openControl(); err != nil {
 		return err
 	}
@@ -150,8 +138,8 @@ func (m *master) close() {
 	if m.groups != nil {
 		m.groups.Close()
 	}
-	for _, s := range m.slots {
-		s.close()
+	if m.slots != nil {
+		m.slots.Close()
 	}
 	if m.sockets != nil {
 		m.sockets.Close()
@@ -265,7 +253,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 // wait is done.
 func (m *master) flush() {
 	m.procs.FlushSignals()
-	m.skipBurdens()
+	m.slots.Flush()
 	m.manager.Flush(m.now())
 	if err := m.groups.Flush(); err != nil {
 		m.log.Error(err.Error())

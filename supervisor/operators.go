@@ -258,21 +258,21 @@ func (o *operators) end() {
 // openControl offers the fleet on a socket in its runtime directory.
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
-		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.managed,
+		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.manager.Managed(),
 		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, tidy),
 		tree: m.groups.Tree(), measuring: make(chan struct{}, 1),
 	}
 	if m.operators.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err
 	}
-	for _, s := range m.slots {
-		m.operators.slots[s.name] = s.id
+	for _, s := range m.slots.All() {
+		m.operators.slots[s.Name] = s.ID
 	}
 	m.control, err = control.Listen(m.runtime.Control(), m.operators)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	if m.managed {
+	if m.manager.Managed() {
 		m.control.JoinBus(control.BusName(m.file.Name), func(err error) {
 			m.log.Notice(fmt.Sprintf("not on the system bus: %v; %s works as always", err, m.runtime.Control()))
 		})
@@ -296,7 +296,7 @@ func (m *master) shown(v fleet.View) *sight {
 		Name: m.file.Name, File: m.operators.file, MainPID: uint32(m.pid),
 		ActiveState: v.State, StatusText: v.Status,
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
-		NotificationsDropped: m.dropped, Slots: make([]control.Slot, 0, len(v.Slots)),
+		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.Slot, 0, len(v.Slots)),
 	}
 	if p := m.procs.Of(v.Floor); p != nil {
 		f.FloorPID = uint32(p.PID)

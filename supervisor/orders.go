@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/envfile"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
+	"github.com/decnet/prefork/supervisor/slots"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -25,7 +26,7 @@ func (m *master) floorOrders(generation int) *gate.Orders {
 	return &gate.Orders{
 		Fleet: m.file.Name, Slot: "floor", Generation: generation,
 		User:        floor.User,
-		DeathSignal: !m.managed, Master: m.pid,
+		DeathSignal: !m.manager.Managed(), Master: m.pid,
 		OOMScoreAdjust: m.resetOOMScore(),
 		Base:           m.base,
 		// Workers inherit the variable: what is the same need not be set in each.
@@ -46,7 +47,7 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 		AllowThreads: floor.Threads == fleetfile.Allow,
 		AllowFDs:     floor.FDs == fleetfile.Allow,
 		GCFreeze:     floor.GCFreeze,
-		Prctl:        !m.managed,
+		Prctl:        !m.manager.Managed(),
 	}
 	for i := range m.file.Workers {
 		w := &m.file.Workers[i]
@@ -71,11 +72,11 @@ func (m *master) reserve() (most int) {
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that
 // of the output is not one, stay the master's.
-func (m *master) slotOrders(p *procs.Process, s *slot, journal string) (*gate.Orders, []int, error) {
-	w := s.config
-	o := *m.workerOrders(s.worker)
-	o.Slot, o.Index, o.Comm, o.Generation = s.name, s.index, s.name, p.Generation
-	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.name, m.file.Name, p.Generation)
+func (m *master) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*gate.Orders, []int, error) {
+	w := s.Config
+	o := *m.workerOrders(s.Worker)
+	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
+	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, m.file.Name, p.Generation)
 	o.Title = p.Title
 	env, ignored, err := envfile.Read(w.EnvironmentFiles)
 	if err != nil {
@@ -85,16 +86,16 @@ func (m *master) slotOrders(p *procs.Process, s *slot, journal string) (*gate.Or
 		ignored = append(ignored, withoutEffect(env, append(list(m.file.Floor.Env), m.base...))...)
 	}
 	for _, line := range ignored {
-		m.log.Warn(s.name + ": environment_file: " + line)
+		m.log.Warn(s.Name + ": environment_file: " + line)
 	}
 	o.Env = append(append(env, list(w.Environment)...),
 		"PREFORK_FLEET="+m.file.Name,
 		"PREFORK_WORKER="+w.Name,
-		"PREFORK_SLOT="+s.name,
+		"PREFORK_SLOT="+s.Name,
 		"PREFORK_INVOCATION_ID="+p.Invocation,
 	)
-	if s.notify != nil {
-		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+s.notify.Path()), s.notify.Path()
+	if path := s.NotifySocket(); path != "" {
+		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+path), path
 	}
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
@@ -107,11 +108,9 @@ func (m *master) slotOrders(p *procs.Process, s *slot, journal string) (*gate.Or
 		o.Listen = append(o.Listen, l.Name)
 		fds = append(fds, l.FD)
 	}
-	for _, f := range s.store.fds {
-		o.Stored = append(o.Stored, f.name)
-		fds = append(fds, f.fd)
-	}
-	return &o, fds, nil
+	names, stored := s.Stored()
+	o.Stored = names
+	return &o, append(fds, stored...), nil
 }
 
 // withoutEffect says of which variables an entry of a floor that has others is past.
@@ -145,7 +144,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 		Fleet: m.file.Name, Worker: w.Name,
 		Dir: w.WorkingDirectory, User: w.User, Group: w.Group, ExtraGroups: w.SupplementaryGroups,
 		Umask: w.Umask, Nice: w.Nice, NoNewPrivs: w.NoNewPrivileges,
-		DeathSignal: !m.managed, Master: m.pid,
+		DeathSignal: !m.manager.Managed(), Master: m.pid,
 	}
 	for _, l := range w.Limits {
 		o.Limits = append(o.Limits, gate.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})

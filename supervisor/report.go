@@ -67,10 +67,10 @@ func (m *master) entryOf(r fleet.Report) output.Entry {
 	e.Add("MESSAGE_ID", messageIDs[r.Kind])
 	e.Add("PREFORK_FLEET", m.file.Name)
 	e.Add("PREFORK_EVENT", string(r.Kind))
-	if s := m.slotNamed(r.Slot); s != nil {
-		e.Add("PREFORK_WORKER", s.config.Name)
-		e.Add("PREFORK_SLOT", s.name)
-		e.Add("PREFORK_INVOCATION_ID", s.invocation)
+	if s := m.slots.Named(r.Slot); s != nil {
+		e.Add("PREFORK_WORKER", s.Config.Name)
+		e.Add("PREFORK_SLOT", s.Name)
+		e.Add("PREFORK_INVOCATION_ID", s.Invocation())
 	}
 	e.Number("PREFORK_GENERATION", int64(r.Generation))
 	e.Number("OBJECT_PID", int64(r.PID))
@@ -99,14 +99,4 @@ func addEnd(e *output.Entry, end fleet.End) {
 	e.Number("PREFORK_DELAY_USEC", end.Delay.Microseconds())
 	e.Number("CPU_USAGE_NSEC", int64(end.Usage.CPU))
 	e.Number("MEMORY_PEAK", int64(end.Usage.MemoryPeak))
-}
-
-// slotNamed finds a slot for a report, which are few.
-func (m *master) slotNamed(name string) *slot {
-	for _, s := range m.slots {
-		if s.name == name {
-			return s
-		}
-	}
-	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/manager"
+	"github.com/decnet/prefork/supervisor/slots"
 )
 
 // The master and the state machine must mean the same slot by a number.
@@ -16,7 +18,7 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{
 		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
 	}}
-	slots := newSlots(file)
+	table := slots.New(file, nil, nil, nil, poll.Source{}, poll.Source{})
 	m := &master{groups: &cgroup.Pool{}, manager: &manager.Manager{}}
 	m.file = file
 	started, name := 0, ""
@@ -26,12 +28,12 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 			name = act.Slot
 		case fleet.StartShim:
 			started++
-			if s := slots[act.Slot]; s.name != name || s.id != act.Slot || &file.Workers[s.worker] != s.config {
-				t.Errorf("slot %d is %s here and %s there", act.Slot, s.name, name)
+			if s := table.Of(act.Slot); s.Name != name || s.ID != act.Slot || &file.Workers[s.Worker] != s.Config {
+				t.Errorf("slot %d is %s here and %s there", act.Slot, s.Name, name)
 			}
 		}
 	}
-	if started != 3 || len(slots) != 3 {
-		t.Errorf("%d slots and %d started, want 3", len(slots), started)
+	if started != 3 || len(table.All()) != 3 {
+		t.Errorf("%d slots and %d started, want 3", len(table.All()), started)
 	}
 }

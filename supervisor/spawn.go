@@ -20,6 +20,7 @@ import (
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
+	"github.com/decnet/prefork/supervisor/slots"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -70,7 +71,7 @@ func (m *master) startSlot(act fleet.StartShim) []fleet.Event {
 			return m.spawnFailed(p, err)
 		}
 	}
-	p.Name = m.slots[act.Slot].name
+	p.Name = m.slots.Of(act.Slot).Name
 	return []fleet.Event{fleet.Introduced{Proc: p.ID, PID: p.PID}}
 }
 
@@ -168,26 +169,29 @@ func (m *master) tell(act fleet.Go) []fleet.Event {
 	if p == nil {
 		return nil // it ended in this turn; its end is an event
 	}
-	if err := m.sendOrders(p, m.slots[act.Slot]); err != nil {
+	if err := m.sendOrders(p, m.slots.Of(act.Slot)); err != nil {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: err.Error()}}
 	}
 	p.Birth.Told = true
 	return nil
 }
 
-func (m *master) sendOrders(p *procs.Process, s *slot) error {
-	p.Name, p.Invocation = s.name, newInvocation()
-	s.process, s.invocation = p, p.Invocation
+func (m *master) sendOrders(p *procs.Process, s *slots.Slot) error {
+	p.Name, p.Invocation = s.Name, newInvocation()
+	s.Assign(p)
 	if err := limit(p, s); err != nil {
 		return err
 	}
-	if err := preset(p, s.config); err != nil {
+	if err := preset(p, s.Config); err != nil {
 		return err
 	}
-	if err := m.giveNotify(p, s); err != nil {
-		return err
+	// Who has to change its user gives its socket away by itself, while it may.
+	if s.NotifySocket() != "" && s.Config.Entry != "" && p.Birth.UID != m.uid {
+		if err := s.GiveNotifySocket(p.Birth.UID); err != nil {
+			return err
+		}
 	}
-	to, err := m.outputs.For(s.name)
+	to, err := m.outputs.For(s.Name)
 	if err != nil {
 		return err
 	}
@@ -204,16 +208,16 @@ func (m *master) sendOrders(p *procs.Process, s *slot) error {
 }
 
 // limit sets what the slot's processes may use, before they run.
-func limit(p *procs.Process, s *slot) error {
+func limit(p *procs.Process, s *slots.Slot) error {
 	if p.Group == nil {
 		return nil
 	}
-	if limits := rights.Limits(s.config); limits != (cgroup.Limits{}) {
+	if limits := rights.Limits(s.Config); limits != (cgroup.Limits{}) {
 		if err := p.Group.Limit(limits); err != nil {
 			return err
 		}
 	}
-	return p.Group.Mark(s.name)
+	return p.Group.Mark(s.Name)
 }
 
 // sendGo tells a process at its gate what it is, and where its output goes.

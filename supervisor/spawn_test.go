@@ -10,12 +10,14 @@ import (
 
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/slots"
 )
 
 // newTestMaster returns a master that holds nothing but a table of processes,
@@ -25,7 +27,12 @@ func newTestMaster(t *testing.T) (m *master, p *procs.Process, gate, command int
 	log, _ := outputtest.NewLog()
 	poller := polltest.New(t)
 	wake := polltest.NewWake(t, poller.Source(wakeups))
-	m = &master{log: log, procs: procs.New(cgroup.NewPool(nil, false), log, poller.Source(deaths), poller.Source(groupEvents)), poller: poller, wake: wake, disposal: disposal.New(wake)}
+	file := &fleetfile.Fleet{}
+	m = &master{
+		file: file, log: log, poller: poller, wake: wake, disposal: disposal.New(wake),
+		procs: procs.New(cgroup.NewPool(nil, false), log, poller.Source(deaths), poller.Source(groupEvents)),
+		slots: slots.New(file, log, nil, nil, poller.Source(notices), poller.Source(storedFDs)),
+	}
 	p = m.procs.Add(7)
 	p.PID = 4711
 	var err error
@@ -135,7 +142,11 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	push := func(ours int, theirs int) {
 		_ = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
 		for range 3 {
-			pass(t, theirs, "hello\x007", linger())
+			fd := linger()
+			if err := linux.Send(theirs, []byte("hello\x007"), fd); err != nil {
+				t.Fatal(err)
+			}
+			_ = unix.Close(fd) // not the last: one is on its way
 		}
 	}
 	m, p, gate, command := newTestMaster(t)
@@ -171,7 +182,9 @@ func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
 	m, p, gate, _ := newTestMaster(t)
 	_ = unix.SetsockoptInt(p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
 	p.PID, m.request = 0, p
-	sendTo(t, gate, "hello\x007", 0)
+	if err := linux.Send(gate, []byte("hello\x007"), 0); err != nil {
+		t.Fatal(err)
+	}
 	events, _ := m.gateReadable(7)
 	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Errorf("got %+v", events)

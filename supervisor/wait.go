@@ -29,9 +29,9 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.unmuteAt, m.disposal.Due(), m.log.RetryJournal(now)), now)
+	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.disposal.Due(), m.log.RetryJournal(now)), now)
 	m.disposal.Prod(m.now())
-	m.unmute(m.now())
+	m.slots.Unmute(m.now())
 	for _, r := range ready {
 		events = append(events, m.handle(r)...)
 	}
@@ -53,9 +53,9 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 	case outputs:
 		m.outputs.Readable(ready.ID)
 	case notices:
-		return m.hear(m.slots[ready.ID])
+		return m.slots.Hear(fleet.SlotID(ready.ID))
 	case storedFDs:
-		m.storedHungUp(ready.ID)
+		m.slots.HungUp(ready.ID)
 	case connections:
 		return m.sockets.Waits(int(ready.ID))
 	case groupEvents:

@@ -7,11 +7,14 @@ package manager
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/output"
 )
 
@@ -22,6 +25,8 @@ type Manager struct {
 	client    *sdnotify.Client
 	log       *output.Log
 	pingEvery time.Duration // half the watchdog's interval; 0: no watchdog
+	managed   bool
+	sockets   bool // it keeps sockets
 
 	status   string
 	changed  bool // status has not been sent
@@ -47,7 +52,10 @@ const (
 // New connects to NOTIFY_SOCKET, if there is one. What is wrong with the environment is
 // said in the log. Its owner closes it.
 func New(env sdnotify.Environment, log *output.Log) *Manager {
-	m := &Manager{log: log, retryAt: fleet.Never}
+	m := &Manager{
+		log: log, retryAt: fleet.Never,
+		managed: env.SystemdExecPID == strconv.Itoa(os.Getpid()), sockets: env.FDStore != "", // it came with that version
+	}
 	client, err := sdnotify.New(env.NotifySocket)
 	if err != nil {
 		log.Warn(fmt.Sprintf("no notifications to the service manager: %v", err))
@@ -74,6 +82,10 @@ func New(env sdnotify.Environment, log *output.Log) *Manager {
 // Listens reports whether there is one.
 func (m *Manager) Listens() bool { return m.client != nil }
 
+// Managed reports whether systemd started this process itself (SYSTEMD_EXEC_PID): it then
+// ends what is left if this process dies.
+func (m *Manager) Managed() bool { return m.managed }
+
 // PingEvery is half the watchdog's interval; 0 if there is no watchdog.
 func (m *Manager) PingEvery() time.Duration { return m.pingEvery }
 
@@ -96,14 +108,30 @@ func (m *Manager) Ping() { m.ping = true }
 // sent.
 func (m *Manager) RetryAt() fleet.Instant { return m.retryAt }
 
+// ErrNoSockets is for a systemd that closes what it keeps on its only thread: the last
+// close of a socket can block it (SO_LINGER, socket(7)), and with it the machine.
+var ErrNoSockets = errors.New("it is a socket, and systemd is older than version 254")
+
 // Keep has a copy of a descriptor kept under a name for the next master
-// (FileDescriptorStoreMax=). It does not block; an error is sdnotify.ErrFull or one of
-// sendmsg(2).
-func (m *Manager) Keep(name string, fd int, poll bool) error { return m.client.StoreFD(name, fd, poll) }
+// (FileDescriptorStoreMax=), if systemd runs this one. It does not block; an error is
+// [ErrNoSockets], sdnotify.ErrFull or one of sendmsg(2).
+func (m *Manager) Keep(name string, fd int, poll bool) error {
+	switch {
+	case !m.managed:
+		return nil
+	case !m.sockets && linux.IsSocket(fd):
+		return ErrNoSockets
+	}
+	return m.client.StoreFD(name, fd, poll)
+}
 
 // Forget has all that is kept under a name closed. If that cannot be said, the next
 // master gets it once more.
-func (m *Manager) Forget(name string) { _ = m.client.RemoveFD(name) }
+func (m *Manager) Forget(name string) {
+	if m.managed {
+		_ = m.client.RemoveFD(name)
+	}
+}
 
 // Flush sends what has come up in a turn.
 func (m *Manager) Flush(now fleet.Instant) {

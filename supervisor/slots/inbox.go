@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package slots
 
 import (
 	"fmt"
 	"log/slog"
-	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,33 +12,47 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/text"
 	"github.com/decnet/prefork/supervisor/procs"
 )
 
-// mostHeard bounds the datagrams of one slot that are read in a turn.
-const mostHeard = 100
+// inbox is where the processes of a slot notify.
+type inbox struct {
+	server   *sdnotify.Server // of its NOTIFY_SOCKET; nil if it has none
+	errands  *disposal.Owner  // drops what was sent
+	budget   budget           // of datagrams
+	quiet    fleet.Instant    // it is not heard before
+	burdened bool             // its next datagram is skipped where that may block
+	dropped  int              // datagrams, in the life of its process
+}
 
-// hear reads what the processes of a slot say. Several datagrams become one
+// maxHeard bounds the datagrams of one slot that are read in a turn.
+const maxHeard = 100
+
+// Hear reads what the processes of a slot say. Several datagrams become one
 // event where their order does not matter.
-func (m *master) hear(s *slot) (events []fleet.Event) {
-	now := m.now()
+func (t *Table) Hear(id fleet.SlotID) []fleet.Event { return t.hear(t.Of(id)) }
+
+func (t *Table) hear(s *Slot) (events []fleet.Event) {
+	now := poll.Now()
 	var last *fleet.Notified
-	for range mostHeard {
-		if s.burdened {
+	for range maxHeard {
+		if s.inbox.burdened {
 			break // the next one is not the loop's to read
 		}
-		if !s.budget.take(now) {
-			m.mute(s, now.Add(budgetPause))
+		if !s.inbox.budget.take(now) {
+			t.mute(s, now.Add(budgetPause))
 			break
 		}
-		d, err := s.notify.Look(&m.heardInto)
+		d, err := s.inbox.server.Look(&t.received)
 		if err != nil {
-			s.budget.giveBack()
+			s.inbox.budget.giveBack()
 			break // EAGAIN: that was all
 		}
-		said, ok := m.heard(s, &d)
+		said, ok := t.accept(s, &d)
 		switch {
 		case !ok:
 		case last != nil && merge(last, said):
@@ -57,30 +69,30 @@ func (m *master) hear(s *slot) (events []fleet.Event) {
 	return events
 }
 
-// heard checks a datagram that was looked at, and takes it. Descriptors are taken
+// accept checks a datagram that was looked at, and takes it. Descriptors are taken
 // only to be stored; to drop any others, a barrier's too, is left to who may block.
 // ok is false if there is nothing in it for the state machine.
-func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok bool) {
+func (t *Table) accept(s *Slot, d *sdnotify.Datagram) (said fleet.Notified, ok bool) {
 	why := d.Refused
 	if why == nil {
-		why = m.refuses(s, d)
+		why = t.refuses(s, d)
 	}
 	known := why != nil || d.PID == s.process.PID || d.Carries && d.Message.Barrier
 	switch {
-	case why == nil && m.stores(s, d), !known && !d.Carries:
-		why = m.take(s, d)
+	case why == nil && t.stores(s, d), !known && !d.Carries:
+		why = t.take(s, d)
 	case !d.Carries:
-		_ = s.notify.Skip() // it is there
+		_ = s.inbox.server.Skip() // it is there
 	default:
 		if !known {
 			why = fmt.Errorf("from pid %d: descriptors that are not to be stored come from the main process alone", d.PID)
 		}
-		m.burden(s)
+		t.burden(s)
 	}
 	if why != nil {
-		m.dropped++
-		if s.dropped++; s.dropped == 1 {
-			m.log.Warn(fmt.Sprintf("%s: a notification is ignored: %v; more of them are only counted", s.name, why), slog.Int("pid", d.PID))
+		t.dropped++
+		if s.inbox.dropped++; s.inbox.dropped == 1 {
+			t.log.Warn(fmt.Sprintf("%s: a notification is ignored: %v; more of them are only counted", s.Name, why), slog.Int("pid", d.PID))
 		}
 		return said, false
 	}
@@ -88,22 +100,22 @@ func (m *master) heard(s *slot, d *sdnotify.Datagram) (said fleet.Notified, ok b
 	switch {
 	case msg.Barrier:
 	case msg.StoreRemove:
-		m.unstore(s, msg.FDName)
+		t.unstore(s, msg.FDName)
 	case msg.Store:
-		m.store(s, d)
+		t.store(s, d)
 	}
 	said = notified(s.process.ID, msg)
 	return said, said != fleet.Notified{Proc: s.process.ID}
 }
 
-// stores tells whether the descriptors of a datagram are to be stored, and can be.
+// stores reports whether the descriptors of a datagram are to be stored, and can be.
 // Where this process's table is full, the kernel would drop them.
-func (m *master) stores(s *slot, d *sdnotify.Datagram) bool {
+func (t *Table) stores(s *Slot, d *sdnotify.Datagram) bool {
 	if msg := &d.Message; !d.Carries || !msg.Store || msg.Barrier || msg.StoreRemove {
 		return false
 	}
-	if s.store.most == 0 {
-		m.noRoom(s)
+	if s.store.max == 0 {
+		t.noRoom(s)
 		return false
 	}
 	free, err := linux.FreeFDs()
@@ -112,7 +124,7 @@ func (m *master) stores(s *slot, d *sdnotify.Datagram) bool {
 	}
 	if !s.store.full {
 		s.store.full = true
-		m.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise LimitNOFILE= of the unit", s.name))
+		t.log.Warn(fmt.Sprintf("%s: no room for a descriptor that it wants to store: raise LimitNOFILE= of the unit", s.Name))
 	}
 	return false
 }
@@ -122,18 +134,18 @@ const spareFDs = 64
 
 // take receives a datagram with its descriptors, which are the datagram's then if
 // there is nothing wrong with it, and makes sure of its sender.
-func (m *master) take(s *slot, d *sdnotify.Datagram) error {
-	taken, err := s.notify.Receive(&m.heardInto)
+func (t *Table) take(s *Slot, d *sdnotify.Datagram) error {
+	taken, err := s.inbox.server.Receive(&t.received)
 	if err != nil {
 		return err // it was there
 	}
 	*d = taken
 	if err = d.Refused; err == nil {
-		err = m.refuses(s, d)
+		err = t.refuses(s, d)
 	}
 	linux.CloseFD(&d.PIDFD) // the kernel made it
 	if err != nil || !d.Message.Store || d.Message.StoreRemove {
-		s.errands.Close(d.FDs...)
+		s.inbox.errands.Close(d.FDs...)
 		d.FDs = nil
 	}
 	return err
@@ -142,29 +154,29 @@ func (m *master) take(s *slot, d *sdnotify.Datagram) error {
 // burden has the next datagram of a slot, which carries descriptors, skipped where
 // that may block; the slot is not heard until it is. A barrier is answered by it
 // (sd_notify_barrier(3)): what was said before has been done then.
-func (m *master) burden(s *slot) {
-	s.burdened = true
-	m.burdens = append(m.burdens, s)
-	m.mute(s, 0)
+func (t *Table) burden(s *Slot) {
+	s.inbox.burdened = true
+	t.burdened = append(t.burdened, s)
+	t.mute(s, 0)
 }
 
-// skipBurdens is for the end of a turn.
-func (m *master) skipBurdens() {
-	for _, s := range m.burdens {
-		s.errands.Do(func() { _ = s.notify.Skip() }) // it is there
+// Flush is for the end of a turn: who waits for what it said to be done is told.
+func (t *Table) Flush() {
+	for _, s := range t.burdened {
+		s.inbox.errands.Do(func() { _ = s.inbox.server.Skip() }) // it is there
 	}
-	m.burdens = m.burdens[:0]
+	t.burdened = t.burdened[:0]
 }
 
 // refuses checks the sender of a datagram against the slot.
-func (m *master) refuses(s *slot, d *sdnotify.Datagram) error {
+func (t *Table) refuses(s *Slot, d *sdnotify.Datagram) error {
 	p := s.process
 	switch {
 	case p == nil:
 		return fmt.Errorf("from pid %d: the slot has no process", d.PID)
 	case d.PID == p.PID: // held by us until it is reaped: nobody else can have it
 		return nil
-	case s.config.NotifyAccess != fleetfile.NotifyAll:
+	case s.Config.NotifyAccess != fleetfile.NotifyAll:
 		return fmt.Errorf("from pid %d, which is not the main process: notify_access = \"all\" lets every process of the slot notify", d.PID)
 	case !p.Holds(d.PID) || !alive(d):
 		return fmt.Errorf("from pid %d, which is not a process of the slot", d.PID)
@@ -172,7 +184,7 @@ func (m *master) refuses(s *slot, d *sdnotify.Datagram) error {
 	return nil
 }
 
-// alive tells whether the sender still had its pid when that was looked up.
+// alive reports whether the sender still had its pid when that was looked up.
 // Without SO_PASSPIDFD (Linux 6.5) there is no telling.
 func alive(d *sdnotify.Datagram) bool {
 	return d.PIDFD < 0 || linux.PidfdSendSignal(d.PIDFD, 0) == nil
@@ -220,70 +232,12 @@ func merge(a *fleet.Notified, b fleet.Notified) bool {
 	return true
 }
 
-// budget bounds the datagrams of one slot: what is beyond it waits in the
-// kernel, where the slot alone feels it.
-type budget struct {
-	left float64
-	at   fleet.Instant // of left
-}
+// Dropped is how many notifications of all slots were ignored.
+func (t *Table) Dropped() uint64 { return t.dropped }
 
-const (
-	budgetMost   = 256.0
-	budgetPerSec = 1000.0
-	budgetPause  = 100 * time.Millisecond // refills a part that is worth a turn
-)
-
-func fullBudget() budget { return budget{left: budgetMost} }
-
-func (b *budget) take(now fleet.Instant) bool {
-	if b.at != 0 {
-		b.left = min(budgetMost, b.left+now.Sub(b.at).Seconds()*budgetPerSec)
-	}
-	b.at = now
-	if b.left < 1 {
-		return false
-	}
-	b.left--
-	return true
-}
-
-func (b *budget) giveBack() { b.left++ }
-
-// maxHeld is how many descriptors of one slot may wait to be closed before it is not
-// heard any more.
-const maxHeld = 64
-
-// mute leaves a slot's socket alone until then, and until enough of what it sent has
-// been dropped.
-func (m *master) mute(s *slot, until fleet.Instant) {
-	s.quiet = max(s.quiet, until)
-	if !slices.Contains(m.muted, s) {
-		_ = m.poller.Source(notices).Remove(s.notify.FD()) // it is in there
-		m.muted = append(m.muted, s)
-	}
-	m.unmuteAt = min(m.unmuteAt, s.quiet)
-}
-
-// unmute listens again to those for whom the time has come.
-func (m *master) unmute(now fleet.Instant) {
-	m.unmuteAt = fleet.Never
-	m.muted = slices.DeleteFunc(m.muted, func(s *slot) bool {
-		switch {
-		case now < s.quiet:
-			m.unmuteAt = min(m.unmuteAt, s.quiet)
-			return false
-		case s.burdened && !s.errands.Idle(), s.errands.Holds() > maxHeld:
-			return false // it wakes the loop
-		}
-		s.burdened, s.quiet = false, 0
-		_ = m.poller.Source(notices).Add(s.notify.FD(), uint64(s.id)) // it was in there
-		return true
-	})
-}
-
-// slotOf is the slot that a process is; nil before it has its orders.
-func (m *master) slotOf(p *procs.Process) *slot {
-	for _, s := range m.slots {
+// of is the slot that a process is; nil before it has its orders.
+func (t *Table) of(p *procs.Process) *Slot {
+	for _, s := range t.slots {
 		if s.process == p {
 			return s
 		}
@@ -291,20 +245,20 @@ func (m *master) slotOf(p *procs.Process) *slot {
 	return nil
 }
 
-// hearLast reads what a process said before it ended: its pid is nobody else's
-// yet, and what its successor will say is not mixed with it.
-func (m *master) hearLast(p *procs.Process) []fleet.Event {
-	s := m.slotOf(p)
+// Drain reads what a process said before it ended, and takes it from its slot: its pid
+// is nobody else's yet, and what its successor will say is not mixed with it.
+func (t *Table) Drain(p *procs.Process) []fleet.Event {
+	s := t.of(p)
 	if s == nil {
 		return nil
 	}
 	var events []fleet.Event
-	if s.notify != nil {
-		events = m.hear(s)
+	if s.inbox.server != nil {
+		events = t.hear(s)
 	}
-	if s.dropped > 1 {
-		m.log.Warn(fmt.Sprintf("%s: %d notifications were ignored", s.name, s.dropped), slog.Int("pid", p.PID))
+	if s.inbox.dropped > 1 {
+		t.log.Warn(fmt.Sprintf("%s: %d notifications were ignored", s.Name, s.inbox.dropped), slog.Int("pid", p.PID))
 	}
-	s.process, s.dropped = nil, 0
+	s.process, s.inbox.dropped = nil, 0
 	return events
 }

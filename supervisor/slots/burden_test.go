@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package slots
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
@@ -24,51 +25,51 @@ func pass(t *testing.T, to int, text string, fds ...int) {
 // that is dropped, and others are.
 func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 	linger := disposaltest.Lingering(t)
-	for name, attack := range map[string]func(m *master, s *slot, fd int){
-		"refused":         func(_ *master, _ *slot, fd int) { pass(t, fd, "READY=1\x00", linger(), linger()) },
-		"empty":           func(_ *master, _ *slot, fd int) { pass(t, fd, "", linger()) },
-		"nobody asked":    func(_ *master, _ *slot, fd int) { pass(t, fd, "READY=1", linger()) },
-		"a barrier":       func(_ *master, _ *slot, fd int) { pass(t, fd, "BARRIER=1", linger()) },
-		"several at once": func(_ *master, _ *slot, fd int) { pass(t, fd, "BARRIER=1", linger(), linger()) },
-		"with a removal":  func(_ *master, _ *slot, fd int) { pass(t, fd, "FDSTOREREMOVE=1\nFDNAME=x", linger()) },
-		"of a stranger": func(_ *master, s *slot, fd int) {
-			s.process.PID++
-			pass(t, fd, "READY=1", linger())
+	for name, attack := range map[string]func(m *world){
+		"refused":         func(m *world) { pass(t, m.fd, "READY=1\x00", linger(), linger()) },
+		"empty":           func(m *world) { pass(t, m.fd, "", linger()) },
+		"nobody asked":    func(m *world) { pass(t, m.fd, "READY=1", linger()) },
+		"a barrier":       func(m *world) { pass(t, m.fd, "BARRIER=1", linger()) },
+		"several at once": func(m *world) { pass(t, m.fd, "BARRIER=1", linger(), linger()) },
+		"with a removal":  func(m *world) { pass(t, m.fd, "FDSTOREREMOVE=1\nFDNAME=x", linger()) },
+		"of a stranger": func(m *world) {
+			m.s.process.PID++
+			pass(t, m.fd, "READY=1", linger())
 		},
-		"no store": func(_ *master, s *slot, fd int) {
-			s.store.most = 0
-			pass(t, fd, "FDSTORE=1", linger())
+		"no store": func(m *world) {
+			m.s.store.max = 0
+			pass(t, m.fd, "FDSTORE=1", linger())
 		},
-		"stored and removed": func(_ *master, _ *slot, fd int) {
-			pass(t, fd, "FDSTORE=1\nFDNAME=x", linger())
-			pass(t, fd, "FDSTOREREMOVE=1\nFDNAME=x")
+		"stored and removed": func(m *world) {
+			pass(t, m.fd, "FDSTORE=1\nFDNAME=x", linger())
+			pass(t, m.fd, "FDSTOREREMOVE=1\nFDNAME=x")
 		},
-		"no room": func(_ *master, _ *slot, fd int) {
-			pass(t, fd, "FDSTORE=1", linger(), linger(), linger(), linger())
+		"no room": func(m *world) {
+			pass(t, m.fd, "FDSTORE=1", linger(), linger(), linger(), linger())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, s, _, fd := newHearingMaster(t, notifyMain())
-			attack(m, s, fd)
-			pass(t, fd, "READY=1")
+			m := newWorld(t, notifyMain())
+			attack(m)
+			pass(t, m.fd, "READY=1")
 			disposaltest.Quick(t, "to hear it", func() {
-				m.hear(s)
-				m.skipBurdens()
-				m.hear(s)
+				m.hear(m.s)
+				m.Flush()
+				m.hear(m.s)
 			})
-			if s.errands.Idle() {
+			if m.s.inbox.errands.Idle() {
 				t.Error("nothing is being dropped")
 			}
-			if s.burdened {
-				disposaltest.Quick(t, "a turn", func() { m.unmute(m.now()) })
+			if m.s.inbox.burdened {
+				disposaltest.Quick(t, "a turn", func() { m.Unmute(poll.Now()) })
 				if got := m.poller.Wait(0, 1); len(got) != 0 {
 					t.Errorf("what it said is heard before that: %v", got)
 				}
 			}
 			disposaltest.ProdAll(t, m.disposal)
-			m.unmute(m.now())
-			m.hear(s)
-			if s.burdened || len(m.muted) > 0 {
+			m.Unmute(poll.Now())
+			m.hear(m.s)
+			if m.s.inbox.burdened || len(m.muted) > 0 {
 				t.Error("the slot is not heard again")
 			}
 		})
@@ -78,24 +79,24 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 // The end of a fleet waits for nothing that its processes have sent or stored.
 func TestTheEndWaitsForNoDescriptor(t *testing.T) {
 	linger := disposaltest.Lingering(t)
-	m, s, _, fd := newHearingMaster(t, notifyMain())
-	pass(t, fd, "FDSTORE=1", linger())
-	m.hear(s)
-	if len(s.store.fds) != 1 {
+	m := newWorld(t, notifyMain())
+	pass(t, m.fd, "FDSTORE=1", linger())
+	m.hear(m.s)
+	if len(m.s.store.fds) != 1 {
 		t.Fatal("nothing is stored")
 	}
 	for range 3 {
-		pass(t, fd, "BARRIER=1", linger())
+		pass(t, m.fd, "BARRIER=1", linger())
 	}
-	disposaltest.Quick(t, "the end", s.close)
+	disposaltest.Quick(t, "the end", m.Close)
 	disposaltest.ProdAll(t, m.disposal)
 }
 
 // A slot that has too much to be closed is not heard, one that has a little is.
 func TestASlotWithTooMuchToCloseIsMuted(t *testing.T) {
-	m, s, _, _ := newHearingMaster(t, notifyMain())
+	m := newWorld(t, notifyMain())
 	begun, proceed := make(chan struct{}), make(chan struct{})
-	s.errands.Do(func() {
+	m.s.inbox.errands.Do(func() {
 		close(begun)
 		<-proceed
 	})
@@ -108,19 +109,19 @@ func TestASlotWithTooMuchToCloseIsMuted(t *testing.T) {
 		return fd
 	}
 	for range maxHeld {
-		m.drop(s, spare())
+		m.drop(m.s, spare())
 	}
 	if len(m.muted) != 0 {
 		t.Error("it is muted too early")
 	}
-	m.drop(s, spare())
-	m.unmute(m.now())
+	m.drop(m.s, spare())
+	m.Unmute(poll.Now())
 	if len(m.muted) != 1 {
 		t.Error("it is not muted")
 	}
 	close(proceed)
-	testutil.Eventually(t, "all is closed", s.errands.Idle)
-	m.unmute(m.now())
+	testutil.Eventually(t, "all is closed", m.s.inbox.errands.Idle)
+	m.Unmute(poll.Now())
 	if len(m.muted) != 0 {
 		t.Error("it is muted for ever")
 	}

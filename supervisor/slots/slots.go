@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package slots has what is kept for a slot while its processes come and go: the socket
+// on which they notify, and the descriptors that they have stored for their successors.
+//
+//	notify socket ──> Hear ──> fleet.Notified
+//	                   ├─ FDSTORE=1 ──> the slot's store, and a copy to systemd
+//	                   └─ other descriptors, barriers ──> dropped by a thread, for the loop
+//	                                                      cannot know how long that takes
+//
+// A slot that says too much is not heard for a while: what it says then waits in the
+// kernel, where the slot alone feels it.
+package slots
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/manager"
+	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/procs"
+)
+
+// Slot is one slot of a fleet. What is exported does not change.
+type Slot struct {
+	ID     fleet.SlotID
+	Name   string // "web.0"
+	Index  int    // among the slots of its worker
+	Worker int    // the index of its worker in the file
+	Config *fleetfile.Worker
+
+	process    *procs.Process // that is the slot now, or will be: it has its orders
+	invocation string         // of its last process
+
+	inbox inbox
+	store store
+}
+
+// Table has all slots. Only the loop calls its methods, none of which blocks.
+type Table struct {
+	slots    []*Slot // by fleet.SlotID
+	log      *output.Log
+	manager  *manager.Manager // keeps for the next master what is stored
+	disposal *disposal.Disposal
+	notices  poll.Source // notify sockets, by fleet.SlotID
+	hangups  poll.Source // stored descriptors, by numbers of their own
+
+	received sdnotify.Buffer
+	burdened []*Slot // whose next datagram is skipped when what was said before it has been done
+	muted    []*Slot
+	unmuteAt fleet.Instant
+	dropped  uint64 // notifications, of all slots
+
+	polled     map[uint64]*Slot // whose stored descriptors are polled, by number
+	lastPolled uint64
+}
+
+// New lists the slots of a file. Its sources report that a slot has said something
+// ([Table.Hear]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
+func New(file *fleetfile.Fleet, log *output.Log, mgr *manager.Manager, d *disposal.Disposal, notices, hangups poll.Source) *Table {
+	t := &Table{
+		log: log, manager: mgr, disposal: d, notices: notices, hangups: hangups,
+		unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
+	}
+	for w := range file.Workers {
+		config := &file.Workers[w]
+		for i := range config.Count {
+			t.slots = append(t.slots, &Slot{
+				ID: fleet.SlotID(len(t.slots)), Name: fmt.Sprintf("%s.%d", config.Name, i), Index: i,
+				Worker: w, Config: config,
+				inbox: inbox{budget: fullBudget()},
+				store: store{max: config.FDStoreMax},
+			})
+		}
+	}
+	return t
+}
+
+// All are the slots in the order of the file.
+func (t *Table) All() []*Slot { return t.slots }
+
+// Of returns a slot by its id.
+func (t *Table) Of(id fleet.SlotID) *Slot { return t.slots[id] }
+
+// Named returns a slot by its name, nil if there is none.
+func (t *Table) Named(name string) *Slot {
+	for _, s := range t.slots {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// maxPath is the length of a Unix socket's path, in bytes (unix(7)).
+const maxPath = 107
+
+// Listen gives each slot the socket that its processes notify, in a directory. They are
+// made once: a slot that restarts makes no socket.
+func (t *Table) Listen(dir string) error {
+	for _, s := range t.slots {
+		if s.Config.NotifyAccess == fleetfile.NotifyNone {
+			continue
+		}
+		path := filepath.Join(dir, s.Name)
+		if len(path) > maxPath {
+			path = filepath.Join(dir, fmt.Sprintf("s%d", s.ID)) // no slot is named so: it has no dot
+		}
+		server, err := sdnotify.Listen(path)
+		if err != nil {
+			return err
+		}
+		s.inbox.server, s.inbox.errands = server, t.disposal.Owner()
+		if err := t.notices.Add(server.FD(), uint64(s.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close drops what slots hold. It does not wait for what their processes have sent: the
+// kernel does not either, when this process ends.
+func (t *Table) Close() {
+	for _, s := range t.slots {
+		s.close()
+	}
+}
+
+func (s *Slot) close() {
+	if s.inbox.server == nil {
+		return
+	}
+	s.inbox.server.Remove()
+	s.inbox.errands.Close(s.inbox.server.FD()) // nobody is left to be heard
+	for _, f := range s.store.fds {
+		s.inbox.errands.Close(f.fd)
+	}
+	s.store.fds = nil
+}
+
+// Assign makes a process the one that is heard for the slot.
+func (s *Slot) Assign(p *procs.Process) { s.process, s.invocation = p, p.Invocation }
+
+// Invocation is that of its last process.
+func (s *Slot) Invocation() string { return s.invocation }
+
+// NotifySocket is the path of its notify socket, "" if it has none.
+func (s *Slot) NotifySocket() string {
+	if s.inbox.server == nil {
+		return ""
+	}
+	return s.inbox.server.Path()
+}
+
+// GiveNotifySocket makes a user the owner of its notify socket.
+func (s *Slot) GiveNotifySocket(uid int) error {
+	if err := linux.GiveSocket(s.inbox.server.Path(), uid); err != nil {
+		return fmt.Errorf("give the notify socket to user %d: %w", uid, err)
+	}
+	return nil
+}
