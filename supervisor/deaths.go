@@ -52,10 +52,9 @@ func (m *master) reap(ready []poll.Event) (events []fleet.Event) {
 // known is the process with a pid that has ended; nil for an orphan.
 func (m *master) known(pid int, events *[]fleet.Event) []*procs.Process {
 	p := m.procs.OfPID(pid)
-	if p == nil && m.request != nil {
+	if p == nil {
 		// It may be a worker whose introduction has not been read.
-		said, _ := m.gateReadable(m.request.ID) // no more than that one
-		*events = append(*events, said...)
+		*events = append(*events, m.launch.AtRequest()...)
 		p = m.procs.OfPID(pid)
 	}
 	if p == nil {
@@ -71,35 +70,8 @@ func (m *master) ended(p *procs.Process, left []int) []fleet.Event {
 	if !ok {
 		return nil
 	}
-	events := m.lastWords(p)
-	m.closeBirth(p)
+	events := append(m.launch.Drain(p), m.slots.Drain(p)...)
 	return append(events, m.procs.Settle(p, exit, left))
-}
-
-// mostLastWords bounds what is read: a copy that the process made of itself may
-// still hold its socket, and talk without end.
-const mostLastWords = 64
-
-// lastWords reads all that a process said before it ended: why it was not able
-// to become a slot, or what is wrong with the floor.
-func (m *master) lastWords(p *procs.Process) (events []fleet.Event) {
-	for _, readable := range []func(fleet.Proc) ([]fleet.Event, bool){m.gateReadable, m.commandReadable} {
-		more := true
-		for n := 0; more && n < mostLastWords; n++ {
-			var said []fleet.Event
-			said, more = readable(p.ID)
-			for _, ev := range said {
-				switch ev.(type) {
-				case fleet.Refused, fleet.FloorBroken, fleet.FloorProgress:
-					events = append(events, ev)
-				}
-			}
-		}
-	}
-	if m.request == p {
-		m.request = nil
-	}
-	return append(events, m.slots.Drain(p)...)
 }
 
 // The end of the fleet waits this long for what nobody has found before: until

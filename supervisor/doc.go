@@ -23,11 +23,11 @@
 // Who owns which descriptor:
 //
 //	Process.pidfd    package procs, from the introduction until the process is reaped
-//	Birth.Gate       the loop, until the process leaves the gate; the other end
+//	Birth.Gate       package launch, until the process leaves the gate; the other end
 //	                 belongs to the process alone, so that its end is seen
-//	Birth.Command    the loop, until the floor is stopped or has ended
+//	Birth.Command    package launch, until the floor is stopped or has ended
 //	pipes            package output, until end of file; one may outlive its process
-//	Process.Group    the loop, until nothing is left in it; the process is born
+//	Process.Group    package procs, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs
 //	notify sockets   package slots, until the end; read at a bounded rate
 //	stored           package slots, until the other end hangs up, the slot takes it

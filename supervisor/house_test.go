@@ -42,8 +42,10 @@ var mayImport = map[string]string{
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
 	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/disposal internal/linux internal/poll internal/text manager output procs",
-	"supervisor": "sdnotify cgroup control fleet fleetfile gate manager memory metrics output procs rights rundir slots sockets zygote " +
-		"internal/disposal internal/envfile internal/linux internal/poll internal/text",
+	"supervisor/launch": "cgroup fleet fleetfile gate internal/disposal internal/envfile internal/linux internal/poll output procs rights slots " +
+		"sockets zygote",
+	"supervisor": "sdnotify cgroup control fleet fleetfile launch manager memory metrics output procs rights rundir slots sockets " +
+		"internal/disposal internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
 	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir",

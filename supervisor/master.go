@@ -4,19 +4,16 @@ package supervisor
 
 import (
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/launch"
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
@@ -42,17 +39,7 @@ type master struct {
 	signals  *poll.Signals
 	wake     *poll.Wake
 	outputs  *output.Outputs
-	devNull  int
-	pid, uid int
-	oomScore int // its oom_score_adj
-	request  *procs.Process
-	prepared map[int]*gate.Orders // by worker: what is the same for each start
-	base     []string             // the environment of programs
-
-	shim     *procs.Process // prepared; nil if there is none
-	wantShim bool
-	lastShim fleet.Proc
-
+	launch   *launch.Launcher
 	disposal *disposal.Disposal
 
 	operators *operators      // clients of the control socket
@@ -69,10 +56,6 @@ func newMaster(opts Options, mgr *manager.Manager) (*master, error) {
 	}
 	m := &master{
 		file: opts.File, log: opts.Log, manager: mgr,
-		pid: os.Getpid(), uid: os.Geteuid(), devNull: -1,
-		oomScore: rights.OOMScoreAdjust(),
-		prepared: map[int]*gate.Orders{},
-		base:     os.Environ(),
 	}
 	if err := m.open(opts); err != nil {
 		m.close()
@@ -104,15 +87,20 @@ func (m *master) open(opts Options) (err error) {
 	if err := linux.SetChildSubreaper(); err != nil {
 		return err
 	}
-	if m.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/null", Err: err}
-	}
 	if m.wake, err = poll.NewWake(m.poller.Source(wakeups)); err != nil {
 		return err
 	}
 	m.disposal = disposal.New(m.wake)
 	m.signals = poll.CatchSignals(m.wake)
 	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.wake)
+	m.launch, err = launch.New(launch.Config{
+		File: m.file, Managed: m.manager.Managed(), OOMScore: rights.OOMScoreAdjust(), Log: m.log,
+		Outputs: m.outputs, Groups: m.groups, Procs: m.procs, Sockets: m.sockets, Disposal: m.disposal,
+		Gates: m.poller.Source(gates), Commands: m.poller.Source(commands),
+	})
+	if err != nil {
+		return err
+	}
 	m.slots = slots.New(m.file, m.log, m.manager, m.disposal, m.poller.Source(notices), m.poller.Source(storedFDs))
 	if err := m.slots.Listen(m.runtime.Notify); err != nil {
 		return err
@@ -147,7 +135,9 @@ func (m *master) close() {
 	if m.runtime != nil {
 		m.runtime.Close()
 	}
-	linux.CloseFD(&m.devNull)
+	if m.launch != nil {
+		m.launch.Close()
+	}
 	if m.wake != nil {
 		m.wake.Close()
 	}
@@ -174,38 +164,21 @@ func (m *master) watchSockets(worker int) []fleet.Event {
 	return nil
 }
 
-// forget ends a process that never was.
-func (m *master) forget(p *procs.Process) {
-	m.closeBirth(p)
-	m.procs.Forget(p)
-}
-
-// closeBirth closes what was open for the birth of a process.
-func (m *master) closeBirth(p *procs.Process) {
-	m.disposal.CloseSocket(m.poller.Source(gates), &p.Birth.Gate)
-	m.disposal.CloseSocket(m.poller.Source(commands), &p.Birth.Command)
-	if p == m.shim {
-		m.shim, m.wantShim = nil, false
-	}
-}
-
 // do carries out one action.
 func (m *master) do(act fleet.Action) []fleet.Event {
 	switch act := act.(type) {
 	case fleet.LoadFloor:
-		return m.loadFloor(act)
+		return m.launch.LoadFloor(act)
 	case fleet.StopFloor:
-		if p := m.procs.Of(act.Proc); p != nil {
-			m.disposal.CloseSocket(m.poller.Source(commands), &p.Birth.Command)
-		}
+		m.launch.StopFloor(act.Proc)
 	case fleet.Fork:
-		return m.fork(act)
+		return m.launch.Fork(act)
 	case fleet.Abandon:
-		m.abandon(act.Proc)
+		m.launch.Abandon(act.Proc)
 	case fleet.StartShim:
-		return m.startSlot(act)
+		return m.launch.StartShim(act.Proc, m.slots.Of(act.Slot))
 	case fleet.Go:
-		return m.tell(act)
+		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot))
 	case fleet.Kill:
 		m.procs.Kill(act)
 	case fleet.Watch:
@@ -220,7 +193,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Stopping:
 		m.manager.Stopping()
 		m.groups.Ending()
-		m.dropShim()
+		m.launch.Stopping()
 	case fleet.Freeze:
 		return m.procs.Freeze(act)
 	case fleet.Status:
@@ -258,16 +231,5 @@ func (m *master) flush() {
 	if err := m.groups.Flush(); err != nil {
 		m.log.Error(err.Error())
 	}
-	m.prepareShim()
-}
-
-// abandon forgets a request. The worker, should it come, finds its gate closed
-// and ends; it is then reaped as an orphan.
-func (m *master) abandon(id fleet.Proc) {
-	if p := m.procs.Of(id); p != nil {
-		if m.request == p {
-			m.request = nil
-		}
-		m.forget(p)
-	}
+	m.launch.Flush()
 }

@@ -258,7 +258,7 @@ func (o *operators) end() {
 // openControl offers the fleet on a socket in its runtime directory.
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
-		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: m.pid, managed: m.manager.Managed(),
+		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: os.Getpid(), managed: m.manager.Managed(),
 		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, tidy),
 		tree: m.groups.Tree(), measuring: make(chan struct{}, 1),
 	}
@@ -293,7 +293,7 @@ func (m *master) closeControl() {
 func (m *master) shown(v fleet.View) *sight {
 	m.clock.adjust(clockNow())
 	f := &control.Fleet{
-		Name: m.file.Name, File: m.operators.file, MainPID: uint32(m.pid),
+		Name: m.file.Name, File: m.operators.file, MainPID: uint32(os.Getpid()),
 		ActiveState: v.State, StatusText: v.Status,
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
 		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.Slot, 0, len(v.Slots)),

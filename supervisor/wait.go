@@ -45,11 +45,9 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 	case wakeups:
 		return m.woken()
 	case gates:
-		said, _ := m.gateReadable(fleet.Proc(ready.ID))
-		return said
+		return m.launch.AtGate(fleet.Proc(ready.ID))
 	case commands:
-		said, _ := m.commandReadable(fleet.Proc(ready.ID))
-		return said
+		return m.launch.FloorSays(fleet.Proc(ready.ID))
 	case outputs:
 		m.outputs.Readable(ready.ID)
 	case notices:

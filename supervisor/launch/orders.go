@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package launch
 
 import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -14,43 +15,65 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/slots"
+	"github.com/decnet/prefork/supervisor/sockets"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
+// book writes the orders of all processes.
+type book struct {
+	file     *fleetfile.Fleet
+	sockets  *sockets.Sockets
+	log      *output.Log
+	managed  bool
+	pid, uid int                  // of this process
+	oomScore int                  // its oom_score_adj
+	base     []string             // the environment of programs
+	prepared map[int]*gate.Orders // by worker: what is the same for each start
+}
+
+func newBook(c Config) *book {
+	return &book{
+		file: c.File, sockets: c.Sockets, log: c.Log, managed: c.Managed,
+		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore,
+		base: os.Environ(), prepared: map[int]*gate.Orders{},
+	}
+}
+
 // floorOrders make the shim the interpreter of a floor.
-func (m *master) floorOrders(generation int) *gate.Orders {
-	floor := m.file.Floor
+func (b *book) floorOrders(generation int) *gate.Orders {
+	floor := b.file.Floor
 	return &gate.Orders{
-		Fleet: m.file.Name, Slot: "floor", Generation: generation,
+		Fleet: b.file.Name, Slot: "floor", Generation: generation,
 		User:        floor.User,
-		DeathSignal: !m.manager.Managed(), Master: m.pid,
-		OOMScoreAdjust: m.resetOOMScore(),
-		Base:           m.base,
+		DeathSignal: !b.managed, Master: b.pid,
+		OOMScoreAdjust: b.resetOOMScore(),
+		Base:           b.base,
 		// Workers inherit the variable: what is the same need not be set in each.
-		Env:     append(list(floor.Env), "PREFORK_FLEET="+m.file.Name),
-		Reserve: m.reserve(),
-		Argv:    zygote.Argv(floor.Python, m.reserve()),
+		Env:     append(list(floor.Env), "PREFORK_FLEET="+b.file.Name),
+		Reserve: b.reserve(),
+		Argv:    zygote.Argv(floor.Python, b.reserve()),
 	}
 }
 
 // floorMessage tells the interpreter what to load.
-func (m *master) floorMessage(generation int) zygote.Floor {
-	floor := m.file.Floor
+func (b *book) floorMessage(generation int) zygote.Floor {
+	floor := b.file.Floor
 	msg := zygote.Floor{
-		Fleet: m.file.Name, Generation: generation,
-		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", m.file.Name, generation),
+		Fleet: b.file.Name, Generation: generation,
+		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", b.file.Name, generation),
 		Path:    floor.Path,
 		Preload: floor.Preload, Setup: floor.Setup,
 		AllowThreads: floor.Threads == fleetfile.Allow,
 		AllowFDs:     floor.FDs == fleetfile.Allow,
 		GCFreeze:     floor.GCFreeze,
-		Prctl:        !m.manager.Managed(),
+		Prctl:        !b.managed,
 	}
-	for i := range m.file.Workers {
-		w := &m.file.Workers[i]
+	for i := range b.file.Workers {
+		w := &b.file.Workers[i]
 		if w.Entry == "" {
 			continue
 		}
@@ -61,10 +84,10 @@ func (m *master) floorMessage(generation int) zygote.Floor {
 }
 
 // reserve is how many descriptors from 3 on a floor keeps free for its workers.
-func (m *master) reserve() (most int) {
-	for i := range m.file.Workers {
-		if w := &m.file.Workers[i]; w.Entry != "" {
-			most = max(most, len(m.sockets.Of(w.Sockets))+w.FDStoreMax)
+func (b *book) reserve() (most int) {
+	for i := range b.file.Workers {
+		if w := &b.file.Workers[i]; w.Entry != "" {
+			most = max(most, len(b.sockets.Of(w.Sockets))+w.FDStoreMax)
 		}
 	}
 	return most
@@ -72,24 +95,24 @@ func (m *master) reserve() (most int) {
 
 // slotOrders make a process at its gate one slot. The descriptors, of which that
 // of the output is not one, stay the master's.
-func (m *master) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*gate.Orders, []int, error) {
+func (b *book) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*gate.Orders, []int, error) {
 	w := s.Config
-	o := *m.workerOrders(s.Worker)
+	o := *b.workerOrders(s.Worker)
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
-	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, m.file.Name, p.Generation)
+	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, b.file.Name, p.Generation)
 	o.Title = p.Title
 	env, ignored, err := envfile.Read(w.EnvironmentFiles)
 	if err != nil {
 		return nil, nil, err
 	}
 	if w.Entry != "" {
-		ignored = append(ignored, withoutEffect(env, append(list(m.file.Floor.Env), m.base...))...)
+		ignored = append(ignored, withoutEffect(env, append(list(b.file.Floor.Env), b.base...))...)
 	}
 	for _, line := range ignored {
-		m.log.Warn(s.Name + ": environment_file: " + line)
+		b.log.Warn(s.Name + ": environment_file: " + line)
 	}
 	o.Env = append(append(env, list(w.Environment)...),
-		"PREFORK_FLEET="+m.file.Name,
+		"PREFORK_FLEET="+b.file.Name,
 		"PREFORK_WORKER="+w.Name,
 		"PREFORK_SLOT="+s.Name,
 		"PREFORK_INVOCATION_ID="+p.Invocation,
@@ -104,7 +127,7 @@ func (m *master) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*g
 		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)
 	}
 	var fds []int
-	for _, l := range m.sockets.Of(w.Sockets) {
+	for _, l := range b.sockets.Of(w.Sockets) {
 		o.Listen = append(o.Listen, l.Name)
 		fds = append(fds, l.FD)
 	}
@@ -126,8 +149,8 @@ func withoutEffect(env, floor []string) (lines []string) {
 
 // resetOOMScore lets a process be killed for memory before the master is: the
 // unit protects that one, and every child inherits it.
-func (m *master) resetOOMScore() *int {
-	if m.oomScore < 0 {
+func (b *book) resetOOMScore() *int {
+	if b.oomScore < 0 {
 		return new(0)
 	}
 	return nil
@@ -135,25 +158,25 @@ func (m *master) resetOOMScore() *int {
 
 // workerOrders is the part of the orders that is the same for each start of a
 // worker.
-func (m *master) workerOrders(worker int) *gate.Orders {
-	if o := m.prepared[worker]; o != nil {
+func (b *book) workerOrders(worker int) *gate.Orders {
+	if o := b.prepared[worker]; o != nil {
 		return o
 	}
-	w := &m.file.Workers[worker]
+	w := &b.file.Workers[worker]
 	o := &gate.Orders{
-		Fleet: m.file.Name, Worker: w.Name,
+		Fleet: b.file.Name, Worker: w.Name,
 		Dir: w.WorkingDirectory, User: w.User, Group: w.Group, ExtraGroups: w.SupplementaryGroups,
 		Umask: w.Umask, Nice: w.Nice, NoNewPrivs: w.NoNewPrivileges,
-		DeathSignal: !m.manager.Managed(), Master: m.pid,
+		DeathSignal: !b.managed, Master: b.pid,
 	}
 	for _, l := range w.Limits {
 		o.Limits = append(o.Limits, gate.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
 	}
 	if w.Entry == "" {
-		o.Base, o.Argv, o.IgnoreSIGPIPE = m.base, w.Exec, w.IgnoreSIGPIPE
-		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), m.resetOOMScore()
+		o.Base, o.Argv, o.IgnoreSIGPIPE = b.base, w.Exec, w.IgnoreSIGPIPE
+		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), b.resetOOMScore()
 	} else {
-		o.Entry, o.AfterFork = w.Entry, m.file.Floor.AfterFork
+		o.Entry, o.AfterFork = w.Entry, b.file.Floor.AfterFork
 		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)
 	}
 	if w.OOMScoreAdjust != nil {
@@ -162,7 +185,7 @@ func (m *master) workerOrders(worker int) *gate.Orders {
 	if w.Policy.Watchdog > 0 && w.Policy.Watchdog != fleet.Forever {
 		o.Watchdog = w.Policy.Watchdog
 	}
-	m.prepared[worker] = o
+	b.prepared[worker] = o
 	return o
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package launch
 
 import (
 	"reflect"
@@ -14,40 +14,58 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/disposal"
 	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
-	"github.com/decnet/prefork/supervisor/slots"
 )
 
-// newTestMaster returns a master that holds nothing but a table of processes,
-// and one of them with the other ends of its gate and command.
-func newTestMaster(t *testing.T) (m *master, p *procs.Process, gate, command int) {
+const (
+	wakeups poll.Kind = iota
+	deaths
+	gates
+	commands
+	emptied
+)
+
+// world is a launcher with nothing but a table of processes, and one of them with the
+// other ends of its gate and command.
+type world struct {
+	*Launcher
+	p             *procs.Process
+	gate, command int
+	poller        *poll.Poller
+}
+
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	log, _ := outputtest.NewLog()
 	poller := polltest.New(t)
-	wake := polltest.NewWake(t, poller.Source(wakeups))
-	file := &fleetfile.Fleet{}
-	m = &master{
-		file: file, log: log, poller: poller, wake: wake, disposal: disposal.New(wake),
-		procs: procs.New(cgroup.NewPool(nil, false), log, poller.Source(deaths), poller.Source(groupEvents)),
-		slots: slots.New(file, log, nil, nil, poller.Source(notices), poller.Source(storedFDs)),
-	}
-	p = m.procs.Add(7)
-	p.PID = 4711
-	var err error
-	if p.Birth.Gate, gate, err = linux.Seqpacket(); err != nil {
+	groups := cgroup.NewPool(nil, false)
+	l, err := New(Config{
+		File: &fleetfile.Fleet{}, Log: log, Groups: groups,
+		Procs:    procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
+		Disposal: disposal.New(polltest.NewWake(t, poller.Source(wakeups))),
+		Gates:    poller.Source(gates), Commands: poller.Source(commands),
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Birth.Command, command, err = linux.Seqpacket(); err != nil {
+	m := &world{Launcher: l, p: l.procs.Add(7), poller: poller}
+	m.p.PID = 4711
+	if m.p.Birth.Gate, m.gate, err = linux.Seqpacket(); err != nil {
+		t.Fatal(err)
+	}
+	if m.p.Birth.Command, m.command, err = linux.Seqpacket(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		m.forget(p)
-		linux.CloseFD(&gate)
-		linux.CloseFD(&command)
+		m.forget(m.p)
+		linux.CloseFD(&m.gate)
+		linux.CloseFD(&m.command)
+		m.Close()
 	})
-	return m, p, gate, command
+	return m
 }
 
 func say(t *testing.T, fd int, texts ...string) {
@@ -63,70 +81,70 @@ func say(t *testing.T, fd int, texts ...string) {
 // read, though its end is seen at the same time, and though it has not read
 // everything that it was sent.
 func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
-	m, p, gate, command := newTestMaster(t)
-	p.Floor, p.Birth.Told = true, true
-	say(t, p.Birth.Command, "fork\x001")
-	say(t, command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
-	linux.CloseFD(&gate)
-	linux.CloseFD(&command)
+	m := newWorld(t)
+	m.p.Floor, m.p.Birth.Told = true, true
+	say(t, m.p.Birth.Command, "fork\x001")
+	say(t, m.command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
+	linux.CloseFD(&m.gate)
+	linux.CloseFD(&m.command)
 	want := []fleet.Event{
 		fleet.FloorProgress{Proc: 7, Text: "importing a"},
 		fleet.FloorProgress{Proc: 7, Text: "importing b"},
 		fleet.FloorBroken{Proc: 7, Text: "no module b"},
 	}
-	if got := m.lastWords(p); !reflect.DeepEqual(got, want) {
+	if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
 func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
-	m, p, gate, _ := newTestMaster(t)
-	p.Birth.Told = true
-	say(t, p.Birth.Gate, "go\x00worker=web")
-	say(t, gate, "nonsense", "failed\x00203\x00no such program")
-	linux.CloseFD(&gate)
+	m := newWorld(t)
+	m.p.Birth.Told = true
+	say(t, m.p.Birth.Gate, "go\x00worker=web")
+	say(t, m.gate, "nonsense", "failed\x00203\x00no such program")
+	linux.CloseFD(&m.gate)
 	want := []fleet.Event{fleet.Refused{Proc: 7, Text: "no such program"}}
-	if got := m.lastWords(p); !reflect.DeepEqual(got, want) {
+	if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
 // A floor is user code: what it sends costs the master one read.
 func TestAFloorCannotSteerTheMaster(t *testing.T) {
-	m, p, _, command := newTestMaster(t)
-	p.Floor = true
+	m := newWorld(t)
+	m.p.Floor = true
 	for range 10 {
-		say(t, command, "progress\x00x")
-		if events, more := m.commandReadable(p.ID); len(events) != 1 || !more {
+		say(t, m.command, "progress\x00x")
+		if events, more := m.floorSays(m.p.ID); len(events) != 1 || !more {
 			t.Errorf("got %+v and %t", events, more)
 		}
 	}
-	say(t, command, "")
-	events, more := m.commandReadable(p.ID)
+	say(t, m.command, "")
+	events, more := m.floorSays(m.p.ID)
 	if _, ok := events[0].(fleet.FloorBroken); !ok || !more {
 		t.Errorf("an empty message: got %+v and %t, want it broken", events, more)
 	}
-	say(t, command, "refused\x0099\x0011\x00not asked for")
-	if events, more := m.commandReadable(p.ID); len(events) != 0 || !more {
+	say(t, m.command, "refused\x0099\x0011\x00not asked for")
+	if events, more := m.floorSays(m.p.ID); len(events) != 0 || !more {
 		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
 	}
 }
 
 // Who introduces itself must be a child, and must answer what was asked.
 func TestOnlyAChildIsAdopted(t *testing.T) {
-	m, p, gate, _ := newTestMaster(t)
-	p.PID = 0
-	say(t, gate, "hello\x007")
-	if events, _ := m.gateReadable(p.ID); len(events) != 0 {
+	m := newWorld(t)
+	m.p.PID = 0
+	say(t, m.gate, "hello\x007")
+	if events, _ := m.atGate(m.p.ID); len(events) != 0 {
 		t.Errorf("without a request: got %+v", events)
 	}
-	m.request = p
-	say(t, gate, "hello\x008")
-	if events, _ := m.gateReadable(p.ID); len(events) != 0 || m.request != p {
+	m.request = m.p
+	say(t, m.gate, "hello\x008")
+	if events, _ := m.atGate(m.p.ID); len(events) != 0 || m.request != m.p {
 		t.Errorf("with another's number: got %+v", events)
 	}
-	say(t, gate, "hello\x007") // from this process, which is not its own child
-	events, _ := m.gateReadable(p.ID)
+	say(t, m.gate, "hello\x007") // from this process, which is not its own child
+	events, _ := m.atGate(m.p.ID)
 	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Fatalf("from a stranger: got %+v", events)
 	}
@@ -149,26 +167,26 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 			_ = unix.Close(fd) // not the last: one is on its way
 		}
 	}
-	m, p, gate, command := newTestMaster(t)
-	if err := m.poller.Source(gates).Add(p.Birth.Gate, 7); err != nil {
+	m := newWorld(t)
+	if err := m.gates.Add(m.p.Birth.Gate, 7); err != nil {
 		t.Fatal(err)
 	}
-	push(p.Birth.Gate, gate)
-	push(p.Birth.Command, command)
+	push(m.p.Birth.Gate, m.gate)
+	push(m.p.Birth.Command, m.command)
 	disposaltest.Quick(t, "the gate", func() {
-		if events, more := m.gateReadable(7); len(events) != 0 || more || p.Birth.Gate != -1 {
-			t.Errorf("got %+v, %t; the gate is %d", events, more, p.Birth.Gate)
+		if events, more := m.atGate(7); len(events) != 0 || more || m.p.Birth.Gate != -1 {
+			t.Errorf("got %+v, %t; the gate is %d", events, more, m.p.Birth.Gate)
 		}
 	})
 	disposaltest.Quick(t, "the socket of a floor", func() {
-		if events, more := m.commandReadable(7); len(events) != 0 || more || p.Birth.Command != -1 {
-			t.Errorf("got %+v, %t; the socket is %d", events, more, p.Birth.Command)
+		if events, more := m.floorSays(7); len(events) != 0 || more || m.p.Birth.Command != -1 {
+			t.Errorf("got %+v, %t; the socket is %d", events, more, m.p.Birth.Command)
 		}
 	})
 	if got := m.poller.Wait(0, 1); len(got) != 0 {
 		t.Errorf("the gate is still polled: %v", got)
 	}
-	if err := linux.Send(gate, nil); err == nil {
+	if err := linux.Send(m.gate, nil); err == nil {
 		t.Error("more can be sent to the gate")
 	}
 	if m.disposal.Due() == fleet.Never {
@@ -179,13 +197,13 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 
 // One that has not introduced itself does not become anything.
 func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
-	m, p, gate, _ := newTestMaster(t)
-	_ = unix.SetsockoptInt(p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
-	p.PID, m.request = 0, p
-	if err := linux.Send(gate, []byte("hello\x007"), 0); err != nil {
+	m := newWorld(t)
+	_ = unix.SetsockoptInt(m.p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
+	m.p.PID, m.request = 0, m.p
+	if err := linux.Send(m.gate, []byte("hello\x007"), 0); err != nil {
 		t.Fatal(err)
 	}
-	events, _ := m.gateReadable(7)
+	events, _ := m.atGate(7)
 	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Errorf("got %+v", events)
 	}

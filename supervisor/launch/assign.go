@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/cgroup"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/rights"
+	"github.com/decnet/prefork/supervisor/slots"
+)
+
+// Assign lets a process at its gate become a slot.
+func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot) []fleet.Event {
+	p := l.procs.Of(id)
+	if p == nil {
+		return nil // it ended in this turn; its end is an event
+	}
+	if err := l.sendOrders(p, s); err != nil {
+		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: err.Error()}}
+	}
+	p.Birth.Told = true
+	return nil
+}
+
+func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot) error {
+	p.Name, p.Invocation = s.Name, newInvocation()
+	s.Assign(p)
+	if err := limit(p, s); err != nil {
+		return err
+	}
+	if err := preset(p, s.Config); err != nil {
+		return err
+	}
+	// Who has to change its user gives its socket away by itself, while it may.
+	if s.NotifySocket() != "" && s.Config.Entry != "" && p.Birth.UID != l.book.uid {
+		if err := s.GiveNotifySocket(p.Birth.UID); err != nil {
+			return err
+		}
+	}
+	to, err := l.outputs.For(s.Name)
+	if err != nil {
+		return err
+	}
+	orders, fds, err := l.book.slotOrders(p, s, to.Journal)
+	if err != nil {
+		to.Close()
+		return err
+	}
+	err = l.sendGo(p, orders, to, fds)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil // it has ended; that is the event
+	}
+	return err
+}
+
+// limit sets what the slot's processes may use, before they run.
+func limit(p *procs.Process, s *slots.Slot) error {
+	if p.Group == nil {
+		return nil
+	}
+	if limits := rights.Limits(s.Config); limits != (cgroup.Limits{}) {
+		if err := p.Group.Limit(limits); err != nil {
+			return err
+		}
+	}
+	return p.Group.Mark(s.Name)
+}
+
+// sendGo tells a process at its gate what it is, and where its output goes.
+func (l *Launcher) sendGo(p *procs.Process, o *gate.Orders, to output.Output, fds []int) error {
+	defer to.Close()
+	o.Stdout, o.Stderr = to.Stdout >= 0, to.Stderr >= 0
+	if o.Stderr {
+		fds = slices.Insert(fds, 0, to.Stderr)
+	}
+	if o.Stdout {
+		fds = slices.Insert(fds, 0, to.Stdout)
+	}
+	return gate.Go(p.Birth.Gate, o, fds...)
+}
+
+// preset gives a forked worker what only a capability of the master can: nothing
+// that is forked from a floor has one. The process is at its gate, and finds that
+// it has been given already what it then asks for.
+func preset(p *procs.Process, w *fleetfile.Worker) error {
+	if w.Entry == "" || os.Geteuid() == 0 { // who is root can do it itself, before it is another
+		return nil
+	}
+	if w.Nice != nil {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, p.PID, *w.Nice); err != nil {
+			return fmt.Errorf("nice %d: %w", *w.Nice, err)
+		}
+	}
+	if w.OOMScoreAdjust != nil {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.PID), []byte(strconv.Itoa(*w.OOMScoreAdjust)), 0); err != nil {
+			return err
+		}
+	}
+	for _, l := range w.Limits {
+		if err := unix.Prlimit(p.PID, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+			return fmt.Errorf("%s: %w", l.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/zygote"
+)
+
+// LoadFloor starts a zygote. The shim becomes the interpreter.
+func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
+	p := l.procs.Add(act.Proc)
+	p.Floor, p.Birth.Told, p.Name, p.Generation = true, true, "floor", act.Generation
+	if err := l.startZygote(p, act.Generation); err != nil {
+		return l.failed(p, err)
+	}
+	l.log.Info("floor: loading", slog.Int("pid", p.PID), slog.Int("gen", act.Generation))
+	return nil
+}
+
+// StopFloor asks a floor to end: it does when its socket is closed.
+func (l *Launcher) StopFloor(id fleet.Proc) {
+	if p := l.procs.Of(id); p != nil {
+		l.disposal.CloseSocket(l.commands, &p.Birth.Command)
+	}
+}
+
+func (l *Launcher) startZygote(p *procs.Process, generation int) error {
+	ours, theirs, err := linux.Seqpacket()
+	if err != nil {
+		return err
+	}
+	p.Birth.Command = ours
+	defer linux.CloseFD(&theirs)
+	source, err := linux.Memfd("prefork-zygote", []byte(zygote.Source))
+	if err != nil {
+		return err
+	}
+	defer linux.CloseFD(&source)
+	if p.Group, err = l.groups.TakeFloor(generation); err != nil {
+		return err
+	}
+	if err := l.startShim(p); err != nil {
+		return err
+	}
+	if err := l.commands.Add(p.Birth.Command, uint64(p.ID)); err != nil {
+		return err
+	}
+	fds := []int{theirs, source}
+	orders := l.book.floorOrders(generation)
+	to, err := l.outputs.For(p.Name)
+	if err != nil {
+		return err
+	}
+	if to.Journal != "" {
+		orders.Env = append(orders.Env, "JOURNAL_STREAM="+to.Journal)
+	}
+	if err := l.sendGo(p, orders, to, fds); err != nil {
+		return err
+	}
+	return linux.Send(p.Birth.Command, l.book.floorMessage(generation).Encode())
+}
+
+// FloorSays reads one message of a floor. What it leaves is there the next time.
+func (l *Launcher) FloorSays(id fleet.Proc) []fleet.Event {
+	said, _ := l.floorSays(id)
+	return said
+}
+
+// floorSays is FloorSays; more is false if there was no message.
+func (l *Launcher) floorSays(id fleet.Proc) (events []fleet.Event, more bool) {
+	p := l.procs.Of(id)
+	if p == nil || p.Birth.Command < 0 {
+		return nil, false
+	}
+	buf := make([]byte, zygote.MaxMessage)
+	n, _, err := linux.Receive(p.Birth.Command, buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return nil, false
+	case err != nil: // it ends, and that will be the event; until then there is nothing to read
+		if !errors.Is(err, io.EOF) {
+			l.log.Warn(fmt.Sprintf("floor: %v; its socket is closed", err), slog.Int("pid", p.PID))
+		}
+		l.disposal.CloseSocket(l.commands, &p.Birth.Command)
+		return nil, false
+	}
+	return l.floorSaid(p, buf[:n]), true
+}
+
+func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
+	msg, err := zygote.Decode(text)
+	if err != nil {
+		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: err.Error()}}
+	}
+	switch msg.Kind {
+	case zygote.Progress:
+		l.log.Debug("floor: " + msg.Text)
+		return []fleet.Event{fleet.FloorProgress{Proc: p.ID, Text: msg.Text}}
+	case zygote.Loaded:
+		return []fleet.Event{fleet.FloorLoaded{Proc: p.ID}}
+	case zygote.Broken:
+		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}
+	case zygote.Refused:
+		return l.refused(msg)
+	}
+	return nil
+}
+
+// refused takes a floor's word that there will be no worker, if it is about the
+// request that is outstanding.
+func (l *Launcher) refused(msg zygote.Message) []fleet.Event {
+	p := l.request
+	if p == nil || uint64(p.ID) != msg.ID {
+		return nil
+	}
+	l.request = nil
+	l.forget(p)
+	return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: "fork: " + msg.Text}}
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/procs"
+)
+
+// AtGate reads one message of a process at its gate. What it leaves is there the next
+// time.
+func (l *Launcher) AtGate(id fleet.Proc) []fleet.Event {
+	said, _ := l.atGate(id)
+	return said
+}
+
+// AtRequest reads one message of the worker that a floor has been asked for.
+func (l *Launcher) AtRequest() []fleet.Event {
+	if l.request == nil {
+		return nil
+	}
+	return l.AtGate(l.request.ID)
+}
+
+// atGate is AtGate; more is false if there was no message.
+func (l *Launcher) atGate(id fleet.Proc) (events []fleet.Event, more bool) {
+	p := l.procs.Of(id)
+	if p == nil || p.Birth.Gate < 0 {
+		return nil, false
+	}
+	msg, err := gate.Receive(p.Birth.Gate)
+	switch {
+	case errors.Is(err, io.EOF):
+		return l.leftGate(p), false
+	case errors.Is(err, unix.EAGAIN):
+		return nil, false
+	case errors.Is(err, linux.ErrRights):
+		return l.pushes(p), false
+	case err != nil:
+		l.log.Debug(fmt.Sprintf("%s: at its gate: %v", p.Name, err))
+		return nil, true
+	}
+	switch msg := msg.(type) {
+	case gate.Hello:
+		return l.introduced(p, msg), true
+	case gate.Failed:
+		if p.Floor {
+			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}, true
+		}
+		return []fleet.Event{fleet.Refused{Proc: p.ID, Text: msg.Text}}, true
+	}
+	return nil, true
+}
+
+// leftGate: the other end of a gate was closed. Who was told to go has become
+// what it was told, unless the kernel is closing its descriptors because it
+// ends: that is then the event.
+func (l *Launcher) leftGate(p *procs.Process) []fleet.Event {
+	linux.CloseFD(&p.Birth.Gate)
+	if p.PID == 0 {
+		return l.stillborn(p, "the worker ended before it had introduced itself")
+	}
+	if !p.Birth.Told || p.Floor {
+		return nil
+	}
+	if !p.Lives() {
+		return nil
+	}
+	return []fleet.Event{fleet.Running{Proc: p.ID}}
+}
+
+// pushes ends a process that sends descriptors at its gate: it does not keep to the
+// protocol.
+func (l *Launcher) pushes(p *procs.Process) []fleet.Event {
+	const why = "it sends descriptors at its gate"
+	l.disposal.CloseSocket(l.gates, &p.Birth.Gate)
+	if p.PID == 0 {
+		return l.stillborn(p, why)
+	}
+	l.log.Warn(fmt.Sprintf("%s: %s; it is killed", p.Name, why), slog.Int("pid", p.PID))
+	_ = p.Signal(unix.SIGKILL) // its end follows
+	return nil
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package launch
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/procs"
+)
+
+// What comes later wins: the files in their order, then environment, then what the master
+// itself says, which nothing in a file can change.
+func TestTheEnvironmentOfASlot(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(path, []byte("A=file\nB=file\nPREFORK_SLOT=none\nnonsense\nPYTHONHASHSEED=1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, &fleetfile.Fleet{
+		Name: "test", Floor: &fleetfile.Floor{Python: "python3"},
+		Workers: []fleetfile.Worker{{
+			Name: "web", Count: 2, Entry: "a:b", NotifyAccess: fleetfile.NotifyMain, FDStoreMax: 3,
+			EnvironmentFiles: []envfile.File{{Path: path}, {Path: "/nonexistent", Optional: true}},
+			Environment:      map[string]string{"B": "table"},
+		}},
+	})
+	s := h.slots.All()[1]
+	o, fds, err := h.book.slotOrders(&procs.Process{Invocation: "x", Generation: 4}, s, "8:9")
+	if err != nil || len(fds) != 0 {
+		t.Fatal(fds, err)
+	}
+	want := []string{
+		"A=file", "B=file", "PREFORK_SLOT=none", "PYTHONHASHSEED=1", "B=table",
+		"PREFORK_FLEET=test", "PREFORK_WORKER=web", "PREFORK_SLOT=web.1", "PREFORK_INVOCATION_ID=x",
+		"NOTIFY_SOCKET=" + s.NotifySocket(), "FDSTORE=3", "JOURNAL_STREAM=8:9",
+	}
+	if !slices.Equal(o.Env, want) {
+		t.Errorf("got\n%q, want\n%q", o.Env, want)
+	}
+	if o.Notify != s.NotifySocket() || o.Title != "prefork: web.1 [test] gen 4" || o.Index != 1 || o.Entry != "a:b" || o.Argv != nil {
+		t.Errorf("got %+v", o)
+	}
+	h.said.Want(t, "web.1: environment_file: "+path+":4: not NAME=VALUE")
+	h.said.Want(t, "web.1: environment_file: PYTHONHASHSEED has no effect in a worker that is forked")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.book.slotOrders(&procs.Process{}, s, ""); err == nil {
+		t.Error("a file that is missing is no error")
+	}
+}
+
+// What is the same for each start of a worker is made once, and no start changes it.
+func TestOrdersAreNotMixed(t *testing.T) {
+	h := newHouse(t, &fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{
+		{Name: "a", Count: 2, Exec: []string{"/bin/a"}, Policy: fleet.Policy{Watchdog: time.Second}},
+		{Name: "b", Count: 1, Exec: []string{"/bin/b"}, Nice: new(5), Limits: []fleetfile.Limit{{Resource: 7, Soft: 1, Hard: 2}}, Policy: fleet.Policy{Watchdog: fleet.Forever}},
+	}})
+	var all []*gate.Orders
+	for _, s := range h.slots.All() {
+		o, _, err := h.book.slotOrders(&procs.Process{}, s, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, o)
+	}
+	for i, want := range []string{"a.0", "a.1", "b.0"} {
+		if all[i].Slot != want || !slices.Contains(all[i].Env, "PREFORK_SLOT="+want) || all[i].Comm != want {
+			t.Errorf("got %+v, want those of %s", all[i], want)
+		}
+	}
+	a, b := all[0], all[2]
+	if a.Watchdog != time.Second || a.Nice != nil || !slices.Equal(a.Argv, []string{"/bin/a"}) || len(a.Limits) != 0 {
+		t.Errorf("a: %+v", a)
+	}
+	if b.Watchdog != 0 || *b.Nice != 5 || !slices.Equal(b.Argv, []string{"/bin/b"}) || !slices.Equal(b.Limits, []gate.Limit{{Resource: 7, Soft: 1, Hard: 2}}) {
+		t.Errorf("b: %+v", b)
+	}
+}
+
+// A master that systemd runs is ended with its unit: only another ends its children by
+// their death signal. Who is protected from the OOM killer does not hand that down.
+func TestWhatDependsOnTheMaster(t *testing.T) {
+	file := &fleetfile.Fleet{
+		Floor:   &fleetfile.Floor{Python: "python3"},
+		Workers: []fleetfile.Worker{{Name: "a", Exec: []string{"x"}}, {Name: "b", Entry: "a:b", FDStoreMax: 2}, {Name: "c", Exec: []string{"x"}, OOMScoreAdjust: new(3)}},
+	}
+	for _, managed := range []bool{false, true} {
+		b := newBook(Config{File: file, Managed: managed, OOMScore: -100})
+		floor, program := b.floorOrders(1), b.workerOrders(0)
+		if floor.DeathSignal == managed || program.DeathSignal == managed || b.floorMessage(1).Prctl == managed {
+			t.Errorf("managed: %t, floor %+v, program %+v", managed, floor, program)
+		}
+		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(1).OOMScoreAdjust != nil || *b.workerOrders(2).OOMScoreAdjust != 3 {
+			t.Error("oom_score_adj is handed down")
+		}
+		if floor.Reserve != 2 || !slices.Equal(b.floorMessage(1).Entries, []string{"a:b"}) {
+			t.Errorf("got %+v", floor)
+		}
+	}
+	if o := newBook(Config{File: file}).workerOrders(0); o.OOMScoreAdjust != nil {
+		t.Errorf("nothing is to be reset: got %d", *o.OOMScoreAdjust)
+	}
+}
