@@ -113,7 +113,6 @@ func (m *master) endStragglers() {
 			giveUp = min(giveUp, killAt.Add(stragglerKilled))
 		}
 		m.poller.Wait(now.Add(100*time.Millisecond), now)
-		m.wake.Clear()
 		m.takeSignals()
 	}
 	m.log.Warn("some processes did not end; they are left to the service manager")

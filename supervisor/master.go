@@ -37,7 +37,6 @@ type master struct {
 	procs    *procs.Table
 	poller   *poll.Poller
 	signals  *poll.Signals
-	wake     *poll.Wake
 	outputs  *output.Outputs
 	launch   *launch.Launcher
 	disposal *disposal.Disposal
@@ -68,7 +67,7 @@ func (m *master) open(opts Options) (err error) {
 	if m.runtime, err = rundir.Open(opts.File); err != nil {
 		return err
 	}
-	if m.poller, err = poll.New(); err != nil {
+	if m.poller, err = poll.New(wakeups); err != nil {
 		return err
 	}
 	passed, err := sdnotify.Listeners(opts.Env)
@@ -87,12 +86,9 @@ func (m *master) open(opts Options) (err error) {
 	if err := linux.SetChildSubreaper(); err != nil {
 		return err
 	}
-	if m.wake, err = poll.NewWake(m.poller.Source(wakeups)); err != nil {
-		return err
-	}
-	m.disposal = disposal.New(m.wake)
-	m.signals = poll.CatchSignals(m.wake)
-	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.wake)
+	m.disposal = disposal.New(m.poller.Wake())
+	m.signals = poll.CatchSignals(m.poller.Wake())
+	m.outputs = output.New(opts.Env, m.log, m.poller.Source(outputs), m.poller.Wake())
 	m.launch, err = launch.New(launch.Config{
 		File: m.file, Managed: m.manager.Managed(), OOMScore: rights.OOMScoreAdjust(), Log: m.log,
 		Outputs: m.outputs, Groups: m.groups, Procs: m.procs, Sockets: m.sockets, Disposal: m.disposal,
@@ -137,9 +133,6 @@ func (m *master) close() {
 	}
 	if m.launch != nil {
 		m.launch.Close()
-	}
-	if m.wake != nil {
-		m.wake.Close()
 	}
 	if m.poller != nil {
 		m.poller.Close()

@@ -258,7 +258,7 @@ func (o *operators) end() {
 // openControl offers the fleet on a socket in its runtime directory.
 func (m *master) openControl() (err error) {
 	m.operators = &operators{
-		wake: m.wake, slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: os.Getpid(), managed: m.manager.Managed(),
+		wake: m.poller.Wake(), slots: map[string]fleet.SlotID{}, heard: map[uint64]*operation{}, master: os.Getpid(), managed: m.manager.Managed(),
 		history: map[string][]happening{}, tidy: time.AfterFunc(tidyAfter, tidy),
 		tree: m.groups.Tree(), measuring: make(chan struct{}, 1),
 	}

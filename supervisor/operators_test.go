@@ -16,7 +16,7 @@ import (
 
 func newOperators(t *testing.T) *operators {
 	t.Helper()
-	wake := polltest.NewWake(t, polltest.New(t).Source(wakeups))
+	wake := polltest.New(t).Wake()
 	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid(), tidy: time.NewTimer(time.Hour)}
 }
 

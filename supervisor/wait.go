@@ -63,7 +63,6 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 }
 
 func (m *master) woken() []fleet.Event {
-	m.wake.Clear()
 	m.outputs.Resume()
 	if m.signals.Beaten() {
 		m.manager.Ping()

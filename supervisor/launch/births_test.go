@@ -41,7 +41,7 @@ func newHouse(t *testing.T, file *fleetfile.Fleet) *house {
 	t.Helper()
 	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
-	wake := polltest.NewWake(t, poller.Source(wakeups))
+	wake := poller.Wake()
 	groups, rubbish := cgroup.NewPool(nil, false), disposal.New(wake)
 	outputs := output.New(sdnotify.Environment{}, log, poller.Source(pipes), wake)
 	t.Cleanup(outputs.Close)

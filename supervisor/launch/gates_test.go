@@ -21,8 +21,7 @@ import (
 )
 
 const (
-	wakeups poll.Kind = iota
-	deaths
+	deaths poll.Kind = iota + 1
 	gates
 	commands
 	emptied
@@ -45,7 +44,7 @@ func newWorld(t *testing.T) *world {
 	l, err := New(Config{
 		File: &fleetfile.Fleet{}, Log: log, Groups: groups,
 		Procs:    procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
-		Disposal: disposal.New(polltest.NewWake(t, poller.Source(wakeups))),
+		Disposal: disposal.New(poller.Wake()),
 		Gates:    poller.Source(gates), Commands: poller.Source(commands),
 	})
 	if err != nil {

@@ -26,14 +26,12 @@ type table struct {
 	*pipes
 	t      *testing.T
 	poller *poll.Poller
-	wake   *poll.Wake
 }
 
 func newTable(t *testing.T, term *terminal) *table {
 	t.Helper()
 	p := polltest.New(t)
-	wake := polltest.NewWake(t, p.Source(wakeups))
-	return &table{newPipes(term, term, p.Source(readable), wake), t, p, wake}
+	return &table{newPipes(term, term, p.Source(readable), p.Wake()), t, p}
 }
 
 // pipe opens an output for a process to write to.
@@ -58,7 +56,6 @@ func (b *table) turn(most time.Duration) bool {
 		case readable:
 			b.readable(r.ID)
 		case wakeups:
-			b.wake.Clear()
 			b.resume()
 		}
 	}

@@ -27,8 +27,7 @@ import (
 )
 
 const (
-	wakeups poll.Kind = iota
-	deaths
+	deaths poll.Kind = iota + 1
 	notices
 	hangups
 	emptied
@@ -54,7 +53,7 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	t.Helper()
 	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
-	d := disposal.New(polltest.NewWake(t, poller.Source(wakeups)))
+	d := disposal.New(poller.Wake())
 	w.Name, w.Count = "web", 1
 	table := New(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}, log, manager.New(env, log), d,
 		poller.Source(notices), poller.Source(hangups))

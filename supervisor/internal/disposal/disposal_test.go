@@ -21,7 +21,7 @@ import (
 // So many owners are served at once; the rest wait in order. Each has what it gave
 // done in order.
 func TestPlacesAreBounded(t *testing.T) {
-	d := disposal.New(polltest.NewWake(t, polltest.New(t).Source(0)))
+	d := disposal.New(polltest.New(t).Wake())
 	var begun sync.WaitGroup
 	proceed := make(chan struct{})
 	begun.Add(disposal.MaxPlaces)
@@ -61,7 +61,7 @@ func TestPlacesAreBounded(t *testing.T) {
 // A last close that blocks is nobody's but the disposal's, and a prod ends it.
 func TestWhatBlocksIsProdded(t *testing.T) {
 	poller := polltest.New(t)
-	d := disposal.New(polltest.NewWake(t, poller.Source(0)))
+	d := disposal.New(poller.Wake())
 	owner, linger := d.Owner(), disposaltest.Lingering(t)
 	disposaltest.Quick(t, "two that block", func() { owner.Close(linger(), linger()) })
 	if owner.Idle() || owner.Holds() != 2 || d.Due() == fleet.Never {
@@ -81,7 +81,7 @@ func TestWhatBlocksIsProdded(t *testing.T) {
 func TestSocketsAreClosedWithWhatIsInThem(t *testing.T) {
 	testutil.WantNoLeak(t)
 	poller := polltest.New(t)
-	d, source := disposal.New(polltest.NewWake(t, poller.Source(0))), poller.Source(1)
+	d, source := disposal.New(poller.Wake()), poller.Source(1)
 	for _, blocks := range []bool{false, true} {
 		ours, theirs, err := linux.Seqpacket()
 		if err != nil {

@@ -52,20 +52,38 @@ func tokenAt(ev *unix.EpollEvent) token {
 // before.
 type Poller struct {
 	epfd   int
+	wake   *Wake
+	wakes  Kind
 	events [1024]unix.EpollEvent // what all slots said is to be heard before any is judged
 }
 
-// New makes a poller. Its owner closes it.
-func New() (*Poller, error) {
+// New makes a poller, and what wakes it up: an event of that kind, with id 0. Its owner
+// closes it.
+func New(wakes Kind) (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	return &Poller{epfd: fd}, nil
+	p := &Poller{epfd: fd, wakes: wakes, wake: &Wake{fd: -1}}
+	if p.wake.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		p.Close()
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err := p.Source(wakes).Add(p.wake.fd, 0); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
+// Wake is with what other goroutines end a wait.
+func (p *Poller) Wake() *Wake { return p.wake }
+
 // Close ends the waiting. It closes none of the descriptors that are waited for.
-func (p *Poller) Close() { linux.CloseFD(&p.epfd) }
+func (p *Poller) Close() {
+	p.wake.close()
+	linux.CloseFD(&p.epfd)
+}
 
 // Source is through which one room waits for its descriptors: events of one kind.
 type Source struct {
@@ -102,8 +120,9 @@ func (s Source) Remove(fd int) error {
 }
 
 // Wait blocks until a descriptor is ready or the time has come, and returns what is
-// ready: by kind, and within a kind in the order in which it became so. It rounds up to whole milliseconds, so that a deadline has
-// passed when it returns for one.
+// ready: by kind, and within a kind in the order in which it became so. It rounds up to
+// whole milliseconds, so that a deadline has passed when it returns for one. What was said
+// before a [Wake.Up] is to be looked at after it.
 func (p *Poller) Wait(until, now fleet.Instant) []Event {
 	n, err := unix.EpollWait(p.epfd, p.events[:], timeout(until, now))
 	if err != nil && !errors.Is(err, unix.EINTR) {
@@ -112,6 +131,9 @@ func (p *Poller) Wait(until, now fleet.Instant) []Event {
 	ready := make([]Event, max(n, 0))
 	for i := range ready {
 		ready[i] = tokenAt(&p.events[i]).event()
+		if ready[i].Kind == p.wakes {
+			p.wake.clear()
+		}
 	}
 	slices.SortStableFunc(ready, func(a, b Event) int { return cmp.Compare(a.Kind, b.Kind) })
 	return ready
@@ -129,27 +151,13 @@ func timeout(until, now fleet.Instant) int {
 	}
 }
 
-// Wake is an eventfd(2), with which other goroutines end a wait.
+// Wake is an eventfd(2).
 type Wake struct {
 	mu sync.Mutex
 	fd int
 }
 
-// NewWake makes one that a source reports, with id 0. Its owner closes it.
-func NewWake(s Source) (*Wake, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("eventfd", err)
-	}
-	w := &Wake{fd: fd}
-	if err := s.Add(fd, 0); err != nil {
-		w.Close()
-		return nil, err
-	}
-	return w, nil
-}
-
-// Up may be called from any goroutine, also after [Wake.Close]. It does not block.
+// Up may be called from any goroutine, also after [Poller.Close]. It does not block.
 func (w *Wake) Up() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,15 +165,13 @@ func (w *Wake) Up() {
 	_, _ = unix.Write(w.fd, one[:]) // EAGAIN: it is up; EBADF: it was closed
 }
 
-// Clear makes it ready to be woken again. What was said before it is to be looked at
-// after it.
-func (w *Wake) Clear() {
+// clear makes it ready to be woken again.
+func (w *Wake) clear() {
 	var count [8]byte
 	_, _ = unix.Read(w.fd, count[:]) // EAGAIN: it was not up
 }
 
-// Close makes [Wake.Up] do nothing.
-func (w *Wake) Close() {
+func (w *Wake) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	linux.CloseFD(&w.fd)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
@@ -47,23 +48,12 @@ func TestTimeoutRoundsUp(t *testing.T) {
 
 func newTestPoller(t *testing.T) *Poller {
 	t.Helper()
-	p, err := New()
+	p, err := New(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
 	return p
-}
-
-// newTestWake returns one that a poller reports as kind.
-func newTestWake(t *testing.T, p *Poller, kind Kind) *Wake {
-	t.Helper()
-	w, err := NewWake(p.Source(kind))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.Close)
-	return w
 }
 
 func TestPollerReturnsTheEventThatItWasGiven(t *testing.T) {
@@ -95,9 +85,17 @@ func TestPollerReturnsTheEventThatItWasGiven(t *testing.T) {
 func TestEventsComeInTheOrderOfTheirKinds(t *testing.T) {
 	p := newTestPoller(t)
 	for _, kind := range []Kind{200, 3, 0, 77} {
-		newTestWake(t, p, kind).Up()
+		ready, err := unix.Eventfd(1, unix.EFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer linux.CloseFD(&ready)
+		if err := p.Source(kind).Add(ready, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
-	want := []Event{{0, 0}, {3, 0}, {77, 0}, {200, 0}}
+	p.Wake().Up()
+	want := []Event{{0, 0}, {1, 0}, {3, 0}, {77, 0}, {200, 0}}
 	if got := p.Wait(fleet.Never, 0); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -139,8 +137,7 @@ func TestPollerWaitsUntilTheDeadlineHasPassed(t *testing.T) {
 
 func TestSignalsWakeThePoller(t *testing.T) {
 	p := newTestPoller(t)
-	wake := newTestWake(t, p, 1)
-	s := CatchSignals(wake)
+	s := CatchSignals(p.Wake())
 	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGCHLD, unix.SIGPIPE} {
 		if err := unix.Kill(os.Getpid(), sig); err != nil {
 			t.Fatal(err)
@@ -148,19 +145,18 @@ func TestSignalsWakeThePoller(t *testing.T) {
 		if got := p.Wait(fleet.Never, 0); !slices.Equal(got, []Event{{1, 0}}) {
 			t.Errorf("%s: got %v, want a wakeup", sig, got)
 		}
-		wake.Clear()
 		if got, ok := s.Next(); ok != (sig == unix.SIGUSR1) || ok && got != sig {
 			t.Errorf("%s: got %v, %v", sig, got, ok)
 		}
 	}
 	s.Close()
-	wake.Close()
-	wake.Up() // after Close it does nothing
+	p.Close()
+	p.Wake().Up() // after Close it does nothing
 }
 
 // A storm of signals is not kept one by one.
 func TestSignalsAreBounded(t *testing.T) {
-	s := newSignals(newTestWake(t, newTestPoller(t), 1))
+	s := newSignals(newTestPoller(t).Wake())
 	go s.pass()
 	for range 1000 {
 		s.in <- unix.SIGHUP
@@ -175,8 +171,7 @@ func TestSignalsAreBounded(t *testing.T) {
 // The heartbeat comes back the way that signals come, and only when it was sent.
 func TestHeartbeat(t *testing.T) {
 	p := newTestPoller(t)
-	wake := newTestWake(t, p, 1)
-	s := CatchSignals(wake)
+	s := CatchSignals(p.Wake())
 	defer s.Close()
 	if s.Beaten() {
 		t.Error("it has come back before it was sent")
@@ -188,7 +183,6 @@ func TestHeartbeat(t *testing.T) {
 		if got := p.Wait(Now().Add(testutil.Patience), Now()); !slices.Equal(got, []Event{{1, 0}}) {
 			t.Fatalf("got %v", got)
 		}
-		wake.Clear()
 		if !s.Beaten() || s.Beaten() {
 			t.Error("it has not come back once")
 		}

@@ -9,24 +9,13 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
-// New makes a poller that is closed when the test ends.
+// New makes a poller that is closed when the test ends; kind 0 wakes it.
 func New(t testing.TB) *poll.Poller {
 	t.Helper()
-	p, err := poll.New()
+	p, err := poll.New(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
 	return p
-}
-
-// NewWake makes one that is closed when the test ends, and that its source reports.
-func NewWake(t testing.TB, s poll.Source) *poll.Wake {
-	t.Helper()
-	w, err := poll.NewWake(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.Close)
-	return w
 }
