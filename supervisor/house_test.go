@@ -44,7 +44,8 @@ var mayImport = map[string]string{
 	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/disposal internal/linux internal/poll internal/text manager output procs",
 	"supervisor/launch": "cgroup fleet fleetfile gate internal/disposal internal/envfile internal/linux internal/poll output procs rights slots " +
 		"sockets zygote",
-	"supervisor": "sdnotify cgroup control fleet fleetfile launch manager memory metrics output procs rights rundir slots sockets " +
+	"supervisor/bridge": "cgroup control fleet internal/linux internal/poll memory metrics",
+	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs rights rundir slots sockets " +
 		"internal/disposal internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
@@ -59,7 +60,7 @@ var bans = []struct {
 	reason  string
 }{
 	{"os/exec", "cmd/prefork", "a child that is waited for elsewhere takes the loop its status: only the loop waits"},
-	{"net", "supervisor/control supervisor/metrics supervisor/sockets", "a net.Listener changes O_NONBLOCK for everybody who holds the socket"},
+	{"net", "supervisor/bridge supervisor/control supervisor/metrics supervisor/sockets", "a net.Listener changes O_NONBLOCK for everybody who holds the socket"},
 	{"net/http", "", "its server keeps goroutines and memory for each idle connection, and megabytes of the binary"},
 	{"unsafe", "supervisor/gate supervisor/internal/linux", "pointers to the kernel are made in one place"},
 	{"plugin", "", "no user code runs in the master"},

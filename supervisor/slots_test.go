@@ -10,6 +10,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/manager"
+	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/slots"
 )
 
@@ -19,7 +20,7 @@ func TestSlotsHaveTheNamesThatTheFleetGivesThem(t *testing.T) {
 		{Name: "a", Count: 2, Exec: []string{"x"}}, {Name: "none", Exec: []string{"x"}}, {Name: "b", Count: 1, Exec: []string{"x"}},
 	}}
 	table := slots.New(file, nil, nil, nil, poll.Source{}, poll.Source{})
-	m := &master{groups: &cgroup.Pool{}, manager: &manager.Manager{}}
+	m := &master{procs: procs.New(&cgroup.Pool{}, nil, poll.Source{}, poll.Source{}), manager: &manager.Manager{}}
 	m.file = file
 	started, name := 0, ""
 	for _, act := range fleet.New(m.config(Options{File: file})).Decide(1, fleet.Tick{}) {

@@ -129,7 +129,7 @@ func (m *master) config(opts Options) fleet.Config {
 		StopAfter:    opts.StopAfter,
 		PingEvery:    m.manager.PingEvery(),
 		Extend:       m.manager.Listens(),
-		Freezer:      m.groups.On(),
+		Freezer:      m.procs.Groups().On(),
 		Seed:         rand.Uint64(),
 	}
 	if file.Floor != nil {

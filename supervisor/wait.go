@@ -67,7 +67,7 @@ func (m *master) woken() []fleet.Event {
 	if m.signals.Beaten() {
 		m.manager.Ping()
 	}
-	return append(m.takeSignals(), m.operators.asked()...)
+	return append(m.takeSignals(), m.bridge.Asked()...)
 }
 
 func (m *master) takeSignals() (events []fleet.Event) {

@@ -76,7 +76,7 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 	}
 
 	out, _, code = prefork(t, "why", r.path("fleet.toml"), "crash.0")
-	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1", "The last events:\n", " crash.0: ready -> waiting: exit-code: exited with status 3"} {
+	for _, want := range []string{"crash.0 has been waiting for ", "why: exit-code: exited with status 3", "next: starts in ", "failures in a row: 1", "The last events:\n", " -> waiting: exit-code: exited with status 3"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("why: exit status %d, want %q in:\n%s", code, want, out)
 		}

@@ -67,9 +67,17 @@ func (t *Table) signalOne(p *Process, pid int, sig unix.Signal) {
 	}
 }
 
-// FlushSignals ends a turn: processes without control groups that live owe a
-// signal to what runs in their sessions. All of /proc is read, but once in a turn.
-func (t *Table) FlushSignals() {
+// Flush ends a turn: what processes without control groups have been sent is sent to
+// what runs in their sessions, and control groups that are empty are given back.
+func (t *Table) Flush() {
+	t.signalSessions()
+	if err := t.groups.Flush(); err != nil {
+		t.log.Error(err.Error())
+	}
+}
+
+// signalSessions reads all of /proc, but once in a turn.
+func (t *Table) signalSessions() {
 	if len(t.owed) == 0 {
 		return
 	}

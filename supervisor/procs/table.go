@@ -55,6 +55,12 @@ func (t *Table) Add(id fleet.Proc) *Process {
 	return p
 }
 
+// Groups is where the control groups of processes come from.
+func (t *Table) Groups() *cgroup.Pool { return t.groups }
+
+// Stopping is for a fleet that stops.
+func (t *Table) Stopping() { t.groups.Ending() }
+
 // Of returns a process by its id, nil if there is none any more.
 func (t *Table) Of(id fleet.Proc) *Process { return t.byID[id] }
 

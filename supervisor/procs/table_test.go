@@ -200,7 +200,7 @@ func TestSessionsAreSignalledWhenTheTurnEnds(t *testing.T) {
 	}
 	p := introduce(t, m, 7, pid)
 	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM, All: true})
-	m.FlushSignals()
+	m.Flush()
 	poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
 	if exit, ok := m.Reap(p); !ok || exit.Signal != fleet.SIGTERM {
 		t.Errorf("got %+v, %t", exit, ok)

@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package bridge
 
 import (
 	"slices"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/memory"
 )
 
+// gauge measures processes: one client at a time does it, and never the loop. The kernel
+// walks through all pages, and waits for a process that changes its mappings.
+type gauge struct {
+	master int           // pid, the parent of who is measured
+	tree   *cgroup.Tree  // nil: there are no control groups
+	busy   chan struct{} // has room for the one who measures
+}
+
 // measureTimeout is how long a client waits for numbers. Those that the kernel has
 // not told by then are 0.
 const measureTimeout = 2 * time.Second
 
-// Measure implements [control.Backend]. One at a time does it, and never the loop:
-// the kernel walks through all pages, and waits for a process that changes its
-// mappings.
-func (o *operators) Measure(f *control.Fleet) {
+func (g *gauge) measure(f *control.Fleet) {
 	late := time.NewTimer(measureTimeout)
 	defer late.Stop()
 	select {
-	case o.measuring <- struct{}{}:
+	case g.busy <- struct{}{}:
 	case <-late.C:
 		return
 	}
@@ -30,8 +36,8 @@ func (o *operators) Measure(f *control.Fleet) {
 	own := *f // nobody reads it before it is done
 	own.Slots = slices.Clone(f.Slots)
 	go func() {
-		o.measure(&own, time.Now().Add(measureTimeout))
-		<-o.measuring
+		g.measureAll(&own, time.Now().Add(measureTimeout))
+		<-g.busy
 		done <- &own
 	}()
 	select {
@@ -41,29 +47,29 @@ func (o *operators) Measure(f *control.Fleet) {
 	}
 }
 
-func (o *operators) measure(f *control.Fleet, until time.Time) {
+func (g *gauge) measureAll(f *control.Fleet, until time.Time) {
 	if use, err := memory.Of(int(f.FloorPID)); f.FloorPID != 0 && err == nil {
 		f.FloorMemory = use.Private + use.Shared
 	}
 	for i := range f.Slots {
 		if f.Slots[i].MainPID != 0 && time.Now().Before(until) {
-			o.measureSlot(&f.Slots[i])
+			g.measureSlot(&f.Slots[i])
 		}
 	}
 }
 
 // measureSlot leaves 0 where the kernel says nothing: the process has ended, or is
 // another user's.
-func (o *operators) measureSlot(s *control.Slot) {
+func (g *gauge) measureSlot(s *control.Slot) {
 	use, _ := memory.Of(int(s.MainPID))
 	stat, err := linux.ReadStat(int(s.MainPID))
-	if err == nil && stat.Parent != o.master {
+	if err == nil && stat.Parent != g.master {
 		return // it has ended, and another has its pid
 	}
 	s.MemoryPrivate, s.MemoryShared = use.Private, use.Shared
 	s.CPUUsageNSec = uint64(stat.CPU)
-	if o.tree != nil && s.ControlGroup != "" {
-		if cpu, err := o.tree.CPUOf(s.ControlGroup); err == nil {
+	if g.tree != nil && s.ControlGroup != "" {
+		if cpu, err := g.tree.CPUOf(s.ControlGroup); err == nil {
 			s.CPUUsageNSec = uint64(cpu)
 		}
 	}

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package supervisor
+package bridge
 
 import (
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 )
 
-func newOperators(t *testing.T) *operators {
+func newBridge(t *testing.T) *Bridge {
 	t.Helper()
-	wake := polltest.New(t).Wake()
-	return &operators{wake: wake, slots: map[string]fleet.SlotID{"web.0": 3}, heard: map[uint64]*operation{}, master: os.Getpid(), tidy: time.NewTimer(time.Hour)}
+	b := New(Config{Slots: map[string]fleet.SlotID{"web.0": 3}, Wake: polltest.New(t).Wake()})
+	b.clients.tidy.Stop() // not while another test measures
+	return b
 }
 
 // TestWhoMayChange: root and, in a terminal, the user who runs the fleet; never
@@ -50,7 +50,7 @@ func TestWhoMayChange(t *testing.T) {
 		{"a process of the fleet", false, control.Caller{UID: own, PID: child.Process.Pid, PIDFD: -1}, "a process of the fleet"},
 		{"who has ended", false, control.Caller{UID: own, PID: gone, PIDFD: -1}, "has ended"},
 	} {
-		o := newOperators(t)
+		o := newBridge(t).clients
 		o.managed = c.managed
 		switch err := o.MayChange(c.caller); {
 		case c.want == "" && err != nil:
@@ -63,18 +63,19 @@ func TestWhoMayChange(t *testing.T) {
 
 // TestOperatorsAreAnswered plays the loop's part.
 func TestOperatorsAreAnswered(t *testing.T) {
-	o := newOperators(t)
+	b := newBridge(t)
+	o := b.clients
 	failed := make(chan error)
 	go func() { failed <- o.Operate("web.0", "kill", 10, control.Caller{UID: 7}) }()
 	var events []fleet.Event
 	for len(events) == 0 {
-		events = o.asked()
+		events = b.Asked()
 	}
 	want := fleet.Operate{ID: 1, Slot: 3, Verb: fleet.VerbKill, Signal: 10, Who: "uid 7"}
 	if len(events) != 1 || events[0] != want {
 		t.Errorf("got %+v, want %+v", events, want)
 	}
-	o.answer(1, "no")
+	b.Answer(1, "no")
 	if err := <-failed; err == nil || err.Error() != "no" {
 		t.Errorf("got %v", err)
 	}
@@ -87,13 +88,13 @@ func TestOperatorsAreAnswered(t *testing.T) {
 		_, err := o.Look()
 		failed <- err
 	}()
-	for len(o.asked()) == 0 {
+	for len(b.Asked()) == 0 {
 	}
-	o.end()
-	if err := <-failed; err == nil || err.Error() != endedText {
+	b.Close()
+	if err := <-failed; err == nil || err.Error() != errEnded.Error() {
 		t.Errorf("got %v", err)
 	}
-	if err := o.Operate("web.0", "start", 0, control.Caller{}); err == nil || err.Error() != endedText {
+	if err := o.Operate("web.0", "start", 0, control.Caller{}); err == nil || err.Error() != errEnded.Error() {
 		t.Errorf("afterwards: %v", err)
 	}
 }

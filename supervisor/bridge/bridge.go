@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package bridge is between the loop and who asks it from goroutines of their own:
+// clients of the control socket (package control) and of the metrics socket (package
+// metrics).
+//
+//	client's goroutine                       the loop
+//	Look, Sample ── waits ──> wake ──> Asked: fleet.Inspect ──> Show: all who look, at once
+//	Operate ────── waits ──> wake ──> Asked: fleet.Operate ──> Answer: each for itself
+//	History, Measure, MayChange              (does not hear of it)
+//
+// The loop waits for no client. A client waits for a while only: a loop that does not
+// answer is stuck, or stopped, and it is told so.
+package bridge
+
+import (
+	"net"
+	"os"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/cgroup"
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/metrics"
+)
+
+// Config is what a bridge needs to know.
+type Config struct {
+	Slots   map[string]fleet.SlotID // by name
+	Managed bool                    // systemd runs the fleet
+	Tree    *cgroup.Tree            // nil: there are no control groups
+	Wake    *poll.Wake              // of the loop, when somebody has asked
+}
+
+// Bridge is the loop's end. Its methods do not block, except [Bridge.Close].
+type Bridge struct {
+	clients *clients
+	control *control.Server // nil before it listens
+	metrics *metrics.Server // nil if nobody is to see them
+}
+
+// Snapshot is what the loop shows of the fleet. It is never changed.
+type Snapshot struct {
+	Fleet  *control.Fleet
+	Spawns fleet.Histogram
+}
+
+// New makes a bridge that nobody is on yet. Its owner closes it.
+func New(c Config) *Bridge {
+	pid := os.Getpid()
+	return &Bridge{clients: &clients{
+		slots: c.Slots, master: pid, managed: c.Managed,
+		queue:   queue{wake: c.Wake, heard: map[uint64]*operation{}},
+		history: history{lines: map[string][]line{}},
+		gauge:   gauge{master: pid, tree: c.Tree, busy: make(chan struct{}, 1)},
+		tidy:    time.AfterFunc(tidyAfter, tidy),
+	}}
+}
+
+// Listen offers the fleet on a control socket (package control).
+func (b *Bridge) Listen(path string) (err error) {
+	b.control, err = control.Listen(path, b.clients)
+	return err
+}
+
+// JoinBus offers it under a name on the system bus, too. What hinders that is reported,
+// from another goroutine.
+func (b *Bridge) JoinBus(name string, report func(error)) { b.control.JoinBus(name, report) }
+
+// ServeMetrics answers monitoring on a listener, which is its own then.
+func (b *Bridge) ServeMetrics(listener net.Listener) {
+	b.metrics = metrics.Serve(listener, monitors{b.clients})
+}
+
+// Close ends the clients, of whom some may wait for an answer: they are told that the
+// fleet has ended. It waits until nothing is served any more, a second at most.
+func (b *Bridge) Close() {
+	b.clients.tidy.Stop()
+	b.clients.queue.end()
+	if b.control != nil {
+		b.control.Close()
+	}
+	if b.metrics != nil {
+		b.metrics.Close()
+	}
+}
+
+// Asked is what clients have asked for.
+func (b *Bridge) Asked() []fleet.Event { return b.clients.queue.take() }
+
+// Show answers all who look.
+func (b *Bridge) Show(s *Snapshot) { b.clients.queue.show(s) }
+
+// Answer answers who wanted something to be done: why it was not, or "".
+func (b *Bridge) Answer(id uint64, refusal string) { b.clients.queue.answer(id, refusal) }
+
+// Changed says that a snapshot would differ from the last.
+func (b *Bridge) Changed() {
+	if b.control != nil {
+		b.control.Changed()
+	}
+}
+
+// Remember keeps a line about a slot.
+func (b *Bridge) Remember(now fleet.Instant, slot, text string) {
+	b.clients.history.add(now, slot, text)
+}
+
+// Idle says that memory may be given back, if nobody looks for a while.
+func (b *Bridge) Idle() { b.clients.Idle() }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package bridge
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/linux"
+)
+
+// clients is the end of those who ask. It implements [control.Backend]; its methods are
+// for all goroutines.
+type clients struct {
+	slots   map[string]fleet.SlotID // never changed
+	master  int                     // pid
+	managed bool
+	queue   queue
+	history history
+	gauge   gauge
+	tidy    *time.Timer // gives memory back when it fires
+}
+
+// Look implements [control.Backend]. It blocks until the loop has had its turn.
+func (c *clients) Look() (*control.Fleet, error) {
+	s, err := c.queue.look()
+	if err != nil {
+		return nil, err
+	}
+	return s.Fleet, nil
+}
+
+// Operate implements [control.Backend]. It blocks until the loop has answered.
+func (c *clients) Operate(slot, verb string, signal int32, by control.Caller) error {
+	id, ok := c.slots[slot]
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no slot %s", slot)
+	case verb == string(fleet.VerbKill) && (signal < 1 || signal > 64):
+		return fmt.Errorf("there is no signal %d", signal)
+	}
+	return c.queue.operate(fleet.Operate{
+		Slot: id, Verb: fleet.Verb(verb), Signal: fleet.Signal(signal), Who: fmt.Sprintf("uid %d", by.UID),
+	})
+}
+
+// History implements [control.Backend].
+func (c *clients) History(slot string) []control.Happening { return c.history.of(slot) }
+
+// Measure implements [control.Backend].
+func (c *clients) Measure(f *control.Fleet) { c.gauge.measure(f) }
+
+// tidyAfter is how long nobody has looked before what that needed is given back.
+const tidyAfter = 2 * time.Second
+
+// Idle implements [control.Backend]. The runtime itself would keep for a long
+// time what starting the fleet, or a look at it, has needed.
+func (c *clients) Idle() { c.tidy.Reset(tidyAfter) }
+
+func tidy() {
+	debug.FreeOSMemory()
+	_ = linux.ReleaseConstants() // it is memory only
+}

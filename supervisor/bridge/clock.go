@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package bridge
+
+import (
+	"time"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/internal/poll"
+)
+
+// Clock tells clients the time: it knows one moment on two clocks.
+type Clock struct {
+	monotonic fleet.Instant
+	real      time.Time
+}
+
+// NewClock knows the present moment.
+func NewClock() Clock { return Clock{poll.Now(), time.Now()} }
+
+// Adjust takes a new moment if the clocks have moved against each other: else one
+// instant is the same time whenever it is looked at.
+func (c *Clock) Adjust(now Clock) {
+	const most = 100 * time.Millisecond
+	if drift := now.real.Sub(c.real.Add(now.monotonic.Sub(c.monotonic))); drift > most || drift < -most {
+		*c = now
+	}
+}
+
+// At is an instant in microseconds of CLOCK_REALTIME, 0 for one that never comes.
+func (c Clock) At(i fleet.Instant) uint64 {
+	if i == fleet.Never {
+		return 0
+	}
+	return uint64(c.real.Add(i.Sub(c.monotonic)).UnixMicro())
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// do carries out one action.
+func (m *master) do(act fleet.Action) []fleet.Event {
+	switch act := act.(type) {
+	case fleet.LoadFloor:
+		return m.launch.LoadFloor(act)
+	case fleet.StopFloor:
+		m.launch.StopFloor(act.Proc)
+	case fleet.Fork:
+		return m.launch.Fork(act)
+	case fleet.Abandon:
+		m.launch.Abandon(act.Proc)
+	case fleet.StartShim:
+		return m.launch.StartShim(act.Proc, m.slots.Of(act.Slot))
+	case fleet.Go:
+		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot))
+	case fleet.Kill:
+		m.procs.Kill(act)
+	case fleet.Watch:
+		return m.watchSockets(act.Worker)
+	case fleet.Unwatch:
+		m.sockets.Unwatch(act.Worker)
+	case fleet.Look:
+		return m.look(act.Worker)
+	case fleet.Ready:
+		m.manager.Ready()
+		m.bridge.Idle()
+	case fleet.Stopping:
+		m.manager.Stopping()
+		m.procs.Stopping()
+		m.launch.Stopping()
+	case fleet.Freeze:
+		return m.procs.Freeze(act)
+	case fleet.Status:
+		m.manager.SetStatus(act.Text)
+		m.bridge.Changed()
+	case fleet.Extend:
+		m.manager.Extend(act.By)
+	case fleet.Ping:
+		if err := m.signals.Beat(); err != nil {
+			m.log.Error(fmt.Sprintf("watchdog: %v", err))
+		}
+	case fleet.Report:
+		m.report(act)
+		if act.Slot != "" && act.Level < fleet.Debug {
+			m.bridge.Remember(m.now(), act.Slot, act.Text)
+		}
+		m.bridge.Changed()
+	case fleet.Show:
+		m.bridge.Show(m.snapshot(act.View))
+	case fleet.Answer:
+		m.bridge.Answer(act.ID, act.Refusal)
+	case fleet.Quit:
+	default:
+		panic(fmt.Sprintf("supervisor: unknown action %T", act))
+	}
+	return nil
+}
+
+// flush ends a turn: who waits for what it said to be done is told, and what may
+// wait is done.
+func (m *master) flush() {
+	m.procs.Flush()
+	m.slots.Flush()
+	m.manager.Flush(m.now())
+	m.launch.Flush()
+}
+
+// look answers whether a connection waits for a worker.
+func (m *master) look(worker int) []fleet.Event {
+	if m.sockets.Look(m.file.Workers[worker].Sockets) {
+		return []fleet.Event{fleet.Demand{Worker: worker}}
+	}
+	return []fleet.Event{fleet.NoDemand{Worker: worker}}
+}
+
+// watchSockets: a worker whose sockets cannot be watched is started at once.
+func (m *master) watchSockets(worker int) []fleet.Event {
+	w := &m.file.Workers[worker]
+	if err := m.sockets.Watch(worker, w.Sockets); err != nil {
+		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", w.Name, err))
+		return []fleet.Event{fleet.Demand{Worker: worker}}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package supervisor
+
+import (
+	"os"
+
+	"github.com/decnet/prefork/supervisor/bridge"
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
+)
+
+// snapshots makes what clients see.
+type snapshots struct {
+	file  string       // the absolute path of the fleet file
+	clock bridge.Clock // in which they are told the time
+}
+
+// snapshot is a view as clients get it.
+func (m *master) snapshot(v fleet.View) *bridge.Snapshot {
+	m.snapshots.clock.Adjust(bridge.NewClock())
+	f := &control.Fleet{
+		Name: m.file.Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
+		ActiveState: v.State, StatusText: v.Status,
+		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
+		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.Slot, 0, len(v.Slots)),
+	}
+	if p := m.procs.Of(v.Floor); p != nil {
+		f.FloorPID = uint32(p.PID)
+	}
+	for i := range v.Slots {
+		f.Slots = append(f.Slots, m.slotStatus(&v.Slots[i]))
+		f.NRestarts += f.Slots[i].NRestarts
+	}
+	return &bridge.Snapshot{Fleet: f, Spawns: v.Spawns}
+}
+
+func (m *master) slotStatus(v *fleet.SlotView) control.Slot {
+	s := control.Slot{
+		Name: v.Name, Worker: v.Worker,
+		State: v.State.String(), StateTimestamp: m.snapshots.clock.At(v.Since), Reason: v.Why,
+		MainPID: uint32(v.PID), Generation: uint32(v.Generation), Result: string(v.Result),
+		Failures: uint32(v.Failures), NRestarts: uint32(v.Restarts), Restarts: map[string]uint64{},
+		NextStartTimestamp: m.snapshots.clock.At(v.Due), StatusText: v.Text, FreezerState: "running",
+	}
+	if v.Frozen {
+		s.FreezerState = "frozen"
+	}
+	for result, n := range v.ByResult {
+		s.Restarts[string(result)] = uint64(n)
+	}
+	if p := m.procs.Of(v.Proc); p != nil && p.Group != nil && v.PID != 0 {
+		s.ControlGroup = p.Group.ControlGroup()
+	}
+	return s
+}
