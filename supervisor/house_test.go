@@ -31,7 +31,7 @@ var mayImport = map[string]string{
 	"supervisor/gate":              "internal/linux internal/text",
 	"supervisor/zygote":            "gate internal/linux internal/text",
 	"supervisor/internal/poll":     "fleet internal/linux",
-	"supervisor/internal/disposal": "fleet internal/linux internal/poll",
+	"supervisor/internal/errands":  "fleet internal/linux internal/poll",
 	"supervisor/fleetfile":         "fleet internal/envfile",
 	"supervisor/control":           "internal/linux internal/text",
 	"supervisor/metrics":           "control fleet",
@@ -41,12 +41,12 @@ var mayImport = map[string]string{
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/disposal internal/linux internal/poll internal/text manager output procs",
-	"supervisor/launch": "cgroup fleet fleetfile gate internal/disposal internal/envfile internal/linux internal/poll output procs rights slots " +
+	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs",
+	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs rights slots " +
 		"sockets zygote",
 	"supervisor/bridge": "cgroup control fleet internal/linux internal/poll memory metrics",
 	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs rights rundir slots sockets " +
-		"internal/disposal internal/linux internal/poll",
+		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
 	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir",

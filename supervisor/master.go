@@ -12,7 +12,7 @@ import (
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/launch"
@@ -33,7 +33,7 @@ type master struct {
 	manager   *manager.Manager
 	poller    *poll.Poller
 	signals   *poll.Signals
-	disposal  *disposal.Disposal
+	errands   *errands.Pool
 	outputs   *output.Outputs
 	sockets   *sockets.Sockets
 	procs     *procs.Table
@@ -69,7 +69,7 @@ func (m *master) open(opts Options) error {
 		return err
 	}
 	m.opened(m.poller.Close)
-	m.disposal = disposal.New(m.poller.Wake())
+	m.errands = errands.New(m.poller.Wake())
 	passed, err := sdnotify.Listeners(opts.Env)
 	if err != nil {
 		return fmt.Errorf("sockets from systemd: %w", err)
@@ -83,7 +83,7 @@ func (m *master) open(opts Options) error {
 	if err := m.openProcesses(opts.Env); err != nil {
 		return err
 	}
-	m.slots = slots.New(m.file, m.log, m.manager, m.disposal, m.poller.Source(notices), m.poller.Source(storedFDs))
+	m.slots = slots.New(m.file, m.log, m.manager, m.errands, m.poller.Source(notices), m.poller.Source(storedFDs))
 	m.opened(m.slots.Close)
 	if err := m.slots.Listen(dir.Notify); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (m *master) openProcesses(env sdnotify.Environment) error {
 	m.opened(m.endStragglers)
 	m.launch, err = launch.New(launch.Config{
 		File: m.file, Managed: m.manager.Managed(), OOMScore: rights.OOMScoreAdjust(), Log: m.log,
-		Outputs: m.outputs, Groups: groups, Procs: m.procs, Sockets: m.sockets, Disposal: m.disposal,
+		Outputs: m.outputs, Groups: groups, Procs: m.procs, Sockets: m.sockets, Errands: m.errands,
 		Gates: m.poller.Source(gates), Commands: m.poller.Source(commands),
 	})
 	if err != nil {

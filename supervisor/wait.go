@@ -29,8 +29,8 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.disposal.Due(), m.log.RetryJournal(now)), now)
-	m.disposal.Prod(m.now())
+	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.errands.Due(), m.log.RetryJournal(now)), now)
+	m.errands.Prod(m.now())
 	m.slots.Unmute(m.now())
 	for _, r := range ready {
 		events = append(events, m.handle(r)...)
@@ -67,7 +67,8 @@ func (m *master) woken() []fleet.Event {
 	if m.signals.Beaten() {
 		m.manager.Ping()
 	}
-	return append(m.takeSignals(), m.bridge.Asked()...)
+	events := append(m.launch.Resume(), m.takeSignals()...)
+	return append(events, m.bridge.Asked()...)
 }
 
 func (m *master) takeSignals() (events []fleet.Event) {

@@ -21,22 +21,32 @@ import (
 	"github.com/decnet/prefork/supervisor/slots"
 )
 
-// Assign lets a process at its gate become a slot.
+// Assign lets a process at its gate become a slot. One whose environment files are to be
+// read waits for them there ([Launcher.Resume]).
 func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot) []fleet.Event {
 	p := l.procs.Of(id)
 	if p == nil {
 		return nil // it ended in this turn; its end is an event
 	}
-	if err := l.sendOrders(p, s); err != nil {
+	p.Name, p.Invocation = s.Name, newInvocation()
+	s.Assign(p)
+	if len(s.Config.EnvironmentFiles) > 0 {
+		l.reader.read(id, s)
+		return nil
+	}
+	return l.send(p, s, nil)
+}
+
+// send sends a process its orders, with what its environment files hold.
+func (l *Launcher) send(p *procs.Process, s *slots.Slot, env []string) []fleet.Event {
+	if err := l.sendOrders(p, s, env); err != nil {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: err.Error()}}
 	}
 	p.Birth.Told = true
 	return nil
 }
 
-func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot) error {
-	p.Name, p.Invocation = s.Name, newInvocation()
-	s.Assign(p)
+func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) error {
 	if err := limit(p, s); err != nil {
 		return err
 	}
@@ -53,11 +63,7 @@ func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot) error {
 	if err != nil {
 		return err
 	}
-	orders, fds, err := l.book.slotOrders(p, s, to.Journal)
-	if err != nil {
-		to.Close()
-		return err
-	}
+	orders, fds := l.book.slotOrders(p, s, env, to.Journal)
 	err = l.sendGo(p, orders, to, fds)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // it has ended; that is the event

@@ -15,7 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
@@ -42,7 +42,7 @@ func newHouse(t *testing.T, file *fleetfile.Fleet) *house {
 	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
 	wake := poller.Wake()
-	groups, rubbish := cgroup.NewPool(nil, false), disposal.New(wake)
+	groups, rubbish := cgroup.NewPool(nil, false), errands.New(wake)
 	outputs := output.New(sdnotify.Environment{}, log, poller.Source(pipes), wake)
 	t.Cleanup(outputs.Close)
 	listeners, err := sockets.Open(file, nil, false, log, poller.Source(connections))
@@ -51,7 +51,7 @@ func newHouse(t *testing.T, file *fleetfile.Fleet) *house {
 	}
 	t.Cleanup(listeners.Close)
 	l, err := New(Config{
-		File: file, Log: log, Outputs: outputs, Groups: groups, Sockets: listeners, Disposal: rubbish,
+		File: file, Log: log, Outputs: outputs, Groups: groups, Sockets: listeners, Errands: rubbish,
 		Procs: procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
 		Gates: poller.Source(gates), Commands: poller.Source(commands),
 	})
@@ -85,6 +85,8 @@ func until[E fleet.Event](h *house) (want E) {
 		for _, ready := range h.poller.Wait(now.Add(testutil.Patience), now) {
 			id := fleet.Proc(ready.ID)
 			switch ready.Kind {
+			case 0:
+				all = append(all, h.Resume()...)
 			case gates:
 				all = append(all, h.AtGate(id)...)
 			case commands:

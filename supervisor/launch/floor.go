@@ -30,7 +30,7 @@ func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
 // StopFloor asks a floor to end: it does when its socket is closed.
 func (l *Launcher) StopFloor(id fleet.Proc) {
 	if p := l.procs.Of(id); p != nil {
-		l.disposal.CloseSocket(l.commands, &p.Birth.Command)
+		l.errands.CloseSocket(l.commands, &p.Birth.Command)
 	}
 }
 
@@ -91,7 +91,7 @@ func (l *Launcher) floorSays(id fleet.Proc) (events []fleet.Event, more bool) {
 		if !errors.Is(err, io.EOF) {
 			l.log.Warn(fmt.Sprintf("floor: %v; its socket is closed", err), slog.Int("pid", p.PID))
 		}
-		l.disposal.CloseSocket(l.commands, &p.Birth.Command)
+		l.errands.CloseSocket(l.commands, &p.Birth.Command)
 		return nil, false
 	}
 	return l.floorSaid(p, buf[:n]), true

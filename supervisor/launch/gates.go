@@ -82,7 +82,7 @@ func (l *Launcher) leftGate(p *procs.Process) []fleet.Event {
 // protocol.
 func (l *Launcher) pushes(p *procs.Process) []fleet.Event {
 	const why = "it sends descriptors at its gate"
-	l.disposal.CloseSocket(l.gates, &p.Birth.Gate)
+	l.errands.CloseSocket(l.gates, &p.Birth.Gate)
 	if p.PID == 0 {
 		return l.stillborn(p, why)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
-	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
+	"github.com/decnet/prefork/supervisor/internal/errands"
+	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
@@ -43,9 +43,9 @@ func newWorld(t *testing.T) *world {
 	groups := cgroup.NewPool(nil, false)
 	l, err := New(Config{
 		File: &fleetfile.Fleet{}, Log: log, Groups: groups,
-		Procs:    procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
-		Disposal: disposal.New(poller.Wake()),
-		Gates:    poller.Source(gates), Commands: poller.Source(commands),
+		Procs:   procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
+		Errands: errands.New(poller.Wake()),
+		Gates:   poller.Source(gates), Commands: poller.Source(commands),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestOnlyAChildIsAdopted(t *testing.T) {
 // A process that pushes descriptors into its master is not waited for, whatever they
 // are: it ends.
 func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
-	linger := disposaltest.Lingering(t)
+	linger := errandstest.Lingering(t)
 	push := func(ours int, theirs int) {
 		_ = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
 		for range 3 {
@@ -172,12 +172,12 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	}
 	push(m.p.Birth.Gate, m.gate)
 	push(m.p.Birth.Command, m.command)
-	disposaltest.Quick(t, "the gate", func() {
+	errandstest.Quick(t, "the gate", func() {
 		if events, more := m.atGate(7); len(events) != 0 || more || m.p.Birth.Gate != -1 {
 			t.Errorf("got %+v, %t; the gate is %d", events, more, m.p.Birth.Gate)
 		}
 	})
-	disposaltest.Quick(t, "the socket of a floor", func() {
+	errandstest.Quick(t, "the socket of a floor", func() {
 		if events, more := m.floorSays(7); len(events) != 0 || more || m.p.Birth.Command != -1 {
 			t.Errorf("got %+v, %t; the socket is %d", events, more, m.p.Birth.Command)
 		}
@@ -188,10 +188,10 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	if err := linux.Send(m.gate, nil); err == nil {
 		t.Error("more can be sent to the gate")
 	}
-	if m.disposal.Due() == fleet.Never {
+	if m.errands.Due() == fleet.Never {
 		t.Error("nothing is being closed")
 	}
-	disposaltest.ProdAll(t, m.disposal)
+	errandstest.ProdAll(t, m.errands)
 }
 
 // One that has not introduced itself does not become anything.

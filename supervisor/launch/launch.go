@@ -23,7 +23,7 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/output"
@@ -41,7 +41,7 @@ type Config struct {
 	Groups   *cgroup.Pool
 	Procs    *procs.Table
 	Sockets  *sockets.Sockets
-	Disposal *disposal.Disposal
+	Errands  *errands.Pool
 
 	Gates    poll.Source // reports by fleet.Proc: [Launcher.AtGate]
 	Commands poll.Source // of floors, by fleet.Proc: [Launcher.FloorSays]
@@ -54,10 +54,11 @@ type Launcher struct {
 	outputs       *output.Outputs
 	groups        *cgroup.Pool
 	procs         *procs.Table
-	disposal      *disposal.Disposal
+	errands       *errands.Pool
 	gates         poll.Source
 	commands      poll.Source
 	book          *book
+	reader        *reader
 	devNull       int
 	request       *procs.Process // that a floor has been asked for
 	prepared      fleet.Proc     // the shim that no slot has asked for; 0: there is none
@@ -68,8 +69,8 @@ type Launcher struct {
 // New opens what each birth needs. Its owner closes it.
 func New(c Config) (*Launcher, error) {
 	l := &Launcher{
-		log: c.Log, outputs: c.Outputs, groups: c.Groups, procs: c.Procs, disposal: c.Disposal,
-		gates: c.Gates, commands: c.Commands, book: newBook(c),
+		log: c.Log, outputs: c.Outputs, groups: c.Groups, procs: c.Procs, errands: c.Errands,
+		gates: c.Gates, commands: c.Commands, book: newBook(c), reader: newReader(c.Errands),
 	}
 	var err error
 	if l.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
@@ -133,8 +134,9 @@ func (l *Launcher) forget(p *procs.Process) {
 
 // closeBirth closes what was open for the birth of a process.
 func (l *Launcher) closeBirth(p *procs.Process) {
-	l.disposal.CloseSocket(l.gates, &p.Birth.Gate)
-	l.disposal.CloseSocket(l.commands, &p.Birth.Command)
+	l.errands.CloseSocket(l.gates, &p.Birth.Gate)
+	l.errands.CloseSocket(l.commands, &p.Birth.Command)
+	delete(l.reader.waiting, p.ID)
 	if p.ID == l.prepared {
 		l.prepared, l.wantsPrepared = 0, false
 	}

@@ -9,13 +9,10 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
-	"github.com/decnet/prefork/supervisor/internal/envfile"
-	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/slots"
@@ -27,7 +24,6 @@ import (
 type book struct {
 	file     *fleetfile.Fleet
 	sockets  *sockets.Sockets
-	log      *output.Log
 	managed  bool
 	pid, uid int                  // of this process
 	oomScore int                  // its oom_score_adj
@@ -37,7 +33,7 @@ type book struct {
 
 func newBook(c Config) *book {
 	return &book{
-		file: c.File, sockets: c.Sockets, log: c.Log, managed: c.Managed,
+		file: c.File, sockets: c.Sockets, managed: c.Managed,
 		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore,
 		base: os.Environ(), prepared: map[int]*gate.Orders{},
 	}
@@ -93,24 +89,14 @@ func (b *book) reserve() (most int) {
 	return most
 }
 
-// slotOrders make a process at its gate one slot. The descriptors, of which that
-// of the output is not one, stay the master's.
-func (b *book) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*gate.Orders, []int, error) {
+// slotOrders make a process at its gate one slot, with what its environment files hold.
+// The descriptors, of which that of the output is not one, stay the master's.
+func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal string) (*gate.Orders, []int) {
 	w := s.Config
 	o := *b.workerOrders(s.Worker)
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
 	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, b.file.Name, p.Generation)
 	o.Title = p.Title
-	env, ignored, err := envfile.Read(w.EnvironmentFiles)
-	if err != nil {
-		return nil, nil, err
-	}
-	if w.Entry != "" {
-		ignored = append(ignored, withoutEffect(env, append(list(b.file.Floor.Env), b.base...))...)
-	}
-	for _, line := range ignored {
-		b.log.Warn(s.Name + ": environment_file: " + line)
-	}
 	o.Env = append(append(env, list(w.Environment)...),
 		"PREFORK_FLEET="+b.file.Name,
 		"PREFORK_WORKER="+w.Name,
@@ -133,18 +119,7 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, journal string) (*gat
 	}
 	names, stored := s.Stored()
 	o.Stored = names
-	return &o, append(fds, stored...), nil
-}
-
-// withoutEffect says of which variables an entry of a floor that has others is past.
-func withoutEffect(env, floor []string) (lines []string) {
-	for _, variable := range env {
-		name, _, _ := strings.Cut(variable, "=")
-		if fleetfile.Early(name) && !slices.Contains(floor, variable) {
-			lines = append(lines, name+" has no effect in a worker that is forked: it is read before; write it into floor.env")
-		}
-	}
-	return lines
+	return &o, append(fds, stored...)
 }
 
 // resetOOMScore lets a process be killed for memory before the master is: the

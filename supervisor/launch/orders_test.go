@@ -3,8 +3,6 @@
 package launch
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,48 +10,31 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
-	"github.com/decnet/prefork/supervisor/internal/envfile"
 	"github.com/decnet/prefork/supervisor/procs"
 )
 
 // What comes later wins: the files in their order, then environment, then what the master
 // itself says, which nothing in a file can change.
 func TestTheEnvironmentOfASlot(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "env")
-	if err := os.WriteFile(path, []byte("A=file\nB=file\nPREFORK_SLOT=none\nnonsense\nPYTHONHASHSEED=1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	h := newHouse(t, &fleetfile.Fleet{
 		Name: "test", Floor: &fleetfile.Floor{Python: "python3"},
 		Workers: []fleetfile.Worker{{
 			Name: "web", Count: 2, Entry: "a:b", NotifyAccess: fleetfile.NotifyMain, FDStoreMax: 3,
-			EnvironmentFiles: []envfile.File{{Path: path}, {Path: "/nonexistent", Optional: true}},
-			Environment:      map[string]string{"B": "table"},
+			Environment: map[string]string{"B": "table"},
 		}},
 	})
 	s := h.slots.All()[1]
-	o, fds, err := h.book.slotOrders(&procs.Process{Invocation: "x", Generation: 4}, s, "8:9")
-	if err != nil || len(fds) != 0 {
-		t.Fatal(fds, err)
-	}
+	o, fds := h.book.slotOrders(&procs.Process{Invocation: "x", Generation: 4}, s, []string{"A=file", "B=file", "PREFORK_SLOT=none"}, "8:9")
 	want := []string{
-		"A=file", "B=file", "PREFORK_SLOT=none", "PYTHONHASHSEED=1", "B=table",
+		"A=file", "B=file", "PREFORK_SLOT=none", "B=table",
 		"PREFORK_FLEET=test", "PREFORK_WORKER=web", "PREFORK_SLOT=web.1", "PREFORK_INVOCATION_ID=x",
 		"NOTIFY_SOCKET=" + s.NotifySocket(), "FDSTORE=3", "JOURNAL_STREAM=8:9",
 	}
-	if !slices.Equal(o.Env, want) {
+	if !slices.Equal(o.Env, want) || len(fds) != 0 {
 		t.Errorf("got\n%q, want\n%q", o.Env, want)
 	}
 	if o.Notify != s.NotifySocket() || o.Title != "prefork: web.1 [test] gen 4" || o.Index != 1 || o.Entry != "a:b" || o.Argv != nil {
 		t.Errorf("got %+v", o)
-	}
-	h.said.Want(t, "web.1: environment_file: "+path+":4: not NAME=VALUE")
-	h.said.Want(t, "web.1: environment_file: PYTHONHASHSEED has no effect in a worker that is forked")
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := h.book.slotOrders(&procs.Process{}, s, ""); err == nil {
-		t.Error("a file that is missing is no error")
 	}
 }
 
@@ -65,10 +46,7 @@ func TestOrdersAreNotMixed(t *testing.T) {
 	}})
 	var all []*gate.Orders
 	for _, s := range h.slots.All() {
-		o, _, err := h.book.slotOrders(&procs.Process{}, s, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		o, _ := h.book.slotOrders(&procs.Process{}, s, nil, "")
 		all = append(all, o)
 	}
 	for i, want := range []string{"a.0", "a.1", "b.0"} {

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
+	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
@@ -24,7 +24,7 @@ func pass(t *testing.T, to int, text string, fds ...int) {
 // Whatever a slot sends, the loop does not wait for it. The slot is not heard until
 // that is dropped, and others are.
 func TestNoDescriptorBlocksTheLoop(t *testing.T) {
-	linger := disposaltest.Lingering(t)
+	linger := errandstest.Lingering(t)
 	for name, attack := range map[string]func(m *world){
 		"refused":         func(m *world) { pass(t, m.fd, "READY=1\x00", linger(), linger()) },
 		"empty":           func(m *world) { pass(t, m.fd, "", linger()) },
@@ -52,7 +52,7 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 			m := newWorld(t, notifyMain())
 			attack(m)
 			pass(t, m.fd, "READY=1")
-			disposaltest.Quick(t, "to hear it", func() {
+			errandstest.Quick(t, "to hear it", func() {
 				m.hear(m.s)
 				m.Flush()
 				m.hear(m.s)
@@ -61,12 +61,12 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 				t.Error("nothing is being dropped")
 			}
 			if m.s.inbox.burdened {
-				disposaltest.Quick(t, "a turn", func() { m.Unmute(poll.Now()) })
+				errandstest.Quick(t, "a turn", func() { m.Unmute(poll.Now()) })
 				if got := m.poller.Wait(0, 1); len(got) != 0 {
 					t.Errorf("what it said is heard before that: %v", got)
 				}
 			}
-			disposaltest.ProdAll(t, m.disposal)
+			errandstest.ProdAll(t, m.errands)
 			m.Unmute(poll.Now())
 			m.hear(m.s)
 			if m.s.inbox.burdened || len(m.muted) > 0 {
@@ -78,7 +78,7 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 
 // The end of a fleet waits for nothing that its processes have sent or stored.
 func TestTheEndWaitsForNoDescriptor(t *testing.T) {
-	linger := disposaltest.Lingering(t)
+	linger := errandstest.Lingering(t)
 	m := newWorld(t, notifyMain())
 	pass(t, m.fd, "FDSTORE=1", linger())
 	m.hear(m.s)
@@ -88,8 +88,8 @@ func TestTheEndWaitsForNoDescriptor(t *testing.T) {
 	for range 3 {
 		pass(t, m.fd, "BARRIER=1", linger())
 	}
-	disposaltest.Quick(t, "the end", m.Close)
-	disposaltest.ProdAll(t, m.disposal)
+	errandstest.Quick(t, "the end", m.Close)
+	errandstest.ProdAll(t, m.errands)
 }
 
 // A slot that has too much to be closed is not heard, one that has a little is.

@@ -12,7 +12,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/text"
@@ -22,7 +22,7 @@ import (
 // inbox is where the processes of a slot notify.
 type inbox struct {
 	server   *sdnotify.Server // of its NOTIFY_SOCKET; nil if it has none
-	errands  *disposal.Owner  // drops what was sent
+	errands  *errands.Owner  // drops what was sent
 	budget   budget           // of datagrams
 	quiet    fleet.Instant    // it is not heard before
 	burdened bool             // its next datagram is skipped where that may block

@@ -15,8 +15,8 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
-	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
+	"github.com/decnet/prefork/supervisor/internal/errands"
+	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
@@ -39,7 +39,7 @@ type world struct {
 	s        *Slot
 	said     *outputtest.Lines
 	poller   *poll.Poller
-	disposal *disposal.Disposal
+	errands *errands.Pool
 	fd       int // from which the process notifies
 }
 
@@ -53,11 +53,11 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	t.Helper()
 	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
-	d := disposal.New(poller.Wake())
+	d := errands.New(poller.Wake())
 	w.Name, w.Count = "web", 1
 	table := New(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}, log, manager.New(env, log), d,
 		poller.Source(notices), poller.Source(hangups))
-	m := &world{Table: table, s: table.All()[0], said: said, poller: poller, disposal: d}
+	m := &world{Table: table, s: table.All()[0], said: said, poller: poller, errands: d}
 	if err := m.Listen(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	}
 	t.Cleanup(func() {
 		m.Close()
-		disposaltest.ProdAll(t, d)
+		errandstest.ProdAll(t, d)
 		linux.CloseFD(&m.fd)
 	})
 	return m

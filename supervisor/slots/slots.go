@@ -19,7 +19,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/manager"
@@ -47,7 +47,7 @@ type Table struct {
 	slots    []*Slot // by fleet.SlotID
 	log      *output.Log
 	manager  *manager.Manager // keeps for the next master what is stored
-	disposal *disposal.Disposal
+	errands *errands.Pool
 	notices  poll.Source // notify sockets, by fleet.SlotID
 	hangups  poll.Source // stored descriptors, by numbers of their own
 
@@ -63,9 +63,9 @@ type Table struct {
 
 // New lists the slots of a file. Its sources report that a slot has said something
 // ([Table.Hear]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
-func New(file *fleetfile.Fleet, log *output.Log, mgr *manager.Manager, d *disposal.Disposal, notices, hangups poll.Source) *Table {
+func New(file *fleetfile.Fleet, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
-		log: log, manager: mgr, disposal: d, notices: notices, hangups: hangups,
+		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,
 		unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
 	}
 	for w := range file.Workers {
@@ -116,7 +116,7 @@ func (t *Table) Listen(dir string) error {
 		if err != nil {
 			return err
 		}
-		s.inbox.server, s.inbox.errands = server, t.disposal.Owner()
+		s.inbox.server, s.inbox.errands = server, t.errands.Owner()
 		if err := t.notices.Add(server.FD(), uint64(s.ID)); err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package disposal_test
+package errands_test
 
 import (
 	"slices"
@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
-	"github.com/decnet/prefork/supervisor/internal/disposal/disposaltest"
+	"github.com/decnet/prefork/supervisor/internal/errands"
+	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
@@ -21,11 +21,11 @@ import (
 // So many owners are served at once; the rest wait in order. Each has what it gave
 // done in order.
 func TestPlacesAreBounded(t *testing.T) {
-	d := disposal.New(polltest.New(t).Wake())
+	d := errands.New(polltest.New(t).Wake())
 	var begun sync.WaitGroup
 	proceed := make(chan struct{})
-	begun.Add(disposal.MaxPlaces)
-	for range disposal.MaxPlaces {
+	begun.Add(errands.MaxPlaces)
+	for range errands.MaxPlaces {
 		d.Owner().Do(func() {
 			begun.Done()
 			<-proceed
@@ -58,16 +58,16 @@ func TestPlacesAreBounded(t *testing.T) {
 	testutil.Eventually(t, "the end of all", func() bool { return d.Due() == fleet.Never })
 }
 
-// A last close that blocks is nobody's but the disposal's, and a prod ends it.
+// A last close that blocks is nobody's but the pool's, and a prod ends it.
 func TestWhatBlocksIsProdded(t *testing.T) {
 	poller := polltest.New(t)
-	d := disposal.New(poller.Wake())
-	owner, linger := d.Owner(), disposaltest.Lingering(t)
-	disposaltest.Quick(t, "two that block", func() { owner.Close(linger(), linger()) })
+	d := errands.New(poller.Wake())
+	owner, linger := d.Owner(), errandstest.Lingering(t)
+	errandstest.Quick(t, "two that block", func() { owner.Close(linger(), linger()) })
 	if owner.Idle() || owner.Holds() != 2 || d.Due() == fleet.Never {
 		t.Errorf("%d are held, to be prodded at %d", owner.Holds(), d.Due())
 	}
-	disposaltest.ProdAll(t, d)
+	errandstest.ProdAll(t, d)
 	if !owner.Idle() || owner.Holds() != 0 {
 		t.Errorf("%d are held in the end", owner.Holds())
 	}
@@ -81,7 +81,7 @@ func TestWhatBlocksIsProdded(t *testing.T) {
 func TestSocketsAreClosedWithWhatIsInThem(t *testing.T) {
 	testutil.WantNoLeak(t)
 	poller := polltest.New(t)
-	d, source := disposal.New(poller.Wake()), poller.Source(1)
+	d, source := errands.New(poller.Wake()), poller.Source(1)
 	for _, blocks := range []bool{false, true} {
 		ours, theirs, err := linux.Seqpacket()
 		if err != nil {
@@ -92,13 +92,13 @@ func TestSocketsAreClosedWithWhatIsInThem(t *testing.T) {
 		}
 		if blocks {
 			_ = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
-			fd := disposaltest.Lingering(t)()
+			fd := errandstest.Lingering(t)()
 			if err := unix.Sendmsg(theirs, []byte("x"), unix.UnixRights(fd), nil, 0); err != nil {
 				t.Fatal(err)
 			}
 			linux.CloseFD(&fd)
 		}
-		disposaltest.Quick(t, "the close", func() { d.CloseSocket(source, &ours) })
+		errandstest.Quick(t, "the close", func() { d.CloseSocket(source, &ours) })
 		if pending := d.Due() != fleet.Never; ours != -1 || pending != blocks {
 			t.Errorf("blocks: %t; it is %d, and something is being closed: %t", blocks, ours, pending)
 		}
@@ -109,5 +109,5 @@ func TestSocketsAreClosedWithWhatIsInThem(t *testing.T) {
 			}
 		}
 	}
-	disposaltest.ProdAll(t, d)
+	errandstest.ProdAll(t, d)
 }

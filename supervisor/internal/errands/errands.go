@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package disposal drops the descriptors of strangers, which the loop must not do: the
-// last close(2) of one can block for as long as its sender likes. A socket that lingers
-// waits for a peer that does not read (SO_LINGER, socket(7)), a file for the process
-// that serves its file system (FUSE).
+// Package errands does what can block, for the loop, which must not: it closes the
+// descriptors of strangers, and reads their files. The last close(2) of a descriptor can
+// block for as long as its sender likes. A socket that lingers waits for a peer that does
+// not read (SO_LINGER, socket(7)), a file for the process that serves its file system
+// (FUSE).
 //
 // Each owner has a goroutine, with a thread of its own, while there is something to
-// drop for it, and only so many owners at once: who makes others wait is one of
+// do for it, and only so many owners at once: who makes others wait is one of
 // them, and waits in line with the rest.
 //
 //	loop    Owner.Do, Owner.Close         at the end of each: Wake, then Owner.Idle and Holds
 //	thread  one errand after the other    prodded by the loop, if one takes too long
-package disposal
+package errands
 
 import (
 	"runtime"
@@ -25,8 +26,8 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 )
 
-// Disposal is the place of all owners. Its methods are for the loop and do not block.
-type Disposal struct {
+// Pool has the threads of all owners. Its methods are for the loop and do not block.
+type Pool struct {
 	wake *poll.Wake
 
 	mu      sync.Mutex
@@ -37,18 +38,18 @@ type Disposal struct {
 const (
 	maxPlaces = 256
 
-	// prodAfter is how long something may take to be dropped. A signal ends the wait of
+	// prodAfter is how long something may take. A signal ends the wait of
 	// SO_LINGER; what is left is sent nevertheless.
 	prodAfter = time.Second
 )
 
-// New makes one that ends the wait of a poller whenever something has been dropped.
-func New(wake *poll.Wake) *Disposal { return &Disposal{wake: wake} }
+// New makes one that ends the wait of a poller whenever something has been done.
+func New(wake *poll.Wake) *Pool { return &Pool{wake: wake} }
 
-// Owner is for whom descriptors are dropped, in order. Its methods are for the loop and
-// do not block; the fields are guarded by the room's lock.
+// Owner is for whom something is done, in order. Its methods are for the loop and do not
+// block; the fields are guarded by the pool's lock.
 type Owner struct {
-	room *Disposal
+	pool *Pool
 	jobs []errand // the first is being done, if there is a thread
 	held int      // descriptors of all jobs
 	tid  int      // of the thread; 0: it has not begun
@@ -61,13 +62,13 @@ type errand struct {
 	fds int
 }
 
-// Owner makes one for whom nothing is dropped yet.
-func (d *Disposal) Owner() *Owner { return &Owner{room: d} }
+// Owner makes one for whom nothing is to be done yet.
+func (p *Pool) Owner() *Owner { return &Owner{pool: p} }
 
 // Close takes ownership of descriptors, and closes them.
-func (e *Owner) Close(fds ...int) {
+func (o *Owner) Close(fds ...int) {
 	if len(fds) > 0 {
-		e.add(errand{func() {
+		o.add(errand{func() {
 			for _, fd := range fds {
 				_ = unix.Close(fd) // not wanted
 			}
@@ -76,90 +77,90 @@ func (e *Owner) Close(fds ...int) {
 }
 
 // Do calls a function that may block.
-func (e *Owner) Do(f func()) { e.add(errand{do: f}) }
+func (o *Owner) Do(f func()) { o.add(errand{do: f}) }
 
-func (e *Owner) add(job errand) {
-	d := e.room
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	e.jobs = append(e.jobs, job)
-	e.held += job.fds
+func (o *Owner) add(job errand) {
+	p := o.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o.jobs = append(o.jobs, job)
+	o.held += job.fds
 	switch {
-	case len(e.jobs) > 1: // it has a place, or waits for one
-	case len(d.placed) < maxPlaces:
-		d.place(e)
-		go d.work(e)
+	case len(o.jobs) > 1: // it has a place, or waits for one
+	case len(p.placed) < maxPlaces:
+		p.place(o)
+		go p.work(o)
 	default:
-		d.waiting = append(d.waiting, e)
+		p.waiting = append(p.waiting, o)
 	}
 }
 
 // Idle reports whether all has been done.
-func (e *Owner) Idle() bool {
-	e.room.mu.Lock()
-	defer e.room.mu.Unlock()
-	return len(e.jobs) == 0
+func (o *Owner) Idle() bool {
+	o.pool.mu.Lock()
+	defer o.pool.mu.Unlock()
+	return len(o.jobs) == 0
 }
 
 // Holds is how many descriptors wait to be closed.
-func (e *Owner) Holds() int {
-	e.room.mu.Lock()
-	defer e.room.mu.Unlock()
-	return e.held
+func (o *Owner) Holds() int {
+	o.pool.mu.Lock()
+	defer o.pool.mu.Unlock()
+	return o.held
 }
 
 // place is called with the lock held.
-func (d *Disposal) place(e *Owner) {
-	d.placed = append(d.placed, e)
+func (p *Pool) place(e *Owner) {
+	p.placed = append(p.placed, e)
 	e.prodAt = poll.Now().Add(prodAfter)
 }
 
 // work is one thread's: it serves owners until none waits for a place.
-func (d *Disposal) work(e *Owner) {
+func (p *Pool) work(e *Owner) {
 	runtime.LockOSThread() // prods go to a thread
 	defer runtime.UnlockOSThread()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for ; e != nil; e = d.next(e) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; e != nil; e = p.next(e) {
 		for e.tid = unix.Gettid(); len(e.jobs) > 0; {
 			job := e.jobs[0]
-			d.mu.Unlock()
+			p.mu.Unlock()
 			job.do()
-			d.mu.Lock()
+			p.mu.Lock()
 			e.jobs = e.jobs[1:]
 			e.held -= job.fds
 			e.prodAt = poll.Now().Add(prodAfter)
-			d.wake.Up() // the lock is held: what the loop sees then is what is
+			p.wake.Up() // the lock is held: what the loop sees then is what is
 		}
 	}
 }
 
 // next gives the place of an owner to the one that has waited longest, if any. It is
 // called with the lock held.
-func (d *Disposal) next(done *Owner) *Owner {
+func (p *Pool) next(done *Owner) *Owner {
 	done.tid, done.jobs = 0, nil
-	for i, e := range d.placed {
+	for i, e := range p.placed {
 		if e == done {
-			d.placed[i] = d.placed[len(d.placed)-1]
-			d.placed = d.placed[:len(d.placed)-1]
+			p.placed[i] = p.placed[len(p.placed)-1]
+			p.placed = p.placed[:len(p.placed)-1]
 			break
 		}
 	}
-	if len(d.waiting) == 0 {
+	if len(p.waiting) == 0 {
 		return nil
 	}
-	e := d.waiting[0]
-	d.waiting = d.waiting[1:]
-	d.place(e)
+	e := p.waiting[0]
+	p.waiting = p.waiting[1:]
+	p.place(e)
 	return e
 }
 
-// Due is when [Disposal.Prod] is to be called.
-func (d *Disposal) Due() fleet.Instant {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// Due is when [Pool.Prod] is to be called.
+func (p *Pool) Due() fleet.Instant {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	due := fleet.Never
-	for _, e := range d.placed {
+	for _, e := range p.placed {
 		due = min(due, e.prodAt)
 	}
 	return due
@@ -167,10 +168,10 @@ func (d *Disposal) Due() fleet.Instant {
 
 // Prod interrupts what takes too long. SIGURG is what the runtime stops a goroutine
 // with, and expects at any time.
-func (d *Disposal) Prod(now fleet.Instant) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, e := range d.placed {
+func (p *Pool) Prod(now fleet.Instant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.placed {
 		if now < e.prodAt {
 			continue
 		}
@@ -184,14 +185,14 @@ func (d *Disposal) Prod(now fleet.Instant) {
 // CloseSocket closes a socket to a process and makes it -1; it may be waited for in a
 // source. The other side may have left descriptors in there, of which this could be the
 // last close.
-func (d *Disposal) CloseSocket(s poll.Source, fd *int) {
+func (p *Pool) CloseSocket(s poll.Source, fd *int) {
 	switch {
 	case *fd < 0:
 	case linux.Drained(*fd):
 		linux.CloseFD(fd)
 	default:
 		_ = s.Remove(*fd) // it may be in there
-		d.Owner().Close(*fd)
+		p.Owner().Close(*fd)
 		*fd = -1
 	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package disposaltest has descriptors whose close blocks, and what tests ask of who must
+// Package errandstest has descriptors whose close blocks, and what tests ask of who must
 // not wait for it.
-package disposaltest
+package errandstest
 
 import (
 	"testing"
@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/internal/disposal"
+	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
@@ -73,7 +73,7 @@ func Quick(t testing.TB, what string, f func()) {
 }
 
 // ProdAll prods as the loop does, each second, but faster.
-func ProdAll(t testing.TB, d *disposal.Disposal) {
+func ProdAll(t testing.TB, d *errands.Pool) {
 	t.Helper()
 	testutil.Eventually(t, "all is dropped", func() bool {
 		due := d.Due()

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package disposal
+package errands
 
 // MaxPlaces is the bound that a test fills.
 const MaxPlaces = maxPlaces
 
 // Waiting is how many owners have no place.
-func (d *Disposal) Waiting() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.waiting)
+func (p *Pool) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
 }
