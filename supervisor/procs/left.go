@@ -92,7 +92,7 @@ func (t *Table) addLeft(p *Process, pids []int) {
 	}
 }
 
-// notLeft takes a pid off what processes left behind, and tells of whot.
+// NotLeft takes a pid off what processes left behind, and returns who they are.
 func (t *Table) NotLeft(pid int) (of []*Process) {
 	for _, p := range t.byID {
 		if p.left.pids[pid] {

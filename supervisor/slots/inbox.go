@@ -22,7 +22,7 @@ import (
 // inbox is where the processes of a slot notify.
 type inbox struct {
 	server   *sdnotify.Server // of its NOTIFY_SOCKET; nil if it has none
-	errands  *errands.Owner  // drops what was sent
+	errands  *errands.Owner   // drops what was sent
 	budget   budget           // of datagrams
 	quiet    fleet.Instant    // it is not heard before
 	burdened bool             // its next datagram is skipped where that may block

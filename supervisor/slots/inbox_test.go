@@ -36,11 +36,11 @@ const (
 // world is a table with one slot, whose process is this one, and what it works with.
 type world struct {
 	*Table
-	s        *Slot
-	said     *outputtest.Lines
-	poller   *poll.Poller
+	s       *Slot
+	said    *outputtest.Lines
+	poller  *poll.Poller
 	errands *errands.Pool
-	fd       int // from which the process notifies
+	fd      int // from which the process notifies
 }
 
 func newWorld(t *testing.T, w fleetfile.Worker) *world {

@@ -44,12 +44,12 @@ type Slot struct {
 
 // Table has all slots. Only the loop calls its methods, none of which blocks.
 type Table struct {
-	slots    []*Slot // by fleet.SlotID
-	log      *output.Log
-	manager  *manager.Manager // keeps for the next master what is stored
+	slots   []*Slot // by fleet.SlotID
+	log     *output.Log
+	manager *manager.Manager // keeps for the next master what is stored
 	errands *errands.Pool
-	notices  poll.Source // notify sockets, by fleet.SlotID
-	hangups  poll.Source // stored descriptors, by numbers of their own
+	notices poll.Source // notify sockets, by fleet.SlotID
+	hangups poll.Source // stored descriptors, by numbers of their own
 
 	received sdnotify.Buffer
 	burdened []*Slot // whose next datagram is skipped when what was said before it has been done

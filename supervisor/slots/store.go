@@ -143,7 +143,7 @@ func (t *Table) TakeKept(kept []sdnotify.Activated) {
 		i := slices.IndexFunc(t.slots, func(s *Slot) bool { return strings.HasPrefix(k.Name, keptName(s, "")) })
 		if i < 0 || len(t.slots[i].store.fds) >= t.slots[i].store.max {
 			t.errands.Owner().Close(k.FD) // not wanted
-			t.manager.Forget(k.Name)       // else the next master gives it up
+			t.manager.Forget(k.Name)      // else the next master gives it up
 			continue
 		}
 		s := t.slots[i]
