@@ -21,7 +21,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.launch.Abandon(act.Proc)
 	case fleet.StartShim:
 		return m.launch.StartShim(act.Proc, m.slots.Of(act.Slot))
-	case fleet.Go:
+	case fleet.Assign:
 		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot))
 	case fleet.Kill:
 		m.procs.Kill(act)
@@ -29,8 +29,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.watchSockets(act.Worker)
 	case fleet.Unwatch:
 		m.sockets.Unwatch(act.Worker)
-	case fleet.Look:
-		return m.look(act.Worker)
+	case fleet.PollSockets:
+		return m.pollSockets(act.Worker)
 	case fleet.Ready:
 		m.manager.Ready()
 		m.bridge.Idle()
@@ -56,7 +56,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		}
 		m.bridge.Changed()
 	case fleet.Show:
-		m.bridge.Show(m.snapshot(act.View))
+		m.bridge.Show(m.snapshot(act.Snapshot))
 	case fleet.Answer:
 		m.bridge.Answer(act.ID, act.Refusal)
 	case fleet.Quit:
@@ -75,17 +75,17 @@ func (m *master) flush() {
 	m.launch.Flush()
 }
 
-// look answers whether a connection waits for a worker.
-func (m *master) look(worker int) []fleet.Event {
-	if m.sockets.Look(m.file.Workers[worker].Sockets) {
+// pollSockets answers whether a connection waits for a worker.
+func (m *master) pollSockets(worker fleet.WorkerID) []fleet.Event {
+	if m.sockets.Poll(m.slots.Worker(worker).Sockets) {
 		return []fleet.Event{fleet.Demand{Worker: worker}}
 	}
 	return []fleet.Event{fleet.NoDemand{Worker: worker}}
 }
 
 // watchSockets: a worker whose sockets cannot be watched is started at once.
-func (m *master) watchSockets(worker int) []fleet.Event {
-	w := &m.file.Workers[worker]
+func (m *master) watchSockets(worker fleet.WorkerID) []fleet.Event {
+	w := m.slots.Worker(worker)
 	if err := m.sockets.Watch(worker, w.Sockets); err != nil {
 		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", w.Name, err))
 		return []fleet.Event{fleet.Demand{Worker: worker}}

@@ -25,7 +25,8 @@ var mayImport = map[string]string{
 	"supervisor/internal/text":     "",
 	"supervisor/internal/envfile":  "",
 	"supervisor/internal/testutil": "",
-	"supervisor/fleet":             "",
+	"supervisor/verb":              "",
+	"supervisor/fleet":             "verb",
 	"supervisor/cgroup":            "internal/linux",
 	"supervisor/memory":            "internal/linux",
 	"supervisor/gate":              "internal/linux internal/text",
@@ -33,7 +34,7 @@ var mayImport = map[string]string{
 	"supervisor/internal/poll":     "fleet internal/linux",
 	"supervisor/internal/errands":  "fleet internal/linux internal/poll",
 	"supervisor/fleetfile":         "fleet internal/envfile",
-	"supervisor/control":           "internal/linux internal/text",
+	"supervisor/control":           "internal/linux internal/text verb",
 	"supervisor/metrics":           "control fleet",
 	"supervisor/rundir":            "control fleetfile internal/linux",
 	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text",
@@ -44,13 +45,13 @@ var mayImport = map[string]string{
 	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs",
 	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs rights slots " +
 		"sockets zygote",
-	"supervisor/bridge": "cgroup control fleet internal/linux internal/poll memory metrics",
+	"supervisor/bridge": "cgroup control fleet internal/linux internal/poll memory metrics verb",
 	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs rights rundir slots sockets " +
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
-	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir",
-	"cmd/prefork-view":     "cmd/internal/display control fleet",
+	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir verb",
+	"cmd/prefork-view":     "cmd/internal/display control fleet verb",
 }
 
 // bans are imports of others that only some rooms may have, or none.

@@ -55,7 +55,7 @@ func (s *fakeSystem) do(act fleet.Action) []fleet.Event {
 	switch act := act.(type) {
 	case fleet.StartShim:
 		return []fleet.Event{fleet.Introduced{Proc: act.Proc, PID: int(act.Proc)}}
-	case fleet.Go:
+	case fleet.Assign:
 		if s.life > 0 {
 			go func() {
 				time.Sleep(s.life)
@@ -145,7 +145,7 @@ func TestLoopDealsWithOutcomesInTheSameTurn(t *testing.T) {
 		synctest.Wait()
 		log, _ := sys.noted()
 		first := log[:slices.Index(log, "wait")]
-		want := []string{"StartShim", "Go", "Ready", "flush"} // in this order
+		want := []string{"StartShim", "Assign", "Ready", "flush"} // in this order
 		got := slices.DeleteFunc(slices.Clone(first), func(s string) bool { return !slices.Contains(want, s) })
 		if !slices.Equal(got, want) {
 			t.Errorf("the first turn: got %v, want %v in it", first, want)

@@ -45,51 +45,54 @@ type master struct {
 	closers   []func() // of what has been opened, in that order
 }
 
-func newMaster(opts Options, mgr *manager.Manager) (*master, error) {
+// newMaster opens the house of a fleet, and makes the state machine that decides in it.
+func newMaster(opts Options, mgr *manager.Manager) (*master, *fleet.Fleet, error) {
 	if err := rights.Check(opts.File, mgr.Managed()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := &master{file: opts.File, log: opts.Log, manager: mgr}
-	if err := m.open(opts); err != nil {
+	f, err := m.open(opts)
+	if err != nil {
 		m.close()
-		return nil, err
+		return nil, nil, err
 	}
-	return m, nil
+	return m, f, nil
 }
 
 // open opens the rooms. Who is opened later is closed earlier: clients, then what is still
 // a child, then where that writes to.
-func (m *master) open(opts Options) error {
+func (m *master) open(opts Options) (*fleet.Fleet, error) {
 	dir, err := rundir.Open(opts.File)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.opened(dir.Close)
 	if m.poller, err = poll.New(wakeups); err != nil {
-		return err
+		return nil, err
 	}
 	m.opened(m.poller.Close)
 	m.errands = errands.New(m.poller.Wake())
 	passed, err := sdnotify.Listeners(opts.Env)
 	if err != nil {
-		return fmt.Errorf("sockets from systemd: %w", err)
+		return nil, fmt.Errorf("sockets from systemd: %w", err)
 	}
 	kept, passed := slots.Split(passed)
 	m.sockets, err = sockets.Open(m.file, passed, m.manager.Managed(), m.log, m.poller.Source(connections))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.opened(m.sockets.Close)
 	if err := m.openProcesses(opts.Env); err != nil {
-		return err
+		return nil, err
 	}
-	m.slots = slots.New(m.file, m.log, m.manager, m.errands, m.poller.Source(notices), m.poller.Source(storedFDs))
+	f := fleet.New(m.config(opts))
+	m.slots = slots.New(m.file, f.Slots(), m.log, m.manager, m.errands, m.poller.Source(notices), m.poller.Source(storedFDs))
 	m.opened(m.slots.Close)
 	if err := m.slots.Listen(dir.Notify); err != nil {
-		return err
+		return nil, err
 	}
 	m.slots.TakeKept(kept)
-	return m.openBridge(dir.Control())
+	return f, m.openBridge(dir.Control())
 }
 
 // openProcesses makes ready for children.
@@ -125,12 +128,8 @@ func (m *master) openBridge(path string) (err error) {
 	if m.snapshots.file, err = filepath.Abs(m.file.Path); err != nil {
 		return err
 	}
-	ids := map[string]fleet.SlotID{}
-	for _, s := range m.slots.All() {
-		ids[s.Name] = s.ID
-	}
 	m.bridge = bridge.New(bridge.Config{
-		Slots: ids, Managed: m.manager.Managed(), Tree: m.procs.Groups().Tree(), Wake: m.poller.Wake(),
+		Managed: m.manager.Managed(), Tree: m.procs.Groups().Tree(), Wake: m.poller.Wake(),
 	})
 	m.opened(m.bridge.Close)
 	if err := m.bridge.Listen(path); err != nil {

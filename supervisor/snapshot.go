@@ -17,7 +17,7 @@ type snapshots struct {
 }
 
 // snapshot is a view as clients get it.
-func (m *master) snapshot(v fleet.View) *bridge.Snapshot {
+func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	m.snapshots.clock.Adjust(bridge.NewClock())
 	f := &control.Fleet{
 		Name: m.file.Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
@@ -35,7 +35,7 @@ func (m *master) snapshot(v fleet.View) *bridge.Snapshot {
 	return &bridge.Snapshot{Fleet: f, Spawns: v.Spawns}
 }
 
-func (m *master) slotStatus(v *fleet.SlotView) control.Slot {
+func (m *master) slotStatus(v *fleet.SlotSnapshot) control.Slot {
 	s := control.Slot{
 		Name: v.Name, Worker: v.Worker,
 		State: v.State.String(), StateTimestamp: m.snapshots.clock.At(v.Since), Reason: v.Why,

@@ -74,14 +74,13 @@ func Reject(env sdnotify.Environment, log *output.Log, why string, code int) {
 }
 
 func run(opts Options, mgr *manager.Manager) (code int, err error) {
-	m, err := newMaster(opts, mgr)
+	m, f, err := newMaster(opts, mgr)
 	if err != nil {
 		return exitFor(err), err
 	}
 	defer m.close()
 	opts.Log.UseJournal()
 	defer opts.Log.EndJournal()
-	f := fleet.New(m.config(opts))
 	opts.Log.Info("fleet starts", slog.String("fleet", opts.File.Name), slog.Int("pid", os.Getpid()))
 	return loop(f, m), nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 const (
@@ -118,7 +119,7 @@ func carryOut(ctx context.Context, at control.Address, o operation) error {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return c.Operate(ctx, o.slot, o.verb, 0)
+	return c.Operate(ctx, o.slot, verb.Call{Name: o.verb})
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 const patience = time.Minute
@@ -38,7 +39,7 @@ func (*master) Idle() {}
 
 func (*master) MayChange(control.Caller) error { return nil }
 
-func (*master) Operate(string, string, int32, control.Caller) error { return nil }
+func (*master) Operate(string, verb.Call, control.Caller) error { return nil }
 
 func serve(t *testing.T, socket string, m *master) *control.Server {
 	t.Helper()
@@ -95,10 +96,10 @@ func TestFeedFindsItsMasterAgain(t *testing.T) {
 	wait("a stuck master", lost(stuck))
 	close(second.silent)
 	wait("one that answers again", isSample)
-	if err := carryOut(ctx, at, operation{"Restart", "web.0"}); err != nil {
+	if err := carryOut(ctx, at, operation{verb.Restart, "web.0"}); err != nil {
 		t.Error(err)
 	}
-	if err := carryOut(ctx, at, operation{"Restart", "web.7"}); err == nil {
+	if err := carryOut(ctx, at, operation{verb.Restart, "web.7"}); err == nil {
 		t.Error("there is no web.7")
 	}
 	cancel()

@@ -2,10 +2,14 @@
 
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/decnet/prefork/supervisor/verb"
+)
 
 // verbs are what keys do to the selected slot, after a question.
-var verbs = map[string]string{"r": "Restart", "x": "Stop", "S": "Start", "f": "Freeze", "t": "Thaw"}
+var verbs = map[string]verb.Name{"r": verb.Restart, "x": verb.Stop, "S": verb.Start, "f": verb.Freeze, "t": verb.Thaw}
 
 // want is what a key asks of the program.
 type want struct {
@@ -91,18 +95,18 @@ func (m *model) command(name string) (w want) {
 
 // ask asks whether to do something to the selected slot, which the question names:
 // another may come first before the answer does.
-func (m *model) ask(verb string) {
+func (m *model) ask(name verb.Name) {
 	rows := m.rows()
-	if verb == "" || len(rows) == 0 {
+	if name == "" || len(rows) == 0 {
 		return
 	}
 	s := rows[m.cursor(rows)]
-	if (verb == "Freeze" || verb == "Thaw") && s.FreezerState == "" {
+	if (name == verb.Freeze || name == verb.Thaw) && s.FreezerState == "" {
 		m.say(s.Name+" cannot be frozen: its master does not offer it", true)
 		return
 	}
 	m.selected = s.Name
-	m.asking = &operation{verb, s.Name}
+	m.asking = &operation{name, s.Name}
 }
 
 // did takes what came of an operation.

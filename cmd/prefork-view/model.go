@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // model is all that the view knows. It changes by what it is told (a sample, a
@@ -38,10 +39,13 @@ type model struct {
 	plain  bool // the terminal shows ASCII only
 }
 
-// operation is something to do to a slot: a method of its D-Bus object.
-type operation struct{ verb, slot string }
+// operation is something to do to a slot.
+type operation struct {
+	verb verb.Name
+	slot string
+}
 
-func (o operation) String() string { return strings.ToLower(o.verb) + " " + o.slot }
+func (o operation) String() string { return string(o.verb) + " " + o.slot }
 
 // note is a line that stands where the help does, for a while.
 type note struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // many is a fleet of n slots, with what no terminal should be sent.
@@ -44,7 +45,7 @@ func TestEverySize(t *testing.T) {
 		"question": func(m *model) { m.see(many(3), noon); press(m, "end", "x") },
 		"typing":   func(m *model) { press(m, "/", "w", "日") }, "help": func(m *model) { press(m, "?") },
 		"refusal": func(m *model) {
-			m.did(operation{"Stop", "web.0"}, errors.New(strings.Repeat("\x1bno ", 100)))
+			m.did(operation{verb.Stop, "web.0"}, errors.New(strings.Repeat("\x1bno ", 100)))
 		},
 		"old": func(m *model) { m.see(many(3), noon); m.lose(stuck, noon); m.now = noon.Add(time.Hour) },
 	}
@@ -96,7 +97,7 @@ func TestSelectionStaysWithItsSlot(t *testing.T) {
 		t.Errorf("selected is %s", name())
 	}
 	w := press(m, "y")
-	if w.operate == nil || *w.operate != (operation{"Restart", "web.0"}) {
+	if w.operate == nil || *w.operate != (operation{verb.Restart, "web.0"}) {
 		t.Errorf("got %+v", w)
 	}
 	press(m, "home")

@@ -15,6 +15,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -115,7 +116,7 @@ func TestFrames(t *testing.T) {
 		{"help", 60, 15, func(m *model) { press(m, "?") }},
 		{"question", 80, 24, func(m *model) { press(m, "j", "r") }},
 		{"refusal", 80, 24, func(m *model) {
-			m.did(operation{"Stop", "web.0"}, dbus.Error{Name: "org.freedesktop.DBus.Error.AccessDenied", Body: []any{"only root may change a fleet that systemd runs"}})
+			m.did(operation{verb.Stop, "web.0"}, dbus.Error{Name: "org.freedesktop.DBus.Error.AccessDenied", Body: []any{"only root may change a fleet that systemd runs"}})
 		}},
 		{"filter", 80, 24, func(m *model) { press(m, "/", "w", "e", "b") }},
 		{"by-memory", 80, 24, func(m *model) { press(m, "s", "s", "s") }},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // whoMay is in the help of what changes a fleet.
@@ -80,7 +81,7 @@ policy applies.` + whoMay,
 			if !ok {
 				return &status{exitUsage, fmt.Sprintf("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)}
 			}
-			return operate(args[0], args[1:], verbs["kill"], int(signal))
+			return operate(args[0], args[1:], verb.Call{Name: verb.Kill, Signal: int(signal)})
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
@@ -112,14 +113,9 @@ func freezer(name, short, long string) *cobra.Command {
 		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
 		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return operate(args[0], args[1:], verbs[name], 0)
+			return operate(args[0], args[1:], verb.Call{Name: verb.Name(name)})
 		},
 	}
-}
-
-// verbs are the methods of a slot's object, by the names of commands.
-var verbs = map[string]string{
-	"start": "Start", "stop": "Stop", "restart": "Restart", "reset": "Reset", "kill": "Kill", "freeze": "Freeze", "thaw": "Thaw",
 }
 
 // operation is a command that does to slots what its name says and, without slots,
@@ -134,7 +130,7 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || unit == nil {
-				return operate(args[0], args[1:], verbs[name], 0)
+				return operate(args[0], args[1:], verb.Call{Name: verb.Name(name)})
 			}
 			return onUnit(args[0], name, unit)
 		},
@@ -142,7 +138,7 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 }
 
 // operate does something to slots of a fleet that runs; to all, if none is named.
-func operate(fleet string, names []string, verb string, signal int) error {
+func operate(fleet string, names []string, call verb.Call) error {
 	at, f, err := find(fleet)
 	if err != nil {
 		return err
@@ -158,15 +154,6 @@ func operate(fleet string, names []string, verb string, signal int) error {
 		}
 		slots = append(slots, chosen...)
 	}
-	for _, slot := range slots {
-		if err := operateSlot(at, slot, verb, signal); err != nil {
-			return refused(fleet, slot, err)
-		}
-	}
-	return nil
-}
-
-func operateSlot(at control.Address, slot, verb string, signal int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	c, err := control.Dial(ctx, at)
@@ -174,7 +161,18 @@ func operateSlot(at control.Address, slot, verb string, signal int) error {
 		return err
 	}
 	defer c.Close()
-	return c.Operate(ctx, slot, verb, signal)
+	for _, slot := range slots {
+		if err := operateSlot(c, slot, call); err != nil {
+			return refused(fleet, slot, err)
+		}
+	}
+	return nil
+}
+
+func operateSlot(c *control.Client, slot string, call verb.Call) error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	return c.Operate(ctx, slot, call)
 }
 
 // refused says why a slot was left as it is.

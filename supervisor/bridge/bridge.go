@@ -27,10 +27,9 @@ import (
 
 // Config is what a bridge needs to know.
 type Config struct {
-	Slots   map[string]fleet.SlotID // by name
-	Managed bool                    // systemd runs the fleet
-	Tree    *cgroup.Tree            // nil: there are no control groups
-	Wake    *poll.Wake              // of the loop, when somebody has asked
+	Managed bool         // systemd runs the fleet
+	Tree    *cgroup.Tree // nil: there are no control groups
+	Wake    *poll.Wake   // of the loop, when somebody has asked
 }
 
 // Bridge is the loop's end. Its methods do not block, except [Bridge.Close].
@@ -50,7 +49,7 @@ type Snapshot struct {
 func New(c Config) *Bridge {
 	pid := os.Getpid()
 	return &Bridge{clients: &clients{
-		slots: c.Slots, master: pid, managed: c.Managed,
+		master: pid, managed: c.Managed,
 		queue:   queue{wake: c.Wake, heard: map[uint64]*operation{}},
 		history: history{lines: map[string][]line{}},
 		gauge:   gauge{master: pid, tree: c.Tree, busy: make(chan struct{}, 1)},

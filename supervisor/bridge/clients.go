@@ -10,13 +10,13 @@ import (
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // clients is the end of those who ask. It implements [control.Backend]; its methods are
 // for all goroutines.
 type clients struct {
-	slots   map[string]fleet.SlotID // never changed
-	master  int                     // pid
+	master  int // pid
 	managed bool
 	queue   queue
 	history history
@@ -34,17 +34,11 @@ func (c *clients) Look() (*control.Fleet, error) {
 }
 
 // Operate implements [control.Backend]. It blocks until the loop has answered.
-func (c *clients) Operate(slot, verb string, signal int32, by control.Caller) error {
-	id, ok := c.slots[slot]
-	switch {
-	case !ok:
-		return fmt.Errorf("there is no slot %s", slot)
-	case verb == string(fleet.VerbKill) && (signal < 1 || signal > 64):
-		return fmt.Errorf("there is no signal %d", signal)
+func (c *clients) Operate(slot string, call verb.Call, by control.Caller) error {
+	if err := call.Check(); err != nil {
+		return err
 	}
-	return c.queue.operate(fleet.Operate{
-		Slot: id, Verb: fleet.Verb(verb), Signal: fleet.Signal(signal), Who: fmt.Sprintf("uid %d", by.UID),
-	})
+	return c.queue.operate(fleet.Operate{Slot: slot, Call: call, Who: fmt.Sprintf("uid %d", by.UID)})
 }
 
 // History implements [control.Backend].

@@ -11,11 +11,12 @@ import (
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 func newBridge(t *testing.T) *Bridge {
 	t.Helper()
-	b := New(Config{Slots: map[string]fleet.SlotID{"web.0": 3}, Wake: polltest.New(t).Wake()})
+	b := New(Config{Wake: polltest.New(t).Wake()})
 	b.clients.tidy.Stop() // not while another test measures
 	return b
 }
@@ -66,12 +67,12 @@ func TestOperatorsAreAnswered(t *testing.T) {
 	b := newBridge(t)
 	o := b.clients
 	failed := make(chan error)
-	go func() { failed <- o.Operate("web.0", "kill", 10, control.Caller{UID: 7}) }()
+	go func() { failed <- o.Operate("web.0", verb.Call{Name: verb.Kill, Signal: 10}, control.Caller{UID: 7}) }()
 	var events []fleet.Event
 	for len(events) == 0 {
 		events = b.Asked()
 	}
-	want := fleet.Operate{ID: 1, Slot: 3, Verb: fleet.VerbKill, Signal: 10, Who: "uid 7"}
+	want := fleet.Operate{ID: 1, Slot: "web.0", Call: verb.Call{Name: verb.Kill, Signal: 10}, Who: "uid 7"}
 	if len(events) != 1 || events[0] != want {
 		t.Errorf("got %+v, want %+v", events, want)
 	}
@@ -79,9 +80,9 @@ func TestOperatorsAreAnswered(t *testing.T) {
 	if err := <-failed; err == nil || err.Error() != "no" {
 		t.Errorf("got %v", err)
 	}
-	for slot, signal := range map[string]int32{"web.1": 10, "web.0": 0} {
-		if err := o.Operate(slot, "kill", signal, control.Caller{}); err == nil {
-			t.Errorf("%s, signal %d: no error", slot, signal)
+	for _, call := range []verb.Call{{Name: verb.Kill}, {Name: "reboot"}} {
+		if err := o.Operate("web.0", call, control.Caller{}); err == nil || len(b.Asked()) != 0 {
+			t.Errorf("%+v: %v, or the loop is asked", call, err)
 		}
 	}
 	go func() {
@@ -94,7 +95,7 @@ func TestOperatorsAreAnswered(t *testing.T) {
 	if err := <-failed; err == nil || err.Error() != errEnded.Error() {
 		t.Errorf("got %v", err)
 	}
-	if err := o.Operate("web.0", "start", 0, control.Caller{}); err == nil || err.Error() != errEnded.Error() {
+	if err := o.Operate("web.0", verb.Call{Name: verb.Start}, control.Caller{}); err == nil || err.Error() != errEnded.Error() {
 		t.Errorf("afterwards: %v", err)
 	}
 }

@@ -106,7 +106,7 @@ func (b *bus) signal(all []change) error {
 	return nil
 }
 
-// LookupObject implements [dbus.Handler]: what there is, is found out by the verb.
+// LookupObject implements [dbus.Handler]: what there is, is found out by the method.
 func (b *bus) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return b, true }
 
 // LookupInterface implements [dbus.ServerObject]. The interface of a bus is the
@@ -115,7 +115,7 @@ func (b *bus) LookupInterface(name string) (dbus.Interface, bool) {
 	return busMethods{b, name}, name != busInterface
 }
 
-// busMethods are the verbs of one interface; of any, if it is "".
+// busMethods are the methods of one interface; of any, if it is "".
 type busMethods struct {
 	bus   *bus
 	iface string
@@ -123,7 +123,7 @@ type busMethods struct {
 
 // LookupMethod implements [dbus.Interface].
 func (m busMethods) LookupMethod(name string) (dbus.Method, bool) {
-	v, ok := findVerb(m.iface, name)
+	v, ok := findMethod(m.iface, name)
 	return busMethod{m.bus}, ok && v.iface != busInterface
 }
 
@@ -161,7 +161,7 @@ func (m busMethod) Call(args ...any) ([]any, error) {
 
 // answer carries out a call that is on the list, as the private socket does.
 func (b *bus) answer(m *dbus.Message) (any, *dbus.Error) {
-	v, failed := verbFor(headerOf(m, dbus.FieldInterface), headerOf(m, dbus.FieldMember), headerOf(m, dbus.FieldSignature))
+	v, failed := methodFor(headerOf(m, dbus.FieldInterface), headerOf(m, dbus.FieldMember), headerOf(m, dbus.FieldSignature))
 	if failed != nil {
 		return nil, failed
 	}
@@ -174,7 +174,7 @@ func (b *bus) answer(m *dbus.Message) (any, *dbus.Error) {
 			c.number = arg
 		}
 	}
-	if v.needs == theRight {
+	if v.access == accessChange {
 		var err error
 		if c.caller, err = b.who(headerOf(m, dbus.FieldSender)); err != nil {
 			return nil, failure("AccessDenied", "who calls is not known: %v", err)

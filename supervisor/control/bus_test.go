@@ -164,8 +164,8 @@ func TestNobodyMayChangeOnTheBus(t *testing.T) {
 	s, _ := listen(t, &refusing{backend{look: lookAtDemo}})
 	s.JoinBus(BusName("edge-eu"), func(err error) { t.Error(err) })
 	conn := onBus(t)
-	for _, v := range verbs() {
-		if v.needs != theRight {
+	for _, v := range methods() {
+		if v.access != accessChange {
 			continue
 		}
 		var args []any

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/text"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // Client is a connection to the master of a fleet. It may be used from any
@@ -107,16 +108,14 @@ func (c *Client) History(ctx context.Context, slot string) (all []Happening, err
 	return all, inTime(ctx, err)
 }
 
-// Operate asks the master to do something to a slot: to "Start", "Stop",
-// "Restart", "Reset", "Freeze" or "Thaw" it, or to "Kill" it with a signal. It
-// returns when the master has taken it, which is before all of it has happened.
-// It blocks until ctx ends at the latest.
-func (c *Client) Operate(ctx context.Context, slot, verb string, signal int) error {
+// Operate asks the master to do something to a slot. It returns when the master has
+// taken it, which is before all of it has happened. It blocks until ctx ends at the latest.
+func (c *Client) Operate(ctx context.Context, slot string, call verb.Call) error {
 	var args []any
-	if verb == "Kill" {
-		args = append(args, int32(signal))
+	if call.Name.TakesSignal() {
+		args = append(args, int32(call.Signal))
 	}
-	return inTime(ctx, c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+verb, 0, args...).Err)
+	return inTime(ctx, c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+call.Name.Member(), 0, args...).Err)
 }
 
 // Changes has the master tell when a state changes: the channel then holds one

@@ -25,6 +25,8 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 var demo = &Fleet{
@@ -80,13 +82,13 @@ func (b *backend) MayChange(c Caller) error {
 	return nil
 }
 
-func (b *backend) Operate(slot, verb string, signal int32, _ Caller) error {
+func (b *backend) Operate(slot string, call verb.Call, _ Caller) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if slot == "web.10" {
 		return errors.New("the fleet stops")
 	}
-	b.done = append(b.done, fmt.Sprintf("%s %s %d", verb, slot, signal))
+	b.done = append(b.done, fmt.Sprintf("%s %s %d", call.Name, slot, call.Signal))
 	return nil
 }
 
@@ -162,13 +164,13 @@ func TestLookSeesTheFleet(t *testing.T) {
 func TestOperate(t *testing.T) {
 	b := &backend{look: lookAtDemo}
 	c := dial(t, serveBackend(t, b))
-	if err := c.Operate(within(t, ceiling), "web.0", "Kill", 15); err != nil {
+	if err := c.Operate(within(t, ceiling), "web.0", verb.Call{Name: verb.Kill, Signal: 15}); err != nil {
 		t.Error(err)
 	}
-	if err := c.Operate(within(t, ceiling), "web.0", "Restart", 0); err != nil {
+	if err := c.Operate(within(t, ceiling), "web.0", verb.Call{Name: verb.Restart}); err != nil {
 		t.Error(err)
 	}
-	if err := c.Operate(within(t, ceiling), "web.10", "Restart", 0); err == nil || err.Error() != "the fleet stops" {
+	if err := c.Operate(within(t, ceiling), "web.10", verb.Call{Name: verb.Restart}); err == nil || err.Error() != "the fleet stops" {
 		t.Errorf("refused: %v", err)
 	}
 	b.mu.Lock()
@@ -323,8 +325,8 @@ func (*refusing) MayChange(Caller) error { return errors.New("not you") }
 func TestWhoMayNotChangesNothing(t *testing.T) {
 	b := &refusing{backend{look: lookAtDemo}}
 	conn := connect(t, serveBackend(t, b))
-	for _, v := range verbs() {
-		if v.needs != theRight {
+	for _, v := range methods() {
+		if v.access != accessChange {
 			continue
 		}
 		var args []any
@@ -367,7 +369,7 @@ func TestEveryVerbForEveryCallerAtEveryPath(t *testing.T) {
 		"Introspect": {"/", Path, slotsPath, web}, "Get": objects, "GetAll": objects, "Set": nil, "GetManagedObjects": {"/"}, "History": {web},
 	}
 	args := map[string][]string{"Get": {"", "Name"}, "GetAll": {""}, "Set": {"", "Name"}, "NameHasOwner": {"x"}, "GetNameOwner": {"x"}}
-	for _, v := range verbs() {
+	for _, v := range methods() {
 		for name, c := range callers {
 			for _, path := range everywhere {
 				b := &choosy{backend{look: lookAtDemo}}
@@ -440,7 +442,7 @@ func TestEveryVerbIsTried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range verbs() {
+	for _, v := range methods() {
 		if v.name == "Hello" || v.name == "ListActivatableNames" || v.name == "GetMachineId" {
 			continue // every connection says the first; the others are for busctl
 		}
@@ -579,7 +581,7 @@ func FuzzClient(f *testing.F) {
 				return
 			}
 			if _, failed := s.answer(&m, &client{server: s}); failed == nil {
-				if _, ok := findVerb(m.iface, m.member); !ok {
+				if _, ok := findMethod(m.iface, m.member); !ok {
 					t.Errorf("%q of %q was answered", m.member, m.iface)
 				}
 			}

@@ -19,7 +19,7 @@
 //
 //	busctl tree io.github.decnet.Prefork1.f_demo
 //
-// What can be called is one closed list (verbs in object.go), the same on both; of
+// What can be called is one closed list (methods in object.go), the same on both; of
 // those that change something, the [Backend] says who may. Signals tell what has
 // changed (signals.go).
 //

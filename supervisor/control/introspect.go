@@ -59,11 +59,11 @@ func (c *call) children() (names []string) {
 	return names
 }
 
-// describe writes an interface: its verbs, and the properties of the object, if it
+// describe writes an interface: its methods, and the properties of the object, if it
 // has any, with which of them signals tell of.
 func describe(b *strings.Builder, iface string, object any) {
 	fmt.Fprintf(b, " <interface name=%q>\n", iface)
-	for _, v := range verbs() {
+	for _, v := range methods() {
 		if v.iface != iface {
 			continue
 		}

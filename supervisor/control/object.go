@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // The object of a fleet, and where its slots are.
@@ -54,74 +56,75 @@ type call struct {
 	path    dbus.ObjectPath
 	args    []string // those that are strings
 	number  int32    // the one that is a number
-	fleet   *Fleet   // nil unless the verb needs it
-	caller  Caller   // if the verb needs the right
+	fleet   *Fleet   // nil unless the method needs it
+	caller  Caller   // if the method needs the right
 	client  *client  // nil on a bus
 	backend Backend
 }
 
-// needs is what a verb needs before it can be answered.
-type needs int
+// access is what a method takes before it can be answered.
+type access int
 
 const (
-	nothing needs = iota
-	theFleet
-	theRight // to change the fleet; and the fleet
+	accessNone   access = iota
+	accessRead          // the fleet
+	accessChange        // the fleet, and the right to change it
 )
 
-// verb is something that can be called. There is nothing else.
-type verb struct {
+// method is something that can be called. There is nothing else.
+type method struct {
 	iface, name string
 	in, out     string // signatures: of each argument a letter; of the one result
-	needs       needs
+	access      access
 	answer      func(c *call) (any, *dbus.Error)
 }
 
-// verbs is a function, as some answers describe all of them.
-func verbs() []verb {
-	return []verb{
-		{busInterface, "Hello", "", "s", nothing, func(*call) (any, *dbus.Error) { return ":1.1", nil }},
-		{busInterface, "ListNames", "", "as", nothing, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
-		{busInterface, "ListActivatableNames", "", "as", nothing, func(*call) (any, *dbus.Error) { return []string{}, nil }},
-		{busInterface, "NameHasOwner", "s", "b", nothing, func(c *call) (any, *dbus.Error) {
+// methods is a function, as some answers describe all of them.
+func methods() []method {
+	all := []method{
+		{busInterface, "Hello", "", "s", accessNone, func(*call) (any, *dbus.Error) { return ":1.1", nil }},
+		{busInterface, "ListNames", "", "as", accessNone, func(*call) (any, *dbus.Error) { return []string{busInterface, Interface}, nil }},
+		{busInterface, "ListActivatableNames", "", "as", accessNone, func(*call) (any, *dbus.Error) { return []string{}, nil }},
+		{busInterface, "NameHasOwner", "s", "b", accessNone, func(c *call) (any, *dbus.Error) {
 			return c.args[0] == busInterface || c.args[0] == Interface, nil
 		}},
-		{busInterface, "GetNameOwner", "s", "s", nothing, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
-		{busInterface, "AddMatch", "s", "", theFleet, func(c *call) (any, *dbus.Error) {
+		{busInterface, "GetNameOwner", "s", "s", accessNone, func(*call) (any, *dbus.Error) { return ":1.0", nil }},
+		{busInterface, "AddMatch", "s", "", accessRead, func(c *call) (any, *dbus.Error) {
 			c.client.watch(c.fleet)
 			return nil, nil
 		}},
-		{busInterface, "RemoveMatch", "s", "", nothing, func(c *call) (any, *dbus.Error) {
+		{busInterface, "RemoveMatch", "s", "", accessNone, func(c *call) (any, *dbus.Error) {
 			c.client.unwatch()
 			return nil, nil
 		}},
-		{peerInterface, "Ping", "", "", nothing, func(*call) (any, *dbus.Error) { return nil, nil }},
-		{peerInterface, "GetMachineId", "", "s", nothing, machineID},
-		{introspectableInterface, "Introspect", "", "s", theFleet, introspection},
-		{propertiesInterface, "Get", "ss", "v", theFleet, get},
-		{propertiesInterface, "GetAll", "s", "a{sv}", theFleet, getAll},
-		{propertiesInterface, "Set", "ssv", "", nothing, func(*call) (any, *dbus.Error) {
+		{peerInterface, "Ping", "", "", accessNone, func(*call) (any, *dbus.Error) { return nil, nil }},
+		{peerInterface, "GetMachineId", "", "s", accessNone, machineID},
+		{introspectableInterface, "Introspect", "", "s", accessRead, introspection},
+		{propertiesInterface, "Get", "ss", "v", accessRead, get},
+		{propertiesInterface, "GetAll", "s", "a{sv}", accessRead, getAll},
+		{propertiesInterface, "Set", "ssv", "", accessNone, func(*call) (any, *dbus.Error) {
 			return nil, failure("PropertyReadOnly", "properties cannot be set")
 		}},
-		{SlotInterface, "History", "", "a(ts)", theFleet, history},
-		{SlotInterface, "Start", "", "", theRight, operate("start")},
-		{SlotInterface, "Stop", "", "", theRight, operate("stop")},
-		{SlotInterface, "Restart", "", "", theRight, operate("restart")},
-		{SlotInterface, "Reset", "", "", theRight, operate("reset")},
-		{SlotInterface, "Kill", "i", "", theRight, operate("kill")},
-		{SlotInterface, "Freeze", "", "", theRight, operate("freeze")},
-		{SlotInterface, "Thaw", "", "", theRight, operate("thaw")},
-		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", theFleet, managedObjects},
+		{SlotInterface, "History", "", "a(ts)", accessRead, history},
+		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", accessRead, managedObjects},
 	}
+	for _, name := range verb.All {
+		in := ""
+		if name.TakesSignal() {
+			in = "i"
+		}
+		all = append(all, method{SlotInterface, name.Member(), in, "", accessChange, operate(name)})
+	}
+	return all
 }
 
-// findVerb finds what a call without an interface means, too. The interface of a
+// findMethod finds what a call without an interface means, too. The interface of a
 // bus is its own.
-func findVerb(iface, name string) (v verb, ok bool) {
-	all := verbs()
-	i := slices.IndexFunc(all, func(v verb) bool { return v.name == name && (iface == "" || v.iface == iface) })
+func findMethod(iface, name string) (found method, ok bool) {
+	all := methods()
+	i := slices.IndexFunc(all, func(m method) bool { return m.name == name && (iface == "" || m.iface == iface) })
 	if i < 0 {
-		return v, false
+		return found, false
 	}
 	return all[i], true
 }
@@ -131,14 +134,14 @@ func failure(name, format string, args ...any) *dbus.Error {
 }
 
 // operate carries out what changes a slot.
-func operate(verb string) func(c *call) (any, *dbus.Error) {
+func operate(name verb.Name) func(c *call) (any, *dbus.Error) {
 	return func(c *call) (any, *dbus.Error) {
 		object, _ := c.object()
 		slot, ok := object.(Slot)
 		if !ok {
 			return nil, failure("UnknownObject", "there is no slot %s", c.path)
 		}
-		if err := c.backend.Operate(slot.Name, verb, c.number, c.caller); err != nil {
+		if err := c.backend.Operate(slot.Name, verb.Call{Name: name, Signal: int(c.number)}, c.caller); err != nil {
 			return nil, failure("Failed", "%v", err)
 		}
 		return nil, nil
@@ -203,7 +206,7 @@ func propertiesOf(c *call, chosen func(field) bool) (map[string]dbus.Variant, *d
 		return nil, failure("UnknownObject", "there is no object %s", c.path)
 	case asked == "" || asked == iface:
 		return properties(c.measured(object, chosen), chosen), nil
-	case strings.HasPrefix(asked, busInterface) && slices.ContainsFunc(verbs(), func(v verb) bool { return v.iface == asked }):
+	case strings.HasPrefix(asked, busInterface) && slices.ContainsFunc(methods(), func(v method) bool { return v.iface == asked }):
 		return map[string]dbus.Variant{}, nil
 	default:
 		return nil, failure("UnknownInterface", "%s has no interface %q", c.path, asked)

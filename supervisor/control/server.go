@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // The bounds of what clients may take.
@@ -73,9 +74,8 @@ type Backend interface {
 	// MayChange says why a caller must not change the fleet; nil: it may.
 	MayChange(Caller) error
 
-	// Operate does something to a slot: "start", "stop", "restart", "reset",
-	// "freeze", "thaw", or "kill" with a signal. It is asked only for who may.
-	Operate(slot, verb string, signal int32, by Caller) error
+	// Operate does something to a slot. It is asked only for who may.
+	Operate(slot string, call verb.Call, by Caller) error
 }
 
 // Caller is who has connected, as the kernel says.
@@ -267,7 +267,7 @@ func (c *client) receive() (m message, err error) {
 
 // answer carries out a call that is on the list, and no other.
 func (s *Server) answer(m *message, by *client) (any, *dbus.Error) {
-	v, failed := verbFor(m.iface, m.member, m.signature)
+	v, failed := methodFor(m.iface, m.member, m.signature)
 	if failed != nil {
 		return nil, failed
 	}
@@ -286,9 +286,9 @@ func (s *Server) answer(m *message, by *client) (any, *dbus.Error) {
 	return s.carryOut(v, c)
 }
 
-// verbFor finds what is called.
-func verbFor(iface, member, signature string) (v verb, failed *dbus.Error) {
-	v, ok := findVerb(iface, member)
+// methodFor finds what is called.
+func methodFor(iface, member, signature string) (v method, failed *dbus.Error) {
+	v, ok := findMethod(iface, member)
 	switch {
 	case !ok:
 		return v, failure("UnknownMethod", "there is no method %q of %q", member, iface)
@@ -298,15 +298,15 @@ func verbFor(iface, member, signature string) (v verb, failed *dbus.Error) {
 	return v, nil
 }
 
-// carryOut gives a call what its verb needs, if the caller has the right.
-func (s *Server) carryOut(v verb, c *call) (any, *dbus.Error) {
+// carryOut gives a call what its method needs, if the caller has the right.
+func (s *Server) carryOut(v method, c *call) (any, *dbus.Error) {
 	c.backend = s.backend
-	if v.needs == theRight {
+	if v.access == accessChange {
 		if err := s.backend.MayChange(c.caller); err != nil {
 			return nil, failure("AccessDenied", "%v", err)
 		}
 	}
-	if v.needs != nothing {
+	if v.access != accessNone {
 		var err error
 		if c.fleet, err = s.backend.Look(); err != nil {
 			return nil, failure("Timeout", "%v", err)

@@ -35,9 +35,9 @@ type (
 		Slot SlotID
 	}
 
-	// Go tells a process at its gate to become the slot. Answered by Running,
-	// Refused, SpawnFailed or Exited.
-	Go struct {
+	// Assign makes a process at its gate become the slot. Answered by Running,
+	// CannotBecome, SpawnFailed or Exited.
+	Assign struct {
 		Proc Proc
 		Slot SlotID
 	}
@@ -59,12 +59,12 @@ type (
 
 	// Watch asks for one Demand, when a connection waits at the sockets of a
 	// worker. Unwatch takes that back.
-	Watch   struct{ Worker int }
-	Unwatch struct{ Worker int }
+	Watch   struct{ Worker WorkerID }
+	Unwatch struct{ Worker WorkerID }
 
-	// Look asks whether a connection waits at the sockets of a worker now.
+	// PollSockets asks whether a connection waits at the sockets of a worker now.
 	// Answered by Demand or NoDemand.
-	Look struct{ Worker int }
+	PollSockets struct{ Worker WorkerID }
 
 	// Ready tells the service manager that the fleet is ready.
 	Ready struct{}
@@ -99,7 +99,7 @@ type (
 	}
 
 	// Show answers an Inspect.
-	Show struct{ View View }
+	Show struct{ Snapshot Snapshot }
 
 	// Quit ends the master: nothing of the fleet is left. It is the last action.
 	Quit struct {
@@ -108,26 +108,26 @@ type (
 	}
 )
 
-func (LoadFloor) action() {}
-func (StopFloor) action() {}
-func (Fork) action()      {}
-func (Abandon) action()   {}
-func (StartShim) action() {}
-func (Go) action()        {}
-func (Kill) action()      {}
-func (Freeze) action()    {}
-func (Watch) action()     {}
-func (Unwatch) action()   {}
-func (Look) action()      {}
-func (Ready) action()     {}
-func (Stopping) action()  {}
-func (Status) action()    {}
-func (Extend) action()    {}
-func (Ping) action()      {}
-func (Report) action()    {}
-func (Answer) action()    {}
-func (Show) action()      {}
-func (Quit) action()      {}
+func (LoadFloor) action()   {}
+func (StopFloor) action()   {}
+func (Fork) action()        {}
+func (Abandon) action()     {}
+func (StartShim) action()   {}
+func (Assign) action()      {}
+func (Kill) action()        {}
+func (Freeze) action()      {}
+func (Watch) action()       {}
+func (Unwatch) action()     {}
+func (PollSockets) action() {}
+func (Ready) action()       {}
+func (Stopping) action()    {}
+func (Status) action()      {}
+func (Extend) action()      {}
+func (Ping) action()        {}
+func (Report) action()      {}
+func (Answer) action()      {}
+func (Show) action()        {}
+func (Quit) action()        {}
 
 // End is how the last process of a slot ended and what follows from it. Result
 // is "" before the end.

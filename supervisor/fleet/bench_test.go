@@ -26,7 +26,7 @@ func BenchmarkDecide(b *testing.B) {
 			i, before := 0, p.f.last
 			for b.Loop() {
 				p.now = p.now.Add(sec)
-				s := &p.f.slots[i%n]
+				s := p.f.slots[i%n]
 				p.f.Decide(p.now, Exited{Proc: s.proc, Exit: killed})
 				p.f.Decide(p.now, Running{s.proc})
 				p.f.Decide(p.now, Introduced{p.f.pool.request, 1})

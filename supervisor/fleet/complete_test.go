@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // eventsAbout holds every event that names a process. An event type that is
@@ -23,7 +25,7 @@ func eventsAbout(p Proc) []Event {
 		Introduced{p, 4711},
 		SpawnFailed{p, "no memory"},
 		Running{p},
-		Refused{p, "no such file"},
+		CannotBecome{p, "no such file"},
 		Exited{Proc: p},
 		Exited{Proc: p, Exit: Exit{Code: 1}},
 		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, Left: 1},
@@ -41,10 +43,11 @@ func eventsAbout(p Proc) []Event {
 
 func eventsAboutNone() []Event {
 	var all []Event
-	for _, v := range []Verb{VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill, VerbFreeze, VerbThaw} {
-		all = append(all, Operate{1, 0, v, SIGHUP, "uid 0"}, Operate{2, -1, v, SIGHUP, "uid 0"}, Operate{3, 99, v, SIGHUP, "uid 0"})
+	for _, name := range append([]verb.Name{"unknown"}, verb.All...) {
+		c := verb.Call{Name: name, Signal: int(SIGHUP)}
+		all = append(all, Operate{1, "w.0", c, "uid 0"}, Operate{2, "", c, "uid 0"}, Operate{3, "w.99", c, "uid 0"})
 	}
-	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{-1}, Demand{0}, Demand{1}, Demand{2}, NoDemand{0}, NoDemand{1}, Inspect{})
+	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, Inspect{})
 }
 
 func parse(t *testing.T, file string) *ast.File {
@@ -166,7 +169,7 @@ var (
 	finish    = func(p *player) { p.exit("w.0", status0) }
 	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
 	introduce = send(func(p *player) Event { return Introduced{p.slot("w.0").proc, 7} })
-	freeze    = send(func(*player) Event { return operator(VerbFreeze) })
+	freeze    = send(func(*player) Event { return operator(verb.Freeze) })
 	spareDies = send(func(p *player) Event { return Exited{Proc: p.f.pool.spares[0].proc} })
 	lose      = (*player).loseFloor
 	loaded    = (*player).loaded
@@ -178,7 +181,7 @@ func execSituations() []situation {
 	gives.Workers[0].Policy.RestartPrevent.Codes = []int{1}
 	sigkill := fleetOf(execWorker("w", 1), execWorker("other", 1))
 	sigkill.Workers[0].Policy.KillSignal = SIGKILL
-	stopW := send(func(*player) Event { return operator(VerbStop) })
+	stopW := send(func(*player) Event { return operator(verb.Stop) })
 	return []situation{
 		{"waiting after a crash", drive(cfg, up, crash)},
 		{"starting, shim asked for", drive(cfg)},
@@ -253,7 +256,7 @@ func demandSituations() []situation {
 	w.OnDemand = true
 	e := entryWorker("w", 2)
 	e.OnDemand = true
-	demand := send(func(*player) Event { return Demand{0} })
+	demand := send(func(*player) Event { return Demand{1} })
 	exec, entry := fleetOf(w, execWorker("other", 1)), fleetOf(e, execWorker("other", 1))
 	return []situation{
 		{"listening", drive(exec)},

@@ -21,7 +21,7 @@ func (p *player) wantDemands(wanted ...Action) {
 	var got []Action
 	for _, a := range p.got {
 		switch a.(type) {
-		case Watch, Unwatch, Look:
+		case Watch, Unwatch, PollSockets:
 			got = append(got, a)
 		}
 	}
@@ -33,15 +33,15 @@ func (p *player) wantDemands(wanted ...Action) {
 // serves lets a connection come to the first worker, and w.N become ready for it.
 func (p *player) serves(name string) {
 	p.t.Helper()
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.forked()
 	p.run(name)
 }
 
 func TestListeningSlots(t *testing.T) {
 	p := play(t, fleetOf(onDemand(execWorker("w", 2))))
-	p.wantDemands(Watch{0})
-	p.want(Watch{0}, Ready{}, Status{"2/2 ready (2 listening)"})
+	p.wantDemands(Watch{1})
+	p.want(Watch{1}, Ready{}, Status{"2/2 ready (2 listening)"})
 	none[StartShim](p)
 	p.wait(1e6 * time.Hour) // they keep the fleet alive, and want nothing
 	p.wantNothing()
@@ -86,25 +86,25 @@ func TestListeningKeepsTheFleetAlive(t *testing.T) {
 // long as another slot listens.
 func TestDemandStartsASlot(t *testing.T) {
 	p := play(t, fleetOf(onDemand(execWorker("w", 2))))
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.wantDemands()
-	p.want(StartShim{p.slot("w.0").proc, 0})
+	p.want(StartShim{p.slot("w.0").proc, 1})
 	p.wantState("w.0", StateStarting)
 	p.wantState("w.1", StateListening)
 	p.wantStatus("1/2 ready (1 listening)")
 	p.send(Introduced{p.slot("w.0").proc, 7})
 	p.wait(50 * sec)
 	p.wantDemands()
-	p.send(Demand{0}) // nobody asked
+	p.send(Demand{1}) // nobody asked
 	p.wantNothing()
 	p.run("w.0")
 	p.wantDemands()
 	if got := p.untilDue(); got != 100*ms {
 		t.Fatalf("looks after %s, want 100 ms", got)
 	}
-	p.wantDemands(Look{0})
-	p.send(NoDemand{0})
-	p.wantDemands(Watch{0})
+	p.wantDemands(PollSockets{1})
+	p.send(NoDemand{1})
+	p.wantDemands(Watch{1})
 }
 
 // TestDemandBesideABusySlot: what still waits after 100 ms starts the next slot;
@@ -113,37 +113,37 @@ func TestDemandBesideABusySlot(t *testing.T) {
 	p := play(t, fleetOf(onDemand(execWorker("w", 3))))
 	p.serves("w.0")
 	p.untilDue()
-	p.send(NoDemand{0})
+	p.send(NoDemand{1})
 	for range 3 {
 		p.wait(sec)
-		p.send(Demand{0})
+		p.send(Demand{1})
 		p.wantDemands()
 		p.wantState("w.1", StateListening)
 		if got := p.untilDue(); got != 100*ms {
 			t.Fatalf("looks after %s, want 100 ms", got)
 		}
-		p.wantDemands(Look{0})
-		p.send(NoDemand{0})
-		p.wantDemands(Watch{0})
+		p.wantDemands(PollSockets{1})
+		p.send(NoDemand{1})
+		p.wantDemands(Watch{1})
 	}
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.untilDue()
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.wantState("w.1", StateStarting)
 	p.wantDemands()
 	p.run("w.1")
 	p.untilDue()
-	p.wantDemands(Look{0})
-	p.send(Demand{0})
+	p.wantDemands(PollSockets{1})
+	p.send(Demand{1})
 	p.wantState("w.2", StateStarting)
 	p.run("w.2")
 	p.wait(time.Hour) // nobody is left who could be started
 	p.wantDemands()
-	p.send(Demand{0}, NoDemand{0})
+	p.send(Demand{1}, NoDemand{1})
 	p.wantNothing()
 	p.exit("w.1", status0)
 	p.wantState("w.1", StateListening)
-	p.wantDemands(Watch{0})
+	p.wantDemands(Watch{1})
 }
 
 // With one slot there is nothing to watch while it is there.
@@ -165,20 +165,20 @@ func TestDemandWithoutABusySlot(t *testing.T) {
 	if got := p.untilDue(); got != 100*ms {
 		t.Fatalf("looks after %s, want 100 ms", got)
 	}
-	p.wantDemands(Look{0})
-	p.send(NoDemand{0})
-	p.wantDemands(Watch{0})
-	p.send(Demand{0})
+	p.wantDemands(PollSockets{1})
+	p.send(NoDemand{1})
+	p.wantDemands(Watch{1})
+	p.send(Demand{1})
 	p.wantState("w.1", StateStarting)
 }
 
 func TestDemandsOfTwoWorkers(t *testing.T) {
 	p := play(t, fleetOf(onDemand(execWorker("w", 1)), execWorker("x", 1), onDemand(execWorker("y", 1))))
-	p.wantDemands(Watch{0}, Watch{2})
-	p.send(Demand{2})
+	p.wantDemands(Watch{1}, Watch{3})
+	p.send(Demand{3})
 	p.wantState("w.0", StateListening)
 	p.wantState("y.0", StateStarting)
-	for _, worker := range []int{-1, 1, 3} { // not on demand, or not there
+	for _, worker := range []WorkerID{0, 2, 4} { // not on demand, or not there
 		p.send(Demand{worker}, NoDemand{worker})
 		p.wantNothing()
 	}
@@ -204,7 +204,7 @@ func TestCleanExitListensAgain(t *testing.T) {
 				}
 			}
 			p.wantState("w.0", StateListening)
-			p.wantDemands(Watch{0})
+			p.wantDemands(Watch{1})
 		}
 	}
 }
@@ -219,7 +219,7 @@ func TestRestartPreventEndsASlotOnDemand(t *testing.T) {
 	p.wantWhy("w.0", "exited with status 0 after 0ms; finished (restart_prevent_exit_status)")
 	p.wantStatus("1/2 ready (1 listening); 1 finished")
 	p.wait(settleTime)
-	p.wantDemands(Look{0})
+	p.wantDemands(PollSockets{1})
 	p.serves("w.1")
 	p.exit("w.1", status0)
 	p.wantQuit(0)
@@ -251,7 +251,7 @@ func TestCrashOnDemand(t *testing.T) {
 		p.wantDemands()
 		wantDelay(t, p.untilDue(), d*sec)
 		p.wantState("w.0", StateListening)
-		p.wantDemands(Watch{0})
+		p.wantDemands(Watch{1})
 		none[StartShim](p)
 	}
 	p.serves("w.0")
@@ -273,7 +273,7 @@ func TestStartLimitOnDemand(t *testing.T) {
 		p.exit("w.0", status0)
 		p.wantState("w.0", StateListening) // that is no start
 	}
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.wantState("w.0", StateFailed)
 	p.wantResult("w.0", StartLimitHit)
 	p.wantDemands()
@@ -287,14 +287,14 @@ func TestDemandWhileTheFloorIsLost(t *testing.T) {
 	p.wantDemands()
 	p.loaded()
 	p.wantState("w.0", StateListening)
-	p.wantDemands(Watch{0})
+	p.wantDemands(Watch{1})
 	none[Fork](p)
 	p.want(Ready{})
 
 	p.loseFloor()
 	p.wantState("w.0", StateListening)
 	p.wantDemands()
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.wantState("w.0", StateWaiting)
 	p.wantDemands() // it is on its way
 	none[Fork](p)
@@ -321,28 +321,28 @@ func TestSpareServesADemand(t *testing.T) {
 	p.forked()
 	spare := p.f.pool.spares[0].proc
 	p.loseFloor()
-	p.send(Demand{0})
-	p.want(Go{spare, 0})
+	p.send(Demand{1})
+	p.want(Assign{spare, 1})
 }
 
 func TestReadyOnDemandWithNotify(t *testing.T) {
 	w := onDemand(notifyWorker())
 	w.Count = 2
 	p := play(t, fleetOf(w))
-	p.send(Demand{0})
+	p.send(Demand{1})
 	p.begin()
 	p.wait(4 * sec)
 	p.wantDemands() // it is on its way until it says READY=1
 	p.ready()
 	p.untilDue()
-	p.wantDemands(Look{0})
+	p.wantDemands(PollSockets{1})
 }
 
 func TestStopWhileListening(t *testing.T) {
 	p := play(t, fleetOf(onDemand(execWorker("w", 2))))
 	p.send(StopRequested{"SIGTERM"})
-	p.wantDemands(Unwatch{0})
-	p.want(Stopping{}, Unwatch{0}, Quit{0, "SIGTERM"})
+	p.wantDemands(Unwatch{1})
+	p.want(Stopping{}, Unwatch{1}, Quit{0, "SIGTERM"})
 	p.wantState("w.0", StateExited)
 	p.wantState("w.1", StateExited)
 
@@ -352,7 +352,7 @@ func TestStopWhileListening(t *testing.T) {
 	p.wantDemands()
 	p.wait(sec)
 	p.wantDemands()
-	p.send(Demand{0}, NoDemand{0})
+	p.send(Demand{1}, NoDemand{1})
 	p.wantNothing()
 	p.exit("w.0", termed)
 	p.wantQuit(0)
@@ -360,6 +360,6 @@ func TestStopWhileListening(t *testing.T) {
 	p = play(t, fleetOf(onDemand(entryWorker("w", 1)))) // woken, without a floor
 	p.loaded()
 	p.loseFloor()
-	p.send(Demand{0}, StopRequested{"SIGTERM"})
+	p.send(Demand{1}, StopRequested{"SIGTERM"})
 	p.wantQuit(0)
 }

@@ -21,60 +21,63 @@ func (f *Fleet) signal(p Proc, sig Signal, all bool) {
 	}
 }
 
-// signalAll tells whether the first signal is for all processes of the slot.
-func (f *Fleet) signalAll(s *slot) bool { return f.policy(s).KillMode == KillControlGroup }
+// signalsAll reports whether the first signal is for all processes of the slot.
+func (s *slot) signalsAll() bool { return s.policy().KillMode == KillControlGroup }
 
-// stopSlot asks the slot's process to end. A slot without one has ended.
-func (f *Fleet) stopSlot(now Instant, s *slot, why string) {
-	sig, all := f.policy(s).KillSignal, f.signalAll(s)
+// stop asks the slot's process to end. A slot without one has ended.
+func (s *slot) stop(now Instant, kind Kind, why string) {
+	sig, all := s.policy().KillSignal, s.signalsAll()
 	switch {
 	case s.proc == 0:
-		f.ended(s)
-	case !s.told || sig == SIGKILL && all:
-		f.kill(now, s, why) // at its gate there is no user code that could clean up
+		s.enter(now, StateExited, Never, "", Debug, "stopped")
+	case !s.assigned || sig == SIGKILL && all:
+		s.kill(now, kind, why) // at its gate there is no user code that could clean up
 	case sig == SIGKILL:
-		f.thaw(now, s) // what it leaves behind is to end by itself
-		f.leaveReady(s)
-		s.deadline = now.Add(killGrace)
-		f.setState(s, StateKilling, Warning, why+"; sent SIGKILL")
-		f.signal(s.proc, sig, false)
+		s.thaw(now) // what it leaves behind is to end by itself
+		s.enter(now, StateKilling, now.Add(killGrace), kind, Warning, why+"; sent SIGKILL")
+		s.fleet.signal(s.proc, sig, false)
 	default:
-		f.thaw(now, s)
-		f.leaveReady(s)
-		s.deadline = now.timeout(f.policy(s).TimeoutStop)
-		f.setState(s, StateStopping, Info, fmt.Sprintf("%s; sent %s%s", why, sig, f.sigkillFollows(s)))
-		f.signal(s.proc, sig, all)
+		s.thaw(now)
+		s.enterStopping(now, kind, Info, fmt.Sprintf("%s; sent %s", why, sig))
+		s.fleet.signal(s.proc, sig, all)
 	}
 }
 
+// enterStopping gives the slot's process the time to end that its policy allows.
+func (s *slot) enterStopping(now Instant, kind Kind, level Level, why string) {
+	until := now.timeout(s.policy().TimeoutStop)
+	if until != Never {
+		why += ", SIGKILL follows in " + Span(s.policy().TimeoutStop)
+	}
+	s.enter(now, StateStopping, until, kind, level, why)
+}
+
 // stopTimeout ends the patience with what was asked to end.
-func (f *Fleet) stopTimeout(now Instant, s *slot) {
+func (s *slot) stopTimeout(now Instant) {
 	if s.sweeping {
-		f.kill(now, s, fmt.Sprintf("what it left behind did not end within %s", Span(now.Sub(s.endedAt))))
+		s.kill(now, KindSlotLeft, fmt.Sprintf("what it left behind did not end within %s", Span(now.Sub(s.endedAt))))
 		return
 	}
 	if s.result == "" {
 		s.result = Timeout
 	}
-	f.kill(now, s, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(f.policy(s).TimeoutStop)))
+	s.kill(now, KindSlotTimeout, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(s.policy().TimeoutStop)))
 }
 
 // kill ends all of a slot.
-func (f *Fleet) kill(now Instant, s *slot, why string) {
-	f.killed(now, s, why+"; sent SIGKILL")
+func (s *slot) kill(now Instant, kind Kind, why string) {
+	s.enterKilling(now, kind, why+"; sent SIGKILL")
 }
 
-func (f *Fleet) killed(now Instant, s *slot, why string) {
-	f.leaveReady(s)
+func (s *slot) enterKilling(now Instant, kind Kind, why string) {
 	s.killed, s.frozen = true, false // it ends nevertheless (cgroup.freeze in cgroups(7))
-	s.deadline = now.Add(killGrace)
-	f.setState(s, StateKilling, Warning, why)
-	f.signal(s.proc, SIGKILL, true)
+	s.enter(now, StateKilling, now.Add(killGrace), kind, Warning, why)
+	s.fleet.signal(s.proc, SIGKILL, true)
 }
 
 // unkillable reports a process that does not end from SIGKILL (it sleeps in the
 // kernel, or is frozen). A fleet that stops does not wait for it.
-func (f *Fleet) unkillable(now Instant, s *slot) {
+func (s *slot) unkillable(now Instant) {
 	s.deadline = Never
 	why := fmt.Sprintf("does not end %s after SIGKILL", Span(killGrace))
 	switch {
@@ -83,69 +86,58 @@ func (f *Fleet) unkillable(now Instant, s *slot) {
 	case s.pid != 0:
 		why += fmt.Sprintf(": look at /proc/%d/stack and /proc/%d/wchan", s.pid, s.pid)
 	}
-	if f.phase == stopping {
-		f.blame(fmt.Sprintf("%s: %s", s.name, why))
-		f.setState(s, StateFailed, Err, why)
-		f.release(s)
+	if s.fleet.phase == stopping {
+		s.fleet.blame(fmt.Sprintf("%s: %s", s.name, why))
+		s.enter(now, StateFailed, Never, s.endKind(KindSlotFailed), Err, why)
+		s.release()
 		return
 	}
-	f.setState(s, StateKilling, Err, why+"; the slot waits for it")
+	s.remark(KindSlotStuck, Err, why+"; the slot waits for it")
 }
 
-// slotExited takes the end of the slot's process.
-func (f *Fleet) slotExited(now Instant, s *slot, ev Exited) {
+// exited takes the end of the slot's process.
+func (s *slot) exited(now Instant, ev Exited) {
 	if s.sweeping {
 		return // a process ends once
 	}
 	if s.frozen && ev.Left > 0 {
-		f.do(Freeze{Proc: s.proc, Frozen: false}) // what is left is to end by itself
+		s.fleet.do(Freeze{Proc: s.proc, Frozen: false}) // what is left is to end by itself
 	}
 	s.exit, s.usage, s.frozen, s.endedAt = ev.Exit, ev.Usage, false, now
 	if s.wasReady {
 		s.readyFor = now.Sub(s.readyAt)
 	}
 	if s.result == "" {
-		s.result = f.early(s, ev)
+		s.result = s.resultBeforeExit(ev)
 	}
-	f.leaveReady(s)
 	if ev.Left > 0 {
-		f.sweep(now, s, ev.Left)
+		s.sweep(now, ev.Left)
 		return
 	}
-	f.settle(now, s)
+	s.settle(now)
 }
 
 // sweep ends what the slot's process left behind, as gently as there is time for:
 // the limit of a stop holds for all of it.
-func (f *Fleet) sweep(now Instant, s *slot, left int) {
-	what := fmt.Sprintf("%s; %s that it left behind", f.describe(s), times(left, "process"))
-	until := now.Add(f.grace(s))
+func (s *slot) sweep(now Instant, left int) {
+	what := fmt.Sprintf("%s; %s that it left behind", s.describe(), times(left, "process"))
+	until := now.Add(s.grace())
 	if s.state == StateStopping {
 		until = min(until, s.deadline)
 	}
 	s.sweeping = true
 	if s.killed || until <= now {
-		f.killed(now, s, what+" got SIGKILL")
+		s.enterKilling(now, KindSlotLeft, what+" got SIGKILL")
 		return
 	}
-	s.deadline = until
-	f.setState(s, StateStopping, Info, fmt.Sprintf("%s got SIGTERM, SIGKILL follows in %s", what, Span(until.Sub(now))))
-	f.signal(s.proc, SIGTERM, true)
+	s.enter(now, StateStopping, until, KindSlotLeft, Info, fmt.Sprintf("%s got SIGTERM, SIGKILL follows in %s", what, Span(until.Sub(now))))
+	s.fleet.signal(s.proc, SIGTERM, true)
 }
 
 // grace is how long what a process left behind may take to end.
-func (f *Fleet) grace(s *slot) time.Duration {
-	if limit := f.policy(s).TimeoutStop; limit > 0 {
+func (s *slot) grace() time.Duration {
+	if limit := s.policy().TimeoutStop; limit > 0 {
 		return min(leftGrace, limit)
 	}
 	return leftGrace
-}
-
-func (f *Fleet) swept(now Instant, ev Swept) {
-	if ev.Proc == f.floor.proc && f.floor.sweeping {
-		f.floorExited(now, f.floor.cause)
-	}
-	if s := f.owned(ev.Proc); s != nil && s.sweeping {
-		f.settle(now, s)
-	}
 }

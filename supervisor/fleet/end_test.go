@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // wantKills checks all signals of the last step.
@@ -86,7 +88,7 @@ func TestStubbornLeftOversAreKilled(t *testing.T) {
 
 // The limit of a stop holds for all of the slot.
 func TestGraceOfLeftOvers(t *testing.T) {
-	stop, byHand := StopRequested{"SIGTERM"}, operator(VerbStop)
+	stop, byHand := StopRequested{"SIGTERM"}, operator(verb.Stop)
 	for _, c := range []struct {
 		name  string
 		limit time.Duration
@@ -124,7 +126,7 @@ func TestGraceOfLeftOvers(t *testing.T) {
 // A process that ends when its time is over leaves no time to what is left.
 func TestNoGraceAfterTheLimitOfAStop(t *testing.T) {
 	p, proc := playOne(t, asItIs)
-	p.send(operator(VerbStop))
+	p.send(operator(verb.Stop))
 	p.now = p.slot("w.0").deadline
 	p.send(Exited{Proc: proc, Exit: termed, Left: 2})
 	p.wantKills(Kill{proc, SIGKILL, true})
@@ -134,7 +136,7 @@ func TestNoGraceAfterTheLimitOfAStop(t *testing.T) {
 // What SIGKILL was sent to as a whole is not asked once more.
 func TestLeftOversOfWhatWasKilled(t *testing.T) {
 	p, proc := playOne(t, asItIs)
-	p.send(operator(VerbStop))
+	p.send(operator(verb.Stop))
 	p.wait(15 * sec)
 	p.want(Kill{proc, SIGKILL, true})
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
@@ -195,7 +197,7 @@ func TestKillModes(t *testing.T) {
 		{"stop by SIGCONT", KillMixed, SIGCONT, (*player).stopFleet, []Signal{SIGCONT}, false},
 		{"watchdog", KillMixed, SIGTERM, (*player).missBeat, []Signal{SIGABRT, SIGCONT}, false},
 		{"watchdog, control-group", KillControlGroup, SIGTERM, (*player).missBeat, []Signal{SIGABRT, SIGCONT}, true},
-		{"kill by hand", KillControlGroup, SIGTERM, func(p *player) { p.send(operator(VerbKill)) }, []Signal{SIGHUP}, false},
+		{"kill by hand", KillControlGroup, SIGTERM, func(p *player) { p.send(operator(verb.Kill)) }, []Signal{SIGHUP}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := execWorker("w", 1)
@@ -240,7 +242,7 @@ func TestStartTimeoutSparesNobody(t *testing.T) {
 // after any other signal.
 func TestKillSignalSIGKILLSparesWhatIsLeft(t *testing.T) {
 	p, proc := playOne(t, func(p *Policy) { p.KillSignal = SIGKILL })
-	p.send(operator(VerbRestart))
+	p.send(operator(verb.Restart))
 	p.wantState("w.0", StateKilling)
 	p.wait(20 * ms)
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
@@ -256,7 +258,7 @@ func TestKillSignalSIGKILLSparesWhatIsLeft(t *testing.T) {
 // What is left of a frozen slot could not end.
 func TestFrozenLeftOversAreThawed(t *testing.T) {
 	p, proc := playOne(t, asItIs)
-	p.send(operator(VerbFreeze))
+	p.send(operator(verb.Freeze))
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
 	p.want(Freeze{proc, false}, Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
 }

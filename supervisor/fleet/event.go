@@ -2,7 +2,11 @@
 
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
+)
 
 // Proc identifies a process from the request that makes it until it has been
 // reaped. It is never used twice; 0 is no process.
@@ -53,9 +57,9 @@ type (
 	// its program executed.
 	Running struct{ Proc Proc }
 
-	// Refused says why a process could not become what it was told; its end
+	// CannotBecome says why a process could not become what it was told; its end
 	// follows.
-	Refused struct {
+	CannotBecome struct {
 		Proc Proc
 		Text string
 	}
@@ -89,21 +93,20 @@ type (
 	// Swept says that nothing is left of what a process left behind.
 	Swept struct{ Proc Proc }
 
-	// Demand says that a connection waits at the sockets of a worker, of which
-	// it is the index in the Config. It answers Watch, once, or Look.
-	Demand struct{ Worker int }
+	// Demand says that a connection waits at the sockets of a worker. It answers
+	// Watch, once, or PollSockets.
+	Demand struct{ Worker WorkerID }
 
-	// NoDemand answers Look: no connection waits.
-	NoDemand struct{ Worker int }
+	// NoDemand answers PollSockets: no connection waits.
+	NoDemand struct{ Worker WorkerID }
 
 	// Operate is what an operator wants of a slot. Who names the operator in the
 	// log. Answered by Answer.
 	Operate struct {
-		ID     uint64
-		Slot   SlotID
-		Verb   Verb
-		Signal Signal // of VerbKill
-		Who    string
+		ID   uint64
+		Slot string // its name
+		Call verb.Call
+		Who  string
 	}
 
 	// FreezeFailed says that a process could not be frozen, or thawed.
@@ -112,7 +115,7 @@ type (
 		Why  string
 	}
 
-	// Inspect asks for a View. It changes nothing. Answered by Show.
+	// Inspect asks for a Snapshot. It changes nothing. Answered by Show.
 	Inspect struct{}
 )
 
@@ -130,7 +133,7 @@ func (FloorBroken) event()   {}
 func (Introduced) event()    {}
 func (SpawnFailed) event()   {}
 func (Running) event()       {}
-func (Refused) event()       {}
+func (CannotBecome) event()  {}
 func (Notified) event()      {}
 func (Exited) event()        {}
 func (Swept) event()         {}

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -72,75 +73,116 @@ const (
 	ended
 )
 
-// Fleet is the state of one fleet. All of it is plain values. It is not safe
-// for concurrent use: one loop owns it.
+// SlotID identifies a slot, and WorkerID a worker, for as long as the fleet lives. None is
+// ever used twice; 0 is none.
+type (
+	SlotID   uint64
+	WorkerID uint64
+)
+
+// Fleet is the state of one fleet. It is not safe for concurrent use: one loop owns it.
+// Its parts know the fleet that they belong to, and say through it what is to be done.
 type Fleet struct {
-	cfg    Config
-	slots  []slot
-	owners map[Proc]SlotID // the slot that a process belongs to
+	cfg      Config
+	workers  []*worker
+	slots    []*slot        // of all workers, in the order of the Config
+	owners   map[Proc]*slot // the slot that a process belongs to
+	floor    floor
+	pool     pool
+	phase    phase
+	plan     plan
+	stopping ending
+	late     lateness
+	spawns   Histogram
+	random   uint64
+	last     Proc
+	acts     []Action
+	status   string
+}
 
-	phase   phase
-	begun   bool // the first Decide has set the deadlines
-	isReady bool // READY was sent
-	asked   bool // StopRequested was seen
-	code    int  // what Quit will say
-	why     string
-
+// plan is what the fleet as a whole does at what time.
+type plan struct {
+	started       bool // the first Decide has set the deadlines
+	isReady       bool // READY was sent
 	startDeadline Instant
 	stopAt        Instant
 	nextPing      Instant
 	nextExtend    Instant
+}
 
-	now      Instant // of this Decide
-	decided  Instant // the now of the last Decide
-	promised Instant // its Deadline
-
-	floor   floor
-	pool    pool
-	demands []demand // by worker
-	spawns  Histogram
-	random  uint64
-	last    Proc
-
-	acts   []Action
-	status string
+// ending is the end of a fleet that stops.
+type ending struct {
+	asked bool // StopRequested was seen
+	code  int  // what Quit will say
+	why   string
 }
 
 // New returns the fleet of cfg. Nothing happens before the first Decide.
 func New(cfg Config) *Fleet {
 	f := &Fleet{
-		cfg:           cfg,
-		owners:        map[Proc]SlotID{},
-		random:        cfg.Seed,
-		startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never,
-		promised: Never,
+		cfg:    cfg,
+		owners: map[Proc]*slot{},
+		random: cfg.Seed,
+		plan:   plan{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never},
+		late:   lateness{promised: Never},
 	}
-	for w, worker := range cfg.Workers {
-		f.demands = append(f.demands, demand{lookAt: Never})
-		f.floor.needed = f.floor.needed || worker.Entry && worker.Count > 0
-		for i := range worker.Count {
-			f.slots = append(f.slots, slot{
-				id: SlotID(len(f.slots)), worker: w, index: i,
-				name: fmt.Sprintf("%s.%d", worker.Name, i),
-				due:  Never, deadline: Never, beatDue: Never,
-			})
+	f.floor = floor{fleet: f, due: Never, deadline: Never}
+	f.pool = pool{fleet: f, due: Never, deadline: Never}
+	for _, config := range cfg.Workers {
+		w := &worker{fleet: f, id: WorkerID(len(f.workers) + 1), config: config, demand: demand{lookAt: Never}}
+		f.workers = append(f.workers, w)
+		f.floor.needed = f.floor.needed || config.Entry && config.Count > 0
+		for i := range config.Count {
+			w.slots = append(w.slots, newSlot(f, w, SlotID(len(f.slots)+1), i))
+			f.slots = append(f.slots, w.slots[i])
 		}
 	}
-	f.floor.due, f.floor.deadline = Never, Never
-	f.pool.due, f.pool.deadline = Never, Never
 	return f
 }
 
-// SlotID is the index of a slot in its fleet: the processes of the first worker
-// of the Config come first, each worker's in order.
-type SlotID int
+// SlotInfo is what does not change of a slot.
+type SlotInfo struct {
+	ID         SlotID
+	Name       string // "web.0": at any time it belongs to one slot
+	Worker     WorkerID
+	WorkerName string
+	Index      int // among the slots of its worker
+}
+
+// Slots lists the slots, each worker's in order, in the order of the Config.
+func (f *Fleet) Slots() (all []SlotInfo) {
+	for _, s := range f.slots {
+		all = append(all, SlotInfo{ID: s.id, Name: s.name, Worker: s.worker.id, WorkerName: s.worker.config.Name, Index: s.index})
+	}
+	return all
+}
+
+// named returns a slot by its name, nil if there is none.
+func (f *Fleet) named(name string) *slot {
+	for _, s := range f.slots {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// demanding returns a worker that is started on demand by its id, nil if there is none.
+func (f *Fleet) demanding(id WorkerID) *worker {
+	for _, w := range f.workers {
+		if w.id == id && w.config.OnDemand {
+			return w
+		}
+	}
+	return nil
+}
 
 // Decide takes one event and returns what to do now, in this order. The slice
 // is valid until the next call. now must not go back. After Quit, which is the
 // last action, nothing is done any more.
 func (f *Fleet) Decide(now Instant, ev Event) []Action {
-	f.acts, f.now = f.acts[:0], now
-	if !f.begun {
+	f.acts = f.acts[:0]
+	if !f.plan.started {
 		f.begin(now)
 	}
 	if f.phase != ended {
@@ -162,100 +204,180 @@ func (f *Fleet) Deadline() Instant {
 	if f.phase == ended {
 		return Never
 	}
-	d := min(f.startDeadline, f.stopAt, f.nextPing, f.nextExtend,
+	d := min(f.plan.startDeadline, f.plan.stopAt, f.plan.nextPing, f.plan.nextExtend,
 		f.floor.due, f.floor.deadline, f.pool.due, f.pool.deadline)
-	for i := range f.slots {
-		if s := &f.slots[i]; !s.frozen {
+	for _, s := range f.slots {
+		if !s.frozen {
 			d = min(d, s.due, s.deadline, s.beatDue)
 		}
 	}
-	for i := range f.demands {
-		d = min(d, f.demands[i].lookAt)
+	for _, w := range f.workers {
+		d = min(d, w.demand.lookAt)
 	}
 	return d
 }
 
-// Ended tells whether Quit was said.
+// Ended reports whether Quit was said.
 func (f *Fleet) Ended() bool { return f.phase == ended }
 
 func (f *Fleet) begin(now Instant) {
-	f.begun = true
-	f.startDeadline = now.timeout(f.cfg.TimeoutStart)
+	f.plan.started = true
+	f.plan.startDeadline = now.timeout(f.cfg.TimeoutStart)
 	if f.cfg.StopAfter > 0 {
-		f.stopAt = now.Add(f.cfg.StopAfter)
+		f.plan.stopAt = now.Add(f.cfg.StopAfter)
 	}
 	if f.cfg.PingEvery > 0 {
-		f.nextPing = now
+		f.plan.nextPing = now
 	}
 	if f.cfg.Extend {
-		f.nextExtend = now
+		f.plan.nextExtend = now
 	}
-	for i := range f.slots {
-		f.slots[i].due, f.slots[i].since = now, now
+	for _, s := range f.slots {
+		s.due, s.since = now, now
 	}
 	if f.floor.needed {
 		f.floor.state, f.floor.due = floorWaiting, now
 	}
 }
 
+// handle gives an event to the part that it is about. What is about a process that nobody
+// has any more changes nothing.
 func (f *Fleet) handle(now Instant, ev Event) {
 	switch ev := ev.(type) {
 	case Tick:
 	case StopRequested:
 		f.stopRequested(now, ev.Why)
 	case FloorProgress:
-		f.floorProgress(ev)
+		f.floor.progressed(ev)
 	case FloorLoaded:
-		f.floorLoaded(now, ev)
+		f.floor.becameLoaded(now, ev)
 	case FloorBroken:
-		f.floorBroken(now, ev)
+		f.floor.broke(now, ev)
 	case Introduced:
 		f.introduced(now, ev)
 	case SpawnFailed:
 		f.spawnFailed(now, ev)
-	case Running:
-		f.running(now, ev)
-	case Refused:
-		f.refused(ev)
-	case Notified:
-		f.notified(now, ev)
 	case Exited:
 		f.exited(now, ev)
 	case Swept:
 		f.swept(now, ev)
 	case Demand:
-		f.demanded(now, ev)
+		if w := f.demanding(ev.Worker); w != nil {
+			w.demanded(now)
+		}
 	case NoDemand:
-		f.notDemanded(ev)
+		if w := f.demanding(ev.Worker); w != nil {
+			w.notDemanded()
+		}
 	case Operate:
 		f.operate(now, ev)
-	case FreezeFailed:
-		f.freezeFailed(now, ev)
 	case Inspect:
-		f.do(Show{f.view(now)})
+		f.do(Show{f.snapshot(now)})
+	default:
+		f.handleWords(now, ev)
+	}
+}
+
+// handleWords gives what a slot's process has done or said to its slot.
+func (f *Fleet) handleWords(now Instant, ev Event) {
+	switch ev := ev.(type) {
+	case Running:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.runs(now)
+		}
+	case CannotBecome:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.cannotBecome(ev.Text)
+		}
+	case Notified:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.notified(now, ev)
+		}
+	case FreezeFailed:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.freezeFailed(now, ev.Why)
+		}
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))
+	}
+}
+
+func (f *Fleet) introduced(now Instant, ev Introduced) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.pool.request:
+		f.pool.introduced(now, ev)
+	case s != nil:
+		s.introduced(now, ev)
+	}
+}
+
+// spawnFailed: there is no process, or (after Assign) one that cannot become the slot and
+// must end.
+func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.floor.proc:
+		f.floor.nextGeneration(now, ev.Why)
+	case ev.Proc == f.pool.request:
+		f.pool.forkFailed(now, ev.Why)
+	case s != nil:
+		s.spawnFailed(now, ev.Why)
+	}
+}
+
+// exited takes the end of any process of the fleet.
+func (f *Fleet) exited(now Instant, ev Exited) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.floor.proc:
+		f.floor.exited(now, ev)
+	case ev.Proc == f.pool.request:
+		f.pool.forkFailed(now, howItEnded(ev.Exit))
+	case s != nil:
+		s.exited(now, ev)
+	default:
+		f.pool.exited(now, ev)
+	}
+}
+
+func (f *Fleet) swept(now Instant, ev Swept) {
+	if ev.Proc == f.floor.proc && f.floor.sweeping {
+		f.floor.nextGeneration(now, f.floor.cause)
+	}
+	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
+		s.settle(now)
 	}
 }
 
 // advance does what is due. It runs after every event, so that a successor
 // starts in the same turn in which its predecessor ended.
 func (f *Fleet) advance(now Instant) {
-	if now >= f.nextPing {
+	if now >= f.plan.nextPing {
 		f.do(Ping{})
-		f.nextPing = now.Add(f.cfg.PingEvery)
+		f.plan.nextPing = now.Add(f.cfg.PingEvery)
 	}
-	if now >= f.stopAt {
+	if now >= f.plan.stopAt {
 		f.stop(now, 0, "time is up (--stop-after)")
 	}
-	f.advanceFloor(now)
-	for i := range f.slots {
-		f.advanceSlot(now, &f.slots[i])
+	f.floor.advance(now)
+	for _, s := range f.slots {
+		s.advance(now)
 	}
-	f.advancePool(now)
-	f.advanceDemands(now)
+	f.pool.advance(now)
+	for _, w := range f.workers {
+		w.advance(now)
+	}
 	f.judge(now)
 	f.extend(now)
+}
+
+// anyOnItsWay reports whether some process is becoming a slot.
+func (f *Fleet) anyOnItsWay() bool {
+	return slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state == StateStarting && s.assigned && !s.running })
 }
 
 // judge looks at the fleet as a whole: is it ready, is it over?
@@ -268,7 +390,7 @@ func (f *Fleet) judge(now Instant) {
 	case f.phase == starting && f.readyNow(n):
 		f.serve(now)
 		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, len(f.slots)))
-	case f.phase == starting && now >= f.startDeadline:
+	case f.phase == starting && now >= f.plan.startDeadline:
 		f.startTimeout(now, n)
 	}
 	if f.phase == stopping && f.nothingLeft() {
@@ -294,14 +416,14 @@ func (f *Fleet) readyNow(n tally) bool {
 
 // serve ends the start.
 func (f *Fleet) serve(now Instant) {
-	f.phase, f.startDeadline = serving, Never
-	f.limitLoading(now)
+	f.phase, f.plan.startDeadline = serving, Never
+	f.floor.limitLoading(now)
 	f.sayReady()
 }
 
 func (f *Fleet) sayReady() {
-	if !f.isReady {
-		f.isReady = true
+	if !f.plan.isReady {
+		f.plan.isReady = true
 		f.do(Ready{})
 	}
 }
@@ -332,19 +454,19 @@ func (f *Fleet) quit(now Instant) {
 	f.phase = ended
 	f.refreshStatus(now)
 	f.report(Notice, "fleet shut down")
-	f.do(Quit{Code: f.code, Why: f.why})
+	f.do(Quit{Code: f.stopping.code, Why: f.stopping.why})
 }
 
 func (f *Fleet) extend(now Instant) {
-	if now < f.nextExtend {
+	if now < f.plan.nextExtend {
 		return
 	}
 	switch f.phase {
 	case starting, stopping:
 		f.do(Extend{By: extendBy})
-		f.nextExtend = now.Add(extendEvery)
+		f.plan.nextExtend = now.Add(extendEvery)
 	default:
-		f.nextExtend = Never
+		f.plan.nextExtend = Never
 	}
 }
 

@@ -137,8 +137,8 @@ func TestNothingReadyAtStartTimeout(t *testing.T) {
 			}
 			none[Ready](p)
 			p.want(Stopping{})
-			if !strings.HasPrefix(p.f.why, c.why) {
-				t.Errorf("got %q, want %q", p.f.why, c.why)
+			if !strings.HasPrefix(p.f.stopping.why, c.why) {
+				t.Errorf("got %q, want %q", p.f.stopping.why, c.why)
 			}
 			if p.f.Ended() != c.quit {
 				t.Errorf("ended: %t, want %t", p.f.Ended(), c.quit)

@@ -14,24 +14,31 @@ const (
 	floorEnding // told to end, or killed
 )
 
-// floor is the process that loads once and forks workers. due is set only
-// while waiting; proc only while loading, up or ending.
+// floor is what loads once and forks workers, one generation after the other. due is set
+// only while waiting.
 type floor struct {
-	needed     bool
-	state      floorState
-	proc       Proc
-	generation int
-	loaded     bool // some generation was
-	killed     bool // SIGKILL was sent to this one, or to what it left behind
-	allKilled  bool // SIGKILL was sent to all that came from it
-	sweeping   bool // this one has ended; what it left behind has not
-	since      Instant
-	upAt       Instant // Never until this one is up
-	due        Instant
-	deadline   Instant
-	failures   int
-	progress   string // what it does while it loads
-	cause      string // why it cannot be used
+	fleet    *Fleet
+	needed   bool
+	state    floorState
+	loaded   bool // some generation was
+	due      Instant
+	deadline Instant
+	failures int
+
+	generation
+}
+
+// generation is one process of the floor. Each that is loaded is a new one.
+type generation struct {
+	number    int
+	proc      Proc // only while loading, up or ending
+	since     Instant
+	upAt      Instant // Never until it is up
+	killed    bool    // SIGKILL was sent to it, or to what it left behind
+	allKilled bool    // SIGKILL was sent to all that came from it
+	sweeping  bool    // it has ended; what it left behind has not
+	progress  string  // what it does while it loads
+	cause     string  // why it cannot be used
 }
 
 func (l *floor) doing() string {
@@ -41,109 +48,100 @@ func (l *floor) doing() string {
 	return l.progress
 }
 
-func (f *Fleet) advanceFloor(now Instant) {
-	l := &f.floor
+func (l *floor) advance(now Instant) {
 	switch {
 	case l.state == floorWaiting && now >= l.due:
-		f.loadFloor(now)
+		l.load(now)
 	case now < l.deadline:
 	case l.state == floorEnding && l.killed:
-		f.unkillableFloor(now)
+		l.unkillable(now)
 	case l.sweeping:
-		f.reportFloor("", Warning, fmt.Sprintf("floor: what it left behind did not end within %s; sent SIGKILL", Span(leftGrace)))
-		f.killFloor(now, l.cause)
+		l.report("", Warning, fmt.Sprintf("floor: what it left behind did not end within %s; sent SIGKILL", Span(leftGrace)))
+		l.killAll(now, l.cause)
 	case l.state == floorEnding:
-		f.endFloor(now, fmt.Sprintf("did not end within %s", Span(floorStopGrace)))
+		l.end(now, fmt.Sprintf("did not end within %s", Span(floorStopGrace)))
 	case l.state == floorLoading:
-		f.endFloor(now, fmt.Sprintf("%s did not finish within %s (timeout_start_sec)",
-			l.doing(), Span(f.cfg.TimeoutStart)))
+		l.end(now, fmt.Sprintf("%s did not finish within %s (timeout_start_sec)",
+			l.doing(), Span(l.fleet.cfg.TimeoutStart)))
 	}
 }
 
-func (f *Fleet) loadFloor(now Instant) {
-	l := &f.floor
-	l.generation++
-	l.proc, l.state, l.killed, l.allKilled = f.newProc(), floorLoading, false, false
-	l.since, l.upAt, l.due, l.deadline = now, Never, Never, Never
-	l.progress, l.cause = "", ""
-	if f.phase == serving {
-		f.limitLoading(now)
+func (l *floor) load(now Instant) {
+	l.generation = generation{number: l.number + 1, proc: l.fleet.newProc(), since: now, upAt: Never}
+	l.state, l.due, l.deadline = floorLoading, Never, Never
+	if l.fleet.phase == serving {
+		l.limitLoading(now)
 	}
-	f.do(LoadFloor{Proc: l.proc, Generation: l.generation})
+	l.fleet.do(LoadFloor{Proc: l.proc, Generation: l.number})
 }
 
 // limitLoading sets a deadline for a floor that loads while the fleet serves.
 // While the fleet starts, its own deadline is enough.
-func (f *Fleet) limitLoading(now Instant) {
-	if f.floor.state == floorLoading {
-		f.floor.deadline = now.timeout(f.cfg.TimeoutStart)
+func (l *floor) limitLoading(now Instant) {
+	if l.state == floorLoading {
+		l.deadline = now.timeout(l.fleet.cfg.TimeoutStart)
 	}
 }
 
-func (f *Fleet) floorProgress(ev FloorProgress) {
-	if ev.Proc == f.floor.proc && f.floor.state == floorLoading {
-		f.floor.progress = ev.Text
+func (l *floor) progressed(ev FloorProgress) {
+	if ev.Proc == l.proc && l.state == floorLoading {
+		l.progress = ev.Text
 	}
 }
 
-func (f *Fleet) floorLoaded(now Instant, ev FloorLoaded) {
-	l := &f.floor
+func (l *floor) becameLoaded(now Instant, ev FloorLoaded) {
 	if ev.Proc != l.proc || l.state != floorLoading {
 		return
 	}
 	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, Never
-	f.reportFloor(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
+	l.report(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
 }
 
-// floorBroken keeps the cause; the end of the process follows and decides.
-func (f *Fleet) floorBroken(now Instant, ev FloorBroken) {
-	if ev.Proc == f.floor.proc && ev.Proc != 0 && f.floor.state != floorEnding {
-		f.endFloor(now, ev.Text)
+// broke keeps the cause; the end of the process follows and decides.
+func (l *floor) broke(now Instant, ev FloorBroken) {
+	if ev.Proc == l.proc && ev.Proc != 0 && l.state != floorEnding {
+		l.end(now, ev.Text)
 	}
 }
 
-// endFloor kills a floor that is of no use. What it forked lives on, and the
+// end kills a floor that is of no use. What it forked lives on, and the
 // helpers that it started end as those of a slot do.
-func (f *Fleet) endFloor(now Instant, cause string) {
-	l := &f.floor
+func (l *floor) end(now Instant, cause string) {
 	l.state, l.killed, l.cause, l.deadline = floorEnding, true, cause, now.Add(killGrace)
-	f.signal(l.proc, SIGKILL, false)
+	l.fleet.signal(l.proc, SIGKILL, false)
 }
 
-// killFloor kills a floor and its helpers.
-func (f *Fleet) killFloor(now Instant, cause string) {
-	l := &f.floor
+// killAll kills a floor and its helpers.
+func (l *floor) killAll(now Instant, cause string) {
 	l.state, l.killed, l.allKilled, l.cause, l.deadline = floorEnding, true, true, cause, now.Add(killGrace)
-	f.signal(l.proc, SIGKILL, true)
+	l.fleet.signal(l.proc, SIGKILL, true)
 }
 
-// unkillableFloor lets go of a floor that does not end from SIGKILL, or whose
+// unkillable lets go of a floor that does not end from SIGKILL, or whose
 // left-overs do not, where nothing would be gained by waiting for it.
-func (f *Fleet) unkillableFloor(now Instant) {
-	l := &f.floor
+func (l *floor) unkillable(now Instant) {
 	l.deadline = Never
 	why := fmt.Sprintf("floor: %s; does not end %s after SIGKILL", l.cause, Span(killGrace))
 	if l.sweeping {
 		why = fmt.Sprintf("floor: %s; what it left behind does not end %s after SIGKILL", l.cause, Span(killGrace))
 	}
 	switch {
-	case f.phase == stopping:
-		f.blame(why)
+	case l.fleet.phase == stopping:
+		l.fleet.blame(why)
 		l.proc, l.state, l.sweeping = 0, floorNone, false
 	case l.sweeping:
-		f.reportFloor("", Err, why+"; not waited for")
-		f.floorExited(now, l.cause)
+		l.report("", Err, why+"; not waited for")
+		l.nextGeneration(now, l.cause)
 	default:
-		f.reportFloor(KindFloorLost, Err, why+"; successors wait for it")
+		l.report(KindFloorLost, Err, why+"; successors wait for it")
 	}
 }
 
-// floorEnded takes the end of the floor's process.
-func (f *Fleet) floorEnded(now Instant, ev Exited) {
-	l := &f.floor
+// exited takes the end of the floor's process.
+func (l *floor) exited(now Instant, ev Exited) {
 	how := howItEnded(ev.Exit)
 	if ev.Left == 0 {
-		f.floorExited(now, how)
+		l.nextGeneration(now, how)
 		return
 	}
 	if l.cause == "" {
@@ -151,38 +149,36 @@ func (f *Fleet) floorEnded(now Instant, ev Exited) {
 	}
 	l.sweeping = true
 	if l.allKilled {
-		f.killFloor(now, l.cause)
+		l.killAll(now, l.cause)
 		return
 	}
 	l.state, l.killed, l.deadline = floorEnding, false, now.Add(leftGrace)
-	f.reportFloor("", Info, fmt.Sprintf("floor %s; %s that it left behind got SIGTERM, SIGKILL follows in %s",
+	l.report("", Info, fmt.Sprintf("floor %s; %s that it left behind got SIGTERM, SIGKILL follows in %s",
 		how, times(ev.Left, "process"), Span(leftGrace)))
-	f.signal(l.proc, SIGTERM, true)
+	l.fleet.signal(l.proc, SIGTERM, true)
 }
 
-// floorExited ends a generation. The first one that cannot be loaded ends the
+// nextGeneration ends a generation. The first one that cannot be loaded ends the
 // fleet; a later one is loaded again while workers serve on.
-func (f *Fleet) floorExited(now Instant, how string) {
-	l := &f.floor
+func (l *floor) nextGeneration(now Instant, how string) {
 	if l.cause == "" {
 		l.cause = how
 	}
 	l.proc, l.deadline, l.sweeping = 0, Never, false
-	f.abandonRequest() // its answer would be taken for the next generation's
+	l.fleet.pool.abandon() // its answer would be taken for the next generation's
 	switch {
-	case f.phase == stopping:
+	case l.fleet.phase == stopping:
 		l.state = floorNone
-	case f.phase == starting && !l.loaded:
+	case l.fleet.phase == starting && !l.loaded:
 		l.state = floorNone
-		f.stop(now, 1, "floor: "+l.cause)
+		l.fleet.stop(now, 1, "floor: "+l.cause)
 	default:
-		f.floorLost(now)
+		l.lost(now)
 	}
 }
 
-// floorLost makes the next generation wait, longer each time in a row.
-func (f *Fleet) floorLost(now Instant) {
-	l := &f.floor
+// lost makes the next generation wait, longer each time in a row.
+func (l *floor) lost(now Instant) {
 	what := "is lost"
 	if l.upAt == Never {
 		what = "cannot be loaded"
@@ -192,20 +188,19 @@ func (f *Fleet) floorLost(now Instant) {
 	l.failures++
 	delay := backoff(floorBackoff, floorBackoffMax, l.failures)
 	l.state, l.due = floorWaiting, now.Add(delay)
-	f.reportFloor(KindFloorLost, Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
+	l.report(KindFloorLost, Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
 		what, l.cause, Span(delay)))
 }
 
-// stopFloor ends the floor of a fleet that stops.
-func (f *Fleet) stopFloor(now Instant) {
-	l := &f.floor
+// stop ends the floor of a fleet that stops.
+func (l *floor) stop(now Instant) {
 	l.due = Never
 	switch l.state {
 	case floorUp:
 		l.state, l.deadline = floorEnding, now.Add(floorStopGrace)
-		f.do(StopFloor{Proc: l.proc})
+		l.fleet.do(StopFloor{Proc: l.proc})
 	case floorLoading:
-		f.endFloor(now, "stopped")
+		l.end(now, "stopped")
 	case floorWaiting:
 		l.state = floorNone
 	case floorEnding:
@@ -216,8 +211,8 @@ func (f *Fleet) stopFloor(now Instant) {
 	}
 }
 
-func (f *Fleet) reportFloor(kind Kind, level Level, text string) {
-	f.do(Report{Level: level, Kind: kind, Generation: f.floor.generation, Text: text})
+func (l *floor) report(kind Kind, level Level, text string) {
+	l.fleet.do(Report{Level: level, Kind: kind, Generation: l.number, Text: text})
 }
 
 func howItEnded(e Exit) string {

@@ -143,7 +143,7 @@ func TestSpareOutlivesItsFloor(t *testing.T) {
 	p.loseFloor()
 	p.exit("w.0", status1)
 	p.wait(2 * sec)
-	p.want(Go{spare, 0})
+	p.want(Assign{spare, 1})
 	p.run("w.0")
 	if got := p.slot("w.0").generation; got != 1 {
 		t.Errorf("generation %d, want 1", got)
@@ -320,7 +320,7 @@ func TestSpareReplacesAtOnce(t *testing.T) {
 	p.wait(sec)
 	spare := p.f.pool.spares[0].proc
 	p.exit("w.0", killed)
-	p.want(Go{spare, 0})
+	p.want(Assign{spare, 1})
 }
 
 func TestSparesThatDie(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // FuzzFleet lets bytes choose a fleet and what happens to it, and ends with a
@@ -69,7 +71,8 @@ func (w *world) pass(d time.Duration) {
 // connection lets one come to some worker that is watched.
 func (w *world) connection() {
 	w.t.Helper()
-	for worker := range w.cfg.Workers {
+	for i := range w.cfg.Workers {
+		worker := WorkerID(i + 1)
 		if w.watched[worker] && w.byte()%2 == 0 {
 			delete(w.watched, worker)
 			w.tell(Demand{worker})
@@ -146,9 +149,12 @@ func (w *world) strange() {
 // operator does something to some slot.
 func (w *world) operator() {
 	w.t.Helper()
-	ev := operator(pick(w, VerbStart, VerbStop, VerbRestart, VerbReset, VerbKill, VerbFreeze, VerbThaw))
-	ev.Slot = SlotID(int(w.byte())%(len(w.f.slots)+2) - 1)
-	w.excused[ev.Slot] = len(w.starts[ev.Slot])
+	ev := operator(pick(w, verb.All...))
+	ev.Slot = "nobody"
+	if i := int(w.byte()) % (len(w.f.slots) + 1); i < len(w.f.slots) {
+		ev.Slot = w.f.slots[i].name
+		w.excused[w.f.slots[i].id] = len(w.starts[w.f.slots[i].id])
+	}
 	w.tell(ev)
 }
 
@@ -164,11 +170,11 @@ func (w *world) inspect() {
 		return
 	}
 	show, ok := acts[0].(Show)
-	if !ok || len(acts) != 1 || len(show.View.Slots) != len(f.slots) {
+	if !ok || len(acts) != 1 || len(show.Snapshot.Slots) != len(f.slots) {
 		w.fail("Inspect does:\n%s", transcribe(acts))
 	}
 	for i := range f.slots {
-		s, v := &f.slots[i], &show.View.Slots[i]
+		s, v := f.slots[i], &show.Snapshot.Slots[i]
 		if v.Name != s.name || v.State != s.state || v.PID != s.pid || v.Since > w.now || v.Restarts < 0 ||
 			v.Due != Never && (s.state != StateWaiting || v.Due < w.now) {
 			w.fail("%s is shown as %+v", s.name, v)
@@ -243,7 +249,7 @@ func (w *world) workerHappens(b *being) {
 	case told:
 		switch {
 		case c < 1:
-			w.tell(Refused{b.id, "execve: no such file"})
+			w.tell(CannotBecome{b.id, "execve: no such file"})
 		case c < 2:
 			w.tell(SpawnFailed{b.id, "send orders: broken pipe"})
 		case c < 3:

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 const (
@@ -100,9 +102,9 @@ func (p *player) untilDue() time.Duration {
 
 func (p *player) slot(name string) *slot {
 	p.t.Helper()
-	for i := range p.f.slots {
-		if p.f.slots[i].name == name {
-			return &p.f.slots[i]
+	for _, s := range p.f.slots {
+		if s.name == name {
+			return s
 		}
 	}
 	p.t.Fatalf("no slot %s", name)
@@ -130,7 +132,7 @@ func (p *player) forked() {
 func (p *player) run(name string) {
 	p.t.Helper()
 	s := p.slot(name)
-	if !s.told && s.proc != 0 {
+	if !s.assigned && s.proc != 0 {
 		p.send(Introduced{s.proc, 100 + int(s.proc)})
 	}
 	p.send(Running{s.proc})
@@ -239,22 +241,22 @@ func check(f *Fleet, now Instant) error {
 	if f.phase == ended {
 		return nil
 	}
-	for i := range f.slots {
-		if err := checkSlot(f, &f.slots[i]); err != nil {
-			return fmt.Errorf("%s (%s): %w", f.slots[i].name, f.slots[i].state, err)
+	for _, s := range f.slots {
+		if err := checkSlot(f, s, now); err != nil {
+			return fmt.Errorf("%s (%s): %w", s.name, s.state, err)
 		}
 	}
-	for proc, id := range f.owners {
-		if f.slots[id].proc != proc {
-			return fmt.Errorf("process %d is owned by %s, which has %d", proc, f.slots[id].name, f.slots[id].proc)
+	for proc, s := range f.owners {
+		if s.proc != proc {
+			return fmt.Errorf("process %d is owned by %s, which has %d", proc, s.name, s.proc)
 		}
 	}
-	return checkPool(f)
+	return checkPool(f, now)
 }
 
-func checkSlot(f *Fleet, s *slot) error {
+func checkSlot(f *Fleet, s *slot, now Instant) error {
 	_, owned := f.owners[s.proc]
-	queued := slices.Contains(f.pool.queue, s.id)
+	queued := slices.Contains(f.pool.queue, s)
 	live := s.state.live()
 	switch {
 	case (s.proc != 0) != owned:
@@ -271,25 +273,25 @@ func checkSlot(f *Fleet, s *slot) error {
 		return fmt.Errorf("a keep-alive or the end of a reload is due")
 	case s.woken && s.state != StateWaiting:
 		return fmt.Errorf("woken")
-	case s.state == StateListening && !f.onDemand(s):
+	case s.state == StateListening && !s.worker.config.OnDemand:
 		return fmt.Errorf("listens, though it is not started on demand")
-	case s.blocked && (s.state != StateWaiting || f.canFork()):
+	case s.blocked && (s.state != StateWaiting || f.pool.canFork()):
 		return fmt.Errorf("blocked")
-	case s.state == StateReady && (!s.wasReady || !s.told || s.sweeping):
+	case s.state == StateReady && (!s.wasReady || !s.assigned || s.sweeping):
 		return fmt.Errorf("not told, or gone")
-	case s.frozen && (!s.told || s.state != StateStarting && s.state != StateReady):
+	case s.frozen && (!s.assigned || s.state != StateStarting && s.state != StateReady):
 		return fmt.Errorf("frozen")
 	case s.sweeping && s.state != StateKilling && s.state != StateStopping:
 		return fmt.Errorf("sweeping")
-	case s.sweeping && s.state == StateStopping && s.deadline.Sub(f.now) > leftGrace:
-		return fmt.Errorf("what it left behind has %s", s.deadline.Sub(f.now))
+	case s.sweeping && s.state == StateStopping && s.deadline.Sub(now) > leftGrace:
+		return fmt.Errorf("what it left behind has %s", s.deadline.Sub(now))
 	case s.killed && s.state != StateKilling:
 		return fmt.Errorf("killed")
 	}
 	return nil
 }
 
-func checkPool(f *Fleet) error {
+func checkPool(f *Fleet, now Instant) error {
 	p, l := &f.pool, &f.floor
 	switch {
 	case len(p.queue) > 0 && len(p.spares) > 0:
@@ -302,12 +304,12 @@ func checkPool(f *Fleet) error {
 		return fmt.Errorf("request without an end")
 	case (l.proc != 0) != (l.state == floorLoading || l.state == floorUp || l.state == floorEnding):
 		return fmt.Errorf("floor state %d with process %d", l.state, l.proc)
-	case l.sweeping && (l.state != floorEnding || !l.killed && l.deadline.Sub(f.now) > leftGrace):
-		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(f.now))
+	case l.sweeping && (l.state != floorEnding || !l.killed && l.deadline.Sub(now) > leftGrace):
+		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(now))
 	case l.state == floorWaiting && l.due == Never:
 		return fmt.Errorf("floor is never loaded again")
-	case f.isReady != (f.phase == serving) && f.phase != stopping:
-		return fmt.Errorf("phase %d, ready %t", f.phase, f.isReady)
+	case f.plan.isReady != (f.phase == serving) && f.phase != stopping:
+		return fmt.Errorf("phase %d, ready %t", f.phase, f.plan.isReady)
 	}
 	return nil
 }
@@ -315,17 +317,27 @@ func checkPool(f *Fleet) error {
 // clone copies a fleet, so that a second one can be given the same event.
 func clone(f *Fleet) *Fleet {
 	c := *f
-	c.acts = nil
-	c.slots = slices.Clone(f.slots)
-	for i := range c.slots {
-		c.slots[i].starts = slices.Clone(f.slots[i].starts)
+	c.acts, c.slots, c.workers, c.owners = nil, nil, nil, map[Proc]*slot{}
+	c.floor.fleet, c.pool.fleet = &c, &c
+	copies := map[*slot]*slot{}
+	for _, w := range f.workers {
+		worker := *w
+		worker.fleet, worker.slots = &c, nil
+		for _, s := range w.slots {
+			slot := *s
+			slot.fleet, slot.worker, slot.starts = &c, &worker, slices.Clone(s.starts)
+			copies[s] = &slot
+			worker.slots = append(worker.slots, &slot)
+			c.slots = append(c.slots, &slot)
+		}
+		c.workers = append(c.workers, &worker)
 	}
-	c.pool.spares = slices.Clone(f.pool.spares)
-	c.pool.queue = slices.Clone(f.pool.queue)
-	c.demands = slices.Clone(f.demands)
-	c.owners = map[Proc]SlotID{}
-	for k, v := range f.owners {
-		c.owners[k] = v
+	for proc, s := range f.owners {
+		c.owners[proc] = copies[s]
+	}
+	c.pool.spares, c.pool.queue = slices.Clone(f.pool.spares), nil
+	for _, s := range f.pool.queue {
+		c.pool.queue = append(c.pool.queue, copies[s])
 	}
 	return &c
 }
@@ -341,4 +353,6 @@ func sameActions(a, b []Action) bool {
 }
 
 // operator is what one does to w.0.
-func operator(v Verb) Operate { return Operate{ID: 1, Verb: v, Signal: SIGHUP, Who: "uid 0"} }
+func operator(v verb.Name) Operate {
+	return Operate{ID: 1, Slot: "w.0", Call: verb.Call{Name: v, Signal: int(SIGHUP)}, Who: "uid 0"}
+}

@@ -173,7 +173,7 @@ func TestDelaysPassWhileFrozen(t *testing.T) {
 	p = play(t, fleetOf(onDemand(execWorker("w", 2))))
 	p.serves("w.0")
 	p.frozen(time.Minute, Tick{})
-	p.wantDemands(Look{0})
+	p.wantDemands(PollSockets{1})
 }
 
 // Delays stay where they are also when there is something to forgive.
@@ -235,8 +235,8 @@ func TestForgivenessEnds(t *testing.T) {
 		p.now = p.now.Add(5*sec + lateAfter)
 		p.send(Tick{})
 	}
-	if late != mostForgiven+1 {
-		t.Errorf("aborted at the late turn %d, want %d", late, mostForgiven+1)
+	if late != maxForgiven+1 {
+		t.Errorf("aborted at the late turn %d, want %d", late, maxForgiven+1)
 	}
 	p.wantState("w.1", StateReady)
 }

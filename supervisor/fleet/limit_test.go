@@ -48,7 +48,7 @@ func TestStartLimitWindowSlides(t *testing.T) {
 
 // The limit counts the starts of processes, not the times at which they were
 // asked for.
-func TestStartLimitCountsFromGo(t *testing.T) {
+func TestStartLimitCountsFromAssign(t *testing.T) {
 	w := entryWorker("w", 1)
 	w.Policy.Restart, w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = RestartAlways, 1, 10*sec
 	p := play(t, fleetOf(w))
@@ -78,7 +78,7 @@ func TestSlotStartTimeout(t *testing.T) {
 	s := p.slot("w.0")
 	proc := s.proc
 	p.send(Introduced{proc, 7})
-	p.want(Go{proc, 0})
+	p.want(Assign{proc, 1})
 	if got := p.untilDue(); got != 90*sec {
 		t.Fatalf("the start times out after %s, want 90 s", got)
 	}
@@ -118,7 +118,7 @@ func TestShimThatDoesNotComeTimesOut(t *testing.T) {
 	p.want(Kill{proc, SIGKILL, true})
 	p.send(Introduced{proc, 9})
 	p.want(Kill{proc, SIGKILL, true})
-	none[Go](p)
+	none[Assign](p)
 	p.send(SpawnFailed{proc, "late"}) // there is a process, so its end follows
 	p.wantState("w.0", StateKilling)
 	p.send(Exited{Proc: proc, Exit: killed})

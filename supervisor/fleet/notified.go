@@ -9,9 +9,8 @@ import (
 
 // notified takes what a slot's process says of itself, with systemd's meaning
 // (sd_notify(3)). A process that has not been told what to become says nothing.
-func (f *Fleet) notified(now Instant, ev Notified) {
-	s := f.owned(ev.Proc)
-	if s == nil || !s.told || s.sweeping {
+func (s *slot) notified(now Instant, ev Notified) {
+	if !s.assigned || s.sweeping {
 		return
 	}
 	if ev.HasStatus {
@@ -22,59 +21,59 @@ func (f *Fleet) notified(now Instant, ev Notified) {
 	}
 	if ev.Interval > 0 {
 		s.watchdog = ev.Interval
-		f.beat(now, s)
+		s.beats(now)
 	}
 	if ev.Ready {
-		f.saidReady(now, s)
+		s.saysReady(now)
 	}
 	if ev.Reloading {
-		f.reloading(now, s)
+		s.reloads(now)
 	}
 	if ev.Watchdog {
-		f.beat(now, s)
+		s.beats(now)
 	}
 	if ev.Stopping && s.state == StateReady {
-		f.stopsItself(now, s)
+		s.stopsItself(now)
 	}
 	if ev.Extend > 0 {
 		s.extend(now, ev.Extend) // of the state that it has just announced
 	}
 	if ev.Trigger && (s.state == StateReady || s.state == StateStarting) {
-		f.abort(now, s, "sent WATCHDOG=trigger")
+		s.abort(now, "sent WATCHDOG=trigger")
 	}
 }
 
-// saidReady ends a start or a reload. A process may say so before it is heard
+// saysReady ends a start or a reload. A process may say so before it is heard
 // that it has left its gate.
-func (f *Fleet) saidReady(now Instant, s *slot) {
+func (s *slot) saysReady(now Instant) {
 	switch {
-	case s.state == StateStarting && f.policy(s).Notify && !s.runs:
-		s.saidReady = true
-	case s.state == StateStarting && f.policy(s).Notify:
-		f.becomeReady(now, s)
+	case s.state == StateStarting && s.policy().Notify && !s.running:
+		s.early = true
+	case s.state == StateStarting && s.policy().Notify:
+		s.becomeReady(now)
 	case s.state == StateReady && s.reloading:
 		s.reloading, s.deadline = false, Never
-		f.setState(s, StateReady, Info, "reloaded")
+		s.remark("", Info, "reloaded")
 	}
 }
 
-// reloading limits how long a process that serves may reload. What it was told
+// reloads limits how long a process that serves may reload. What it was told
 // before still holds, so a reload that does not end is not a reason to kill it.
-func (f *Fleet) reloading(now Instant, s *slot) {
+func (s *slot) reloads(now Instant) {
 	if s.state == StateReady && !s.reloading {
-		s.reloading, s.deadline = true, now.timeout(f.policy(s).TimeoutStart)
-		f.setState(s, StateReady, Info, "reloads")
+		s.reloading, s.deadline = true, now.timeout(s.policy().TimeoutStart)
+		s.remark("", Info, "reloads")
 	}
 }
 
-func (f *Fleet) reloadTimeout(s *slot) {
+func (s *slot) reloadTimeout() {
 	s.reloading, s.deadline = false, Never
-	f.setState(s, StateReady, Warning, fmt.Sprintf("did not finish its reload within %s (timeout_start_sec); it is left as it is",
-		Span(f.policy(s).TimeoutStart)))
+	s.remark("", Warning, fmt.Sprintf("did not finish its reload within %s (timeout_start_sec); it is left as it is",
+		Span(s.policy().TimeoutStart)))
 }
 
-// beat takes a keep-alive: the next one is due within the interval.
-func (f *Fleet) beat(now Instant, s *slot) {
+// beats takes a keep-alive: the next one is due within the interval.
+func (s *slot) beats(now Instant) {
 	if s.state == StateReady {
 		s.beatDue, s.forgiven = now.timeout(s.watchdog), 0
 	}
@@ -92,29 +91,18 @@ func (s *slot) extend(now Instant, by time.Duration) {
 
 // stopsItself waits for a process that said STOPPING=1 as for one that was asked
 // to end, and sends it nothing.
-func (f *Fleet) stopsItself(now Instant, s *slot) {
-	f.thaw(now, s) // it said so before it was frozen
-	f.leaveReady(s)
-	s.deadline = now.timeout(f.policy(s).TimeoutStop)
-	f.setState(s, StateStopping, Info, "stops by itself (STOPPING=1)"+f.sigkillFollows(s))
+func (s *slot) stopsItself(now Instant) {
+	s.thaw(now) // it said so before it was frozen
+	s.enterStopping(now, KindSlotStops, Info, "stops by itself (STOPPING=1)")
 }
 
 // abort ends a process that is stuck: SIGABRT, so that it can leave a core and a
 // traceback, and SIGKILL if that does not help.
-func (f *Fleet) abort(now Instant, s *slot, why string) {
-	f.thaw(now, s)
-	f.leaveReady(s)
+func (s *slot) abort(now Instant, why string) {
+	s.thaw(now)
 	s.result = Watchdog
-	s.deadline = now.timeout(f.policy(s).TimeoutStop)
-	f.setState(s, StateStopping, Warning, why+s.words()+"; sent SIGABRT"+f.sigkillFollows(s))
-	f.signal(s.proc, SIGABRT, f.signalAll(s))
-}
-
-func (f *Fleet) sigkillFollows(s *slot) string {
-	if s.deadline == Never {
-		return ""
-	}
-	return ", SIGKILL follows in " + Span(f.policy(s).TimeoutStop)
+	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.words()+"; sent SIGABRT")
+	s.fleet.signal(s.proc, SIGABRT, s.signalsAll())
 }
 
 // words is what a process last said of itself, for a line that says how it

@@ -110,7 +110,7 @@ func TestReadyTwice(t *testing.T) {
 
 // withTime is a fleet that has decided as late as another one.
 func withTime(f, as *Fleet) *Fleet {
-	f.decided, f.promised = as.decided, as.promised
+	f.late = as.late
 	return f
 }
 

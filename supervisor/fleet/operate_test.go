@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // operate does something to w.0 and wants it to be taken.
-func (p *player) operate(v Verb) {
+func (p *player) operate(v verb.Name) {
 	p.t.Helper()
 	p.send(operator(v))
 	if answers := all[Answer](p.got); len(answers) != 1 || answers[0] != (Answer{ID: 1}) {
@@ -34,7 +36,7 @@ func twoPrograms(t *testing.T, change func(w *Worker)) *player {
 // which nothing else is left waits for its operator.
 func TestStoppedByHandStaysSo(t *testing.T) {
 	p := twoPrograms(t, func(w *Worker) { w.Policy.Restart = RestartAlways })
-	p.operate(VerbStop)
+	p.operate(verb.Stop)
 	p.wantState("w.0", StateStopping)
 	p.exit("w.0", Exit{Signal: SIGTERM})
 	p.wantState("w.0", StateExited)
@@ -42,7 +44,7 @@ func TestStoppedByHandStaysSo(t *testing.T) {
 	p.wait(time.Hour)
 	p.exit("other.0", status0)
 	none[Stopping](p)
-	p.operate(VerbStart)
+	p.operate(verb.Start)
 	p.wantState("w.0", StateStarting)
 	p.run("w.0")
 	p.wantState("w.0", StateReady)
@@ -52,17 +54,17 @@ func TestStoppedByHandStaysSo(t *testing.T) {
 
 func TestRestartByHandHasNoBackoff(t *testing.T) {
 	p := twoPrograms(t, nil)
-	p.operate(VerbRestart)
+	p.operate(verb.Restart)
 	p.wantState("w.0", StateStopping)
 	p.exit("w.0", status1)
 	p.wantState("w.0", StateStarting)
-	if s := p.slot("w.0"); s.failures != 0 || s.again {
+	if s := p.slot("w.0"); s.failures != 0 || s.startOnceEnded {
 		t.Errorf("got %+v", s)
 	}
 	p.run("w.0")
 	p.exit("w.0", status1) // by itself
 	p.wantState("w.0", StateWaiting)
-	p.operate(VerbRestart)
+	p.operate(verb.Restart)
 	p.wantState("w.0", StateWaiting) // two starts are never closer than the bound
 	if got := p.untilDue(); got != minStartInterval {
 		t.Errorf("due in %s, want %s", got, minStartInterval)
@@ -72,18 +74,18 @@ func TestRestartByHandHasNoBackoff(t *testing.T) {
 
 func TestStopEndsARestartByHand(t *testing.T) {
 	p := twoPrograms(t, nil)
-	p.operate(VerbRestart)
-	p.operate(VerbStop)
+	p.operate(verb.Restart)
+	p.operate(verb.Stop)
 	p.exit("w.0", Exit{Signal: SIGTERM})
 	p.wantState("w.0", StateExited)
-	p.operate(VerbStop) // once more changes nothing
+	p.operate(verb.Stop) // once more changes nothing
 	p.wantState("w.0", StateExited)
 }
 
 func TestStartWhileItStops(t *testing.T) {
 	p := twoPrograms(t, nil)
-	p.operate(VerbStop)
-	p.operate(VerbStart)
+	p.operate(verb.Stop)
+	p.operate(verb.Start)
 	p.exit("w.0", Exit{Signal: SIGTERM})
 	p.wantState("w.0", StateStarting)
 }
@@ -95,7 +97,7 @@ func TestResetRevivesWhatGaveUp(t *testing.T) {
 	p.exit("w.0", status1)
 	p.wantState("w.0", StateFailed)
 	p.wantResult("w.0", StartLimitHit)
-	p.operate(VerbReset)
+	p.operate(verb.Reset)
 	p.wantState("w.0", StateStarting)
 	p.run("w.0")
 	p.wantState("w.0", StateReady)
@@ -106,7 +108,7 @@ func TestStartByHandEndsABackoff(t *testing.T) {
 	p.exit("w.0", status1)
 	p.wait(sec)
 	p.wantState("w.0", StateWaiting)
-	p.operate(VerbStart)
+	p.operate(verb.Start)
 	p.wantState("w.0", StateStarting)
 	if got := p.slot("w.0").failures; got != 1 {
 		t.Errorf("%d failures, want 1: only a reset forgets them", got)
@@ -115,14 +117,14 @@ func TestStartByHandEndsABackoff(t *testing.T) {
 
 func TestSignalByHand(t *testing.T) {
 	p := twoPrograms(t, nil)
-	p.operate(VerbKill)
+	p.operate(verb.Kill)
 	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, SIGHUP, false}) {
 		t.Errorf("got %+v", kills)
 	}
 	p.wantState("w.0", StateReady)
 	p.exit("w.0", Exit{Signal: SIGHUP}) // a clean exit, that on-failure does not restart
 	p.wantState("w.0", StateExited)
-	p.send(operator(VerbKill))
+	p.send(operator(verb.Kill))
 	if got := all[Answer](p.got)[0].Refusal; got != "w.0 has no process: it is exited" {
 		t.Errorf("got %q", got)
 	}
@@ -137,13 +139,13 @@ func TestStoppedByHandBeforeItHasAProcess(t *testing.T) {
 	p.run("other.0")
 	p.loaded()
 	p.wantState("w.0", StateStarting)
-	p.operate(VerbRestart)
+	p.operate(verb.Restart)
 	p.wantState("w.0", StateWaiting)
 	p.untilDue()
-	p.operate(VerbStop)
+	p.operate(verb.Stop)
 	p.wantState("w.0", StateExited)
-	none[Go](p)
-	p.operate(VerbStart)
+	none[Assign](p)
+	p.operate(verb.Start)
 	p.untilDue()
 	p.up()
 	p.wantState("w.0", StateReady)
@@ -151,16 +153,20 @@ func TestStoppedByHandBeforeItHasAProcess(t *testing.T) {
 
 func TestWhatCannotBeDone(t *testing.T) {
 	p := twoPrograms(t, nil)
-	for slot, want := range map[SlotID]string{-1: "there is no such slot", 2: "there is no such slot"} {
-		ev := operator(VerbRestart)
+	for slot, want := range map[string]string{"": "there is no slot ", "w.9": "there is no slot w.9"} {
+		ev := operator(verb.Restart)
 		ev.Slot = slot
 		p.send(ev)
 		if got := all[Answer](p.got)[0].Refusal; got != want {
-			t.Errorf("slot %d: %q, want %q", slot, got, want)
+			t.Errorf("slot %q: %q, want %q", slot, got, want)
 		}
 	}
+	p.send(operator("reboot"))
+	if got := all[Answer](p.got)[0].Refusal; got != `there is no verb "reboot"` {
+		t.Errorf("an unknown verb: %q", got)
+	}
 	p.send(StopRequested{"SIGTERM"})
-	p.send(operator(VerbStart))
+	p.send(operator(verb.Start))
 	if got := all[Answer](p.got)[0].Refusal; !strings.Contains(got, "the fleet stops") {
 		t.Errorf("in a fleet that stops: %q", got)
 	}
@@ -172,17 +178,17 @@ func TestFrozenSlotIsNotHeldToAnything(t *testing.T) {
 	p := playBeside(t, notifyWorker())
 	p.ready()
 	p.wait(2 * sec)
-	p.operate(VerbFreeze)
+	p.operate(verb.Freeze)
 	p.want(Freeze{p.slot("w.0").proc, true})
 	p.wantStatus("2/2 ready; 1 frozen")
 	if v := p.see().Slots[0]; !v.Frozen || v.Why != "freeze by uid 0" {
 		t.Errorf("shown as %+v", v)
 	}
-	p.operate(VerbFreeze) // once more changes nothing
+	p.operate(verb.Freeze) // once more changes nothing
 	none[Freeze](p)
 	p.wait(time.Hour)
 	p.wantState("w.0", StateReady)
-	p.operate(VerbThaw)
+	p.operate(verb.Thaw)
 	p.want(Freeze{p.slot("w.0").proc, false})
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("the watchdog has %s left, want 3s", got)
@@ -194,12 +200,12 @@ func TestFrozenSlotIsNotHeldToAnything(t *testing.T) {
 // follow.
 func TestFrozenSlotIsThawedToStop(t *testing.T) {
 	for name, stop := range map[string]func(p *player){
-		"stop":      func(p *player) { p.operate(VerbStop) },
-		"restart":   func(p *player) { p.operate(VerbRestart) },
+		"stop":      func(p *player) { p.operate(verb.Stop) },
+		"restart":   func(p *player) { p.operate(verb.Restart) },
 		"the fleet": func(p *player) { p.send(StopRequested{"SIGTERM"}) },
 	} {
 		p := twoPrograms(t, nil)
-		p.operate(VerbFreeze)
+		p.operate(verb.Freeze)
 		proc := p.slot("w.0").proc
 		stop(p)
 		t.Log(name)
@@ -212,19 +218,19 @@ func TestFrozenSlotIsThawedToStop(t *testing.T) {
 
 func TestFreezerThatFails(t *testing.T) {
 	p := twoPrograms(t, nil)
-	p.operate(VerbFreeze)
+	p.operate(verb.Freeze)
 	p.send(FreezeFailed{p.slot("w.0").proc, "no such file"})
 	if s := p.see().Slots[0]; s.Frozen || s.Why != "freezer: no such file" || s.State != StateReady {
 		t.Errorf("shown as %+v", s)
 	}
 	p.f.cfg.Freezer = false
-	p.send(operator(VerbFreeze))
+	p.send(operator(verb.Freeze))
 	if got := all[Answer](p.got)[0].Refusal; !strings.Contains(got, "there are no control groups") {
 		t.Errorf("without a freezer: %q", got)
 	}
 	p.exit("w.0", status0)
 	p.f.cfg.Freezer = true
-	p.send(operator(VerbFreeze))
+	p.send(operator(verb.Freeze))
 	if got := all[Answer](p.got)[0].Refusal; got != "w.0 has no process that could be frozen: it is exited" {
 		t.Errorf("without a process: %q", got)
 	}

@@ -4,54 +4,6 @@ package fleet
 
 import "fmt"
 
-// kindOf tells what a change of the state means to an operator.
-func (s *slot) kindOf(from State) Kind {
-	switch s.state {
-	case StateReady:
-		if from != StateReady {
-			return KindSlotReady
-		}
-	case StateListening:
-		return KindSlotListens
-	case StateStopping:
-		switch {
-		case s.sweeping:
-			return KindSlotLeft
-		case s.result == Watchdog:
-			return KindSlotWatchdog
-		case s.result == Timeout:
-			return KindSlotTimeout
-		default:
-			return KindSlotStops
-		}
-	case StateKilling:
-		switch {
-		case from == StateKilling && s.deadline == Never: // as unkillable leaves it
-			return KindSlotStuck
-		case s.sweeping:
-			return KindSlotLeft
-		case s.result == Timeout || s.result == Watchdog:
-			return KindSlotTimeout
-		default:
-			return KindSlotStops
-		}
-	case StateWaiting, StateExited, StateFailed:
-		switch {
-		case s.state != StateFailed && !from.live():
-		case s.result == OOMKill:
-			return KindSlotOOMKilled
-		case s.state == StateFailed:
-			return KindSlotFailed
-		case s.state == StateExited:
-			return KindSlotExited
-		default:
-			return KindSlotRestarts
-		}
-	case StateStarting:
-	}
-	return ""
-}
-
 // endOf is the end of the process that a change of the state is about.
 func (s *slot) endOf(from State) End {
 	switch {
@@ -71,8 +23,8 @@ func (s *slot) endOf(from State) End {
 }
 
 // describe says how the slot's process ended.
-func (f *Fleet) describe(s *slot) string {
-	p := f.policy(s)
+func (s *slot) describe() string {
+	p := s.policy()
 	text := fmt.Sprintf("exited with status %d", s.exit.Code)
 	if s.exit.Signal != 0 {
 		text = fmt.Sprintf("killed by %s", s.exit.Signal)

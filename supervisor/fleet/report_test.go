@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // line is what a report says to a program: all but its text.
@@ -70,9 +72,9 @@ func reportCases() []reportCase {
 	}
 	swept := send(func(p *player) Event { return Swept{p.slot("w.0").proc} })
 	failed := send(func(p *player) Event { return SpawnFailed{p.slot("w.0").proc, "no memory"} })
-	demand := send(func(*player) Event { return Demand{0} })
+	demand := send(func(*player) Event { return Demand{1} })
 	stop := send(func(*player) Event { return StopRequested{"SIGTERM"} })
-	byHand := func(v Verb) func(p *player) { return send(func(*player) Event { return operator(v) }) }
+	byHand := func(v verb.Name) func(p *player) { return send(func(*player) Event { return operator(v) }) }
 	begin, ready := (*player).begin, (*player).ready
 	say := func(n Notified) func(p *player) { return func(p *player) { p.say("w.0", n) } }
 	does := func(steps ...func(p *player)) []func(p *player) { return steps }
@@ -212,11 +214,11 @@ func reportCases() []reportCase {
 			[]line{{"starting -> stopping", Info, KindSlotLeft, End{}}},
 		},
 		{
-			"leaves processes when it is stopped", exec, does(runW, byHand(VerbStop), ends(Exited{Exit: termed, Left: 2})),
+			"leaves processes when it is stopped", exec, does(runW, byHand(verb.Stop), ends(Exited{Exit: termed, Left: 2})),
 			[]line{{"", Info, KindSlotLeft, End{}}},
 		},
 		{
-			"leaves processes when it is stopped by SIGKILL", sigkill, does(runW, byHand(VerbStop), ends(Exited{Exit: killed, Left: 2})),
+			"leaves processes when it is stopped by SIGKILL", sigkill, does(runW, byHand(verb.Stop), ends(Exited{Exit: killed, Left: 2})),
 			[]line{{"killing -> stopping", Info, KindSlotLeft, End{}}},
 		},
 		{
@@ -304,11 +306,11 @@ func reportCases() []reportCase {
 			[]line{{"killing -> exited", Info, KindSlotExited, End{Signalled, killed, usage, 0, 0}}},
 		},
 		{
-			"has finished and is started by hand", exec, does(runW, ends(Exited{}), byHand(VerbStart)),
+			"has finished and is started by hand", exec, does(runW, ends(Exited{}), byHand(verb.Start)),
 			[]line{{"exited -> waiting", Notice, "", End{}}},
 		},
 		{
-			"has failed and is reset", no, does(runW, ends(Exited{Exit: status1}), byHand(VerbReset)),
+			"has failed and is reset", no, does(runW, ends(Exited{Exit: status1}), byHand(verb.Reset)),
 			[]line{{"failed -> waiting", Notice, "", End{}}},
 		},
 		{

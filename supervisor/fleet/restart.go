@@ -162,3 +162,112 @@ func (f *Fleet) jitter(d time.Duration) time.Duration {
 	most := uint64(d / 10)
 	return time.Duration(z % (most + 1))
 }
+
+// resultBeforeExit is the result where the exit alone does not tell it: the kernel ended
+// the process for its memory, or it ended cleanly before it was ready.
+func (s *slot) resultBeforeExit(ev Exited) Result {
+	switch {
+	case ev.OOM && ev.Exit.Signal == SIGKILL:
+		return OOMKill
+	case s.state == StateStarting && s.policy().Notify && !s.early && s.policy().clean(ev.Exit):
+		return Protocol
+	default:
+		return ""
+	}
+}
+
+// settle decides what becomes of a slot that has no process any more.
+func (s *slot) settle(now Instant) {
+	what := s.describe()
+	if s.refusal != "" {
+		what += ": " + s.refusal
+	}
+	if s.wasReady {
+		what += fmt.Sprintf(" after %s", Span(s.readyFor))
+	}
+	if s.result == Timeout {
+		what += ", timed out"
+	}
+	if s.result != "" || !s.policy().clean(s.exit) {
+		what += s.words()
+	}
+	s.conclude(now, what)
+}
+
+// conclude applies the restart policy to the result of the slot's last process.
+func (s *slot) conclude(now Instant, what string) {
+	if s.result == "" {
+		s.result = s.policy().result(s.exit)
+	}
+	s.lastResult = s.result
+	restart, rule := s.policy().shouldRestart(s.result, s.exit)
+	switch {
+	case s.fleet.phase == stopping, s.held:
+		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what)
+	case s.startOnceEnded:
+		s.waitForRestart(now, Info, s.sooner(now), what)
+	case s.result == Success && s.worker.config.OnDemand && !s.policy().RestartPrevent.has(s.exit):
+		s.waitForRestart(now, Info, s.listenDelay(now), what)
+	case restart && s.result == Success:
+		s.waitForRestart(now, Info, s.cleanDelay(now), what)
+	case restart:
+		s.backOff(now, what)
+	case s.result == Success:
+		s.enter(now, StateExited, Never, KindSlotExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
+	default:
+		s.enter(now, StateFailed, Never, s.endKind(KindSlotFailed), Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
+	}
+	s.release()
+}
+
+// cleanDelay: a clean exit restarts without backoff, but never faster than once
+// per RestartSec.
+func (s *slot) cleanDelay(now Instant) time.Duration {
+	s.failures = 0
+	return max(0, s.startedAt.Add(max(s.policy().RestartSec, minStartInterval)).Sub(now))
+}
+
+func (s *slot) backOff(now Instant, what string) {
+	p := s.policy()
+	if s.wasReady && s.readyFor >= p.resetAfter(s.lastDelay) {
+		s.failures = 0
+	}
+	s.failures++
+	s.lastDelay = backoff(p.RestartSec, p.RestartMaxDelay, s.failures)
+	delay := s.lastDelay + min(s.fleet.jitter(s.lastDelay), Forever-s.lastDelay)
+	delay = max(delay, s.startedAt.Add(minStartInterval).Sub(now))
+	s.waitForRestart(now, Warning, delay, fmt.Sprintf("%s: %s", s.result, what))
+}
+
+// endKind is the kind of a report about the end of a process, of which running out of
+// memory is one of its own.
+func (s *slot) endKind(kind Kind) Kind {
+	if s.result == OOMKill {
+		return KindSlotOOMKilled
+	}
+	return kind
+}
+
+// waitForRestart makes the slot wait for its next start.
+func (s *slot) waitForRestart(now Instant, level Level, delay time.Duration, what string) {
+	s.waits = delay
+	next := "starts again"
+	if s.worker.config.OnDemand {
+		next = "listens again"
+	}
+	if delay > 0 {
+		next += " in " + Span(delay)
+	} else {
+		next += " now"
+	}
+	if s.failures > 0 {
+		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
+	}
+	s.enter(now, StateWaiting, now.Add(delay), s.endKind(KindSlotRestarts), level, what+"; "+next)
+}
+
+// giveUp ends a slot that could have been started again.
+func (s *slot) giveUp(now Instant, r Result, why string) {
+	s.result, s.lastResult = r, r
+	s.enter(now, StateFailed, Never, KindSlotFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
+}

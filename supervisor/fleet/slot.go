@@ -27,182 +27,225 @@ var stateNames = [...]string{"waiting", "starting", "ready", "stopping", "killin
 
 func (s State) String() string { return stateNames[s] }
 
-// slot is one process of a worker, by an index that survives restarts.
+// slot is one process of a worker, which survives its restarts.
 //
-// proc is set exactly while the slot has a process or left-overs of one, or (for
-// an exec worker) a request for one. due is set only while waiting; deadline
-// only while starting, reloading, stopping or killing; beatDue only while
-// ready.
+// Each deadline belongs to a state: due to waiting; deadline to starting, stopping and
+// killing, and to a reload; beatDue to ready. enter keeps it so.
 type slot struct {
-	id            SlotID
-	worker, index int
-	name          string
+	fleet  *Fleet
+	worker *worker
+	id     SlotID
+	index  int // among the slots of its worker
+	name   string
 
-	state State
-	why   string  // of the state, for the operator
-	since Instant // of the state
+	state    State
+	why      string  // of the state, for the operator
+	since    Instant // of the state
+	due      Instant // the next start
+	deadline Instant
 
+	run
+	record
+	hold
+}
+
+// run is one start of a slot. Each start assigns a new one.
+type run struct {
+	process
+	outcome
+	said
+	beat
+
+	requestedAt Instant // when its process was asked for
+	startedAt   Instant // when it was assigned
+	readyAt     Instant
+	endedAt     Instant // once its process has ended
+	wasReady    bool
+	readyFor    time.Duration // once its process has ended
+}
+
+// process is what the slot has of a process, or of what one left behind, or (for an exec
+// worker) of a request for one: from own to release.
+type process struct {
 	proc       Proc
 	pid        int
-	generation int
-	told       bool // it was told to go
-	runs       bool // it has left its gate
-	saidReady  bool // before that was heard
+	generation int  // of the floor that it was forked from
+	assigned   bool // it was told what to become
+	running    bool // it has left its gate
+	early      bool // READY=1 came before that was heard
 	reloading  bool // it serves meanwhile
-	sweeping   bool // its process has ended; what it left behind has not
+	sweeping   bool // it has ended; what it left behind has not
 	killed     bool // SIGKILL was sent to all of it
-	result     Result
-	exit       Exit
-	refusal    string // why it could not become the slot, in its own words
-	usage      Usage
-	status     string // STATUS= of its process
-	errno      string
-	watchdog   time.Duration // of its process
+}
 
-	due      Instant
-	deadline Instant
-	beatDue  Instant // the next keep-alive
-	forgiven int     // times that its delay was, since the last one
-	woken    bool    // a connection waits for it to start
-	held     bool    // an operator has stopped it
-	frozen   bool    // by an operator; its deadline and beatDue do not pass meanwhile
-	frozenAt Instant // while it is
-	again    bool    // an operator wants it to start once it has ended
-	blocked  bool    // due, but there is no floor to fork from
+// outcome is how a process ended.
+type outcome struct {
+	result  Result
+	exit    Exit
+	refusal string // why it could not become the slot, in its own words
+	usage   Usage
+}
 
-	dueAt     Instant // when its process was asked for
-	startedAt Instant
-	readyAt   Instant
-	endedAt   Instant // once its process has ended
-	wasReady  bool
-	readyFor  time.Duration // once its process has ended
-	failures  int           // in a row
-	lastDelay time.Duration // before the last restart, jitter apart
-	waits     time.Duration // before the next start
-	starts    []Instant     // the last ones, for the start limit
+// said is what a process says of itself.
+type said struct {
+	status string // STATUS=
+	errno  string
+}
 
-	begun      int                  // starts in all
+// beat is the watchdog of a process.
+type beat struct {
+	watchdog time.Duration // the interval
+	beatDue  Instant       // the next keep-alive
+	forgiven int           // times that its delay was, since the last one
+}
+
+// record is what a slot remembers of its runs.
+type record struct {
+	failures   int                  // in a row
+	lastDelay  time.Duration        // before the last restart, jitter apart
+	waits      time.Duration        // before the next start
+	starts     []Instant            // the last ones, for the start limit
+	startCount int                  // in all
 	restarts   [len(allResults)]int // by the result of the process before
 	lastResult Result               // of the last process that has ended
 }
 
-func (f *Fleet) policy(s *slot) *Policy { return &f.cfg.Workers[s.worker].Policy }
-func (f *Fleet) entry(s *slot) bool     { return f.cfg.Workers[s.worker].Entry }
-
-// setState is the only place that writes a slot's state.
-func (f *Fleet) setState(s *slot, to State, level Level, why string) {
-	from := s.state
-	if from != to {
-		s.since = f.now
-	}
-	s.state, s.why = to, why
-	text := why
-	if from != to {
-		text = fmt.Sprintf("%s -> %s: %s", from, to, why)
-	}
-	f.do(Report{
-		Level: level, Kind: s.kindOf(from), Slot: s.name, PID: s.pid, Generation: s.generation, Text: text,
-		End: s.endOf(from),
-	})
+// hold is what keeps a slot from going its way, or makes it.
+type hold struct {
+	held           bool    // an operator has stopped it
+	startOnceEnded bool    // an operator wants it to start once it has ended
+	frozen         bool    // by an operator; its deadline and beatDue do not pass meanwhile
+	frozenAt       Instant // while it is
+	blocked        bool    // due, but there is no floor to fork from
+	woken          bool    // a connection waits for it to start
 }
 
-// live tells whether a slot in this state has a process, or waits for one.
+func newSlot(f *Fleet, w *worker, id SlotID, index int) *slot {
+	return &slot{
+		fleet: f, worker: w, id: id, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
+		due: Never, deadline: Never, run: run{beat: beat{beatDue: Never}},
+	}
+}
+
+func (s *slot) policy() *Policy { return &s.worker.config.Policy }
+
+// enter is the only place that writes a slot's state. No deadline survives it but until,
+// which is due of a slot that waits and the deadline of one that has a process.
+func (s *slot) enter(now Instant, to State, until Instant, kind Kind, level Level, why string) {
+	from := s.state
+	s.due, s.deadline, s.beatDue = Never, Never, Never
+	s.reloading, s.blocked, s.woken = false, false, false
+	switch to {
+	case StateWaiting:
+		s.due = until
+	case StateStarting, StateStopping, StateKilling:
+		s.deadline = until
+	case StateReady, StateExited, StateFailed, StateListening:
+	}
+	s.state, s.why = to, why
+	if from != to {
+		s.since = now
+		why = fmt.Sprintf("%s -> %s: %s", from, to, why)
+	}
+	s.report(kind, level, why, s.endOf(from))
+}
+
+// remark says something about a slot that stays in its state.
+func (s *slot) remark(kind Kind, level Level, why string) {
+	s.why = why
+	s.report(kind, level, why, End{Result: s.result})
+}
+
+func (s *slot) report(kind Kind, level Level, text string, end End) {
+	s.fleet.do(Report{Level: level, Kind: kind, Slot: s.name, PID: s.pid, Generation: s.generation, Text: text, End: end})
+}
+
+// live reports whether a slot in this state has a process, or waits for one.
 func (s State) live() bool {
 	return s == StateStarting || s == StateReady || s == StateStopping || s == StateKilling
 }
 
-func (f *Fleet) owned(p Proc) *slot {
-	id, ok := f.owners[p]
-	if !ok || p == 0 {
-		return nil
-	}
-	return &f.slots[id]
-}
-
-// advanceSlot does what is due for one slot.
-func (f *Fleet) advanceSlot(now Instant, s *slot) {
+// advance does what is due.
+func (s *slot) advance(now Instant) {
 	if s.frozen {
 		return // it cannot do what it is expected to
 	}
 	switch s.state {
 	case StateWaiting:
-		if now >= s.due || s.blocked && f.canFork() {
-			f.start(now, s)
+		if now >= s.due || s.blocked && s.fleet.pool.canFork() {
+			s.start(now)
 		}
 	case StateStarting:
 		if now >= s.deadline {
-			f.startSlotTimeout(now, s)
+			s.startTimeout(now)
 		}
 	case StateReady:
 		switch {
 		case now >= s.beatDue:
-			f.abort(now, s, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", Span(s.watchdog)))
+			s.abort(now, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", Span(s.watchdog)))
 		case now >= s.deadline:
-			f.reloadTimeout(s)
+			s.reloadTimeout()
 		}
 	case StateStopping:
 		if now >= s.deadline {
-			f.stopTimeout(now, s)
+			s.stopTimeout(now)
 		}
 	case StateKilling:
 		if now >= s.deadline {
-			f.unkillable(now, s)
+			s.unkillable(now)
 		}
 	case StateListening, StateExited, StateFailed:
 	}
 }
 
-func (f *Fleet) startSlotTimeout(now Instant, s *slot) {
+func (s *slot) startTimeout(now Instant) {
 	s.result = Timeout
 	what := "start"
-	if s.runs {
+	if s.running {
 		what = "send READY=1"
 	}
-	f.stopSlot(now, s, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
-		Span(f.policy(s).TimeoutStart), s.words()))
+	s.stop(now, KindSlotTimeout, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
+		Span(s.policy().TimeoutStart), s.words()))
 }
 
 // start gives a slot that is due a process, or makes it wait for one.
-func (f *Fleet) start(now Instant, s *slot) {
-	listen := f.onDemand(s) && !s.woken
-	if f.entry(s) && !f.canFork() && !(listen && f.floor.loaded) {
+func (s *slot) start(now Instant) {
+	listen := s.worker.config.OnDemand && !s.woken
+	if s.worker.config.Entry && !s.fleet.pool.canFork() && !(listen && s.fleet.floor.loaded) {
 		s.due, s.blocked = Never, true
 		return
 	}
-	s.due, s.blocked, s.woken = Never, false, false
 	if listen {
-		f.listen(s)
+		s.enter(now, StateListening, Never, KindSlotListens, Info, "a connection starts it")
 		return
 	}
-	if !f.startAllowed(now, s) {
-		f.giveUp(s, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
-			f.policy(s).StartLimitBurst, Span(f.policy(s).StartLimitPeriod)))
+	if !s.mayStart(now) {
+		s.giveUp(now, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
+			s.policy().StartLimitBurst, Span(s.policy().StartLimitPeriod)))
 		return
 	}
-	s.begun++
+	s.startCount++
 	if i := slices.Index(allResults[:], s.lastResult); i >= 0 {
 		s.restarts[i]++
 	}
-	s.again = false
-	s.dueAt, s.startedAt, s.wasReady, s.readyFor = now, now, false, 0
-	s.result, s.exit, s.refusal = "", noExit, ""
-	s.usage, s.status, s.errno = Usage{}, "", ""
-	f.setState(s, StateStarting, Debug, "due")
-	if !f.entry(s) {
-		p := f.newProc()
-		f.own(s, p)
-		s.deadline = now.timeout(f.policy(s).TimeoutStart)
-		f.do(StartShim{Proc: p, Slot: s.id})
+	s.startOnceEnded = false
+	s.run = run{outcome: outcome{exit: noExit}, requestedAt: now, startedAt: now}
+	if s.worker.config.Entry {
+		s.enter(now, StateStarting, Never, "", Debug, "due") // the floor has a deadline of its own
+		s.fleet.pool.queue = append(s.fleet.pool.queue, s)
+		s.fleet.pool.serve(now)
 		return
 	}
-	f.pool.queue = append(f.pool.queue, s.id)
-	f.serveQueue(now)
+	s.enter(now, StateStarting, now.timeout(s.policy().TimeoutStart), "", Debug, "due")
+	p := s.fleet.newProc()
+	s.own(p)
+	s.fleet.do(StartShim{Proc: p, Slot: s.id})
 }
 
-// startAllowed keeps the times of the last StartLimitBurst starts: the limit is
+// mayStart keeps the times of the last StartLimitBurst starts: the limit is
 // hit if all of them lie within the period.
-func (f *Fleet) startAllowed(now Instant, s *slot) bool {
-	p := f.policy(s)
+func (s *slot) mayStart(now Instant) bool {
+	p := s.policy()
 	if p.StartLimitBurst == 0 || p.StartLimitPeriod == 0 {
 		return true
 	}
@@ -216,171 +259,86 @@ func (f *Fleet) startAllowed(now Instant, s *slot) bool {
 	return true
 }
 
-func (f *Fleet) own(s *slot, p Proc) {
+func (s *slot) own(p Proc) {
 	s.proc = p
-	f.owners[p] = s.id
+	s.fleet.owners[p] = s
 }
 
 // release lets go of the slot's process: it has been reaped, or never was.
-func (f *Fleet) release(s *slot) {
-	delete(f.owners, s.proc)
-	s.proc, s.pid, s.generation, s.told, s.runs, s.saidReady, s.sweeping, s.killed = 0, 0, 0, false, false, false, false, false
+func (s *slot) release() {
+	delete(s.fleet.owners, s.proc)
+	s.process = process{}
 }
 
-// tell names the process that waits at its gate and says go. This is its start:
-// the slot may have waited long for a process.
-func (f *Fleet) tell(now Instant, s *slot, p Proc, pid, generation int) {
-	f.own(s, p)
-	s.pid, s.generation, s.told, s.startedAt = pid, generation, true, now
+// assign lets a process that waits at its gate become the slot. This is its start: the
+// slot may have waited long for a process.
+func (s *slot) assign(now Instant, p Proc, pid, generation int) {
+	s.own(p)
+	s.pid, s.generation, s.assigned, s.startedAt = pid, generation, true, now
 	if n := len(s.starts); n > 0 {
 		s.starts[n-1] = now
 	}
-	s.watchdog = f.policy(s).Watchdog
-	s.deadline = now.timeout(f.policy(s).TimeoutStart)
-	f.do(Go{Proc: p, Slot: s.id})
+	s.watchdog = s.policy().Watchdog
+	s.deadline = now.timeout(s.policy().TimeoutStart)
+	s.fleet.do(Assign{Proc: p, Slot: s.id})
 }
 
-func (f *Fleet) running(now Instant, ev Running) {
-	s := f.owned(ev.Proc)
-	if s == nil || s.state != StateStarting || !s.told || s.runs {
-		return // it was stopped meanwhile, or is not ours
+// introduced: the process that was asked for waits at its gate.
+func (s *slot) introduced(now Instant, ev Introduced) {
+	switch {
+	case s.assigned || s.sweeping:
+	case s.state == StateKilling:
+		s.pid = ev.PID
+		s.fleet.signal(ev.Proc, SIGKILL, true)
+	case s.state == StateStarting:
+		s.assign(now, ev.Proc, ev.PID, 0)
 	}
-	s.runs, s.refusal = true, ""
-	f.spawns.add(now.Sub(s.dueAt))
-	if f.policy(s).Notify && !s.saidReady {
-		f.setState(s, StateStarting, Debug, "running, READY=1 is awaited")
+}
+
+// cannotBecome keeps why, for the exit that follows.
+func (s *slot) cannotBecome(why string) {
+	if s.assigned && !s.running {
+		s.refusal = why
+	}
+}
+
+// spawnFailed: it gets no process, or the one that it has must end.
+func (s *slot) spawnFailed(now Instant, why string) {
+	if s.sweeping {
 		return
 	}
-	f.becomeReady(now, s)
+	s.result, s.refusal = Resources, why
+	switch {
+	case !s.assigned && s.pid == 0:
+		s.conclude(now, why)
+	case s.state != StateKilling:
+		s.kill(now, KindSlotStops, why)
+	}
 }
 
-func (f *Fleet) becomeReady(now Instant, s *slot) {
-	s.deadline, s.readyAt, s.wasReady = Never, now, true
+// runs: its process has left its gate.
+func (s *slot) runs(now Instant) {
+	if s.state != StateStarting || !s.assigned || s.running {
+		return // it was stopped meanwhile
+	}
+	s.running, s.refusal = true, ""
+	s.fleet.spawns.add(now.Sub(s.requestedAt))
+	if s.policy().Notify && !s.early {
+		s.remark("", Debug, "running, READY=1 is awaited")
+		return
+	}
+	s.becomeReady(now)
+}
+
+func (s *slot) becomeReady(now Instant) {
+	s.readyAt, s.wasReady = now, true
 	why := "running"
 	if s.failures > 0 {
 		why = fmt.Sprintf("running, after %s", times(s.failures, "failure"))
 	}
-	f.setState(s, StateReady, Info, why)
-	f.beat(now, s)
-	if f.onDemand(s) {
-		f.demands[s.worker].lookAt = now.Add(settleTime)
+	s.enter(now, StateReady, Never, KindSlotReady, Info, why)
+	s.beats(now)
+	if s.worker.config.OnDemand {
+		s.worker.demand.lookAt = now.Add(settleTime)
 	}
-}
-
-// leaveReady ends what holds only while the slot is ready.
-func (f *Fleet) leaveReady(s *slot) {
-	s.beatDue, s.reloading = Never, false
-}
-
-func (f *Fleet) refused(ev Refused) {
-	if s := f.owned(ev.Proc); s != nil && s.told && !s.runs {
-		s.refusal = ev.Text // shown with the exit that follows
-	}
-}
-
-// early is the result where the exit alone does not tell it: the kernel ended
-// the process for its memory, or it ended cleanly before it was ready.
-func (f *Fleet) early(s *slot, ev Exited) Result {
-	switch {
-	case ev.OOM && ev.Exit.Signal == SIGKILL:
-		return OOMKill
-	case s.state == StateStarting && f.policy(s).Notify && !s.saidReady && f.policy(s).clean(ev.Exit):
-		return Protocol
-	default:
-		return ""
-	}
-}
-
-// settle decides what becomes of a slot that has no process any more.
-func (f *Fleet) settle(now Instant, s *slot) {
-	what := f.describe(s)
-	if s.refusal != "" {
-		what += ": " + s.refusal
-	}
-	if s.wasReady {
-		what += fmt.Sprintf(" after %s", Span(s.readyFor))
-	}
-	if s.result == Timeout {
-		what += ", timed out"
-	}
-	if s.result != "" || !f.policy(s).clean(s.exit) {
-		what += s.words()
-	}
-	f.conclude(now, s, what)
-}
-
-// conclude applies the restart policy to the result of the slot's last process.
-func (f *Fleet) conclude(now Instant, s *slot, what string) {
-	if s.result == "" {
-		s.result = f.policy(s).result(s.exit)
-	}
-	s.lastResult = s.result
-	s.deadline = Never
-	again, rule := f.policy(s).shouldRestart(s.result, s.exit)
-	switch {
-	case f.phase == stopping, s.held:
-		f.setState(s, StateExited, Info, what)
-	case s.again:
-		f.again(now, s, Info, f.sooner(now, s), what)
-	case s.result == Success && f.onDemand(s) && !f.policy(s).RestartPrevent.has(s.exit):
-		f.again(now, s, Info, f.listenDelay(now, s), what)
-	case again && s.result == Success:
-		f.again(now, s, Info, f.cleanDelay(now, s), what)
-	case again:
-		f.backOff(now, s, what)
-	case s.result == Success:
-		f.setState(s, StateExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
-	default:
-		f.setState(s, StateFailed, Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
-	}
-	f.release(s)
-}
-
-// cleanDelay: a clean exit restarts without backoff, but never faster than once
-// per RestartSec.
-func (f *Fleet) cleanDelay(now Instant, s *slot) time.Duration {
-	s.failures = 0
-	return max(0, s.startedAt.Add(max(f.policy(s).RestartSec, minStartInterval)).Sub(now))
-}
-
-func (f *Fleet) backOff(now Instant, s *slot, what string) {
-	p := f.policy(s)
-	if s.wasReady && s.readyFor >= p.resetAfter(s.lastDelay) {
-		s.failures = 0
-	}
-	s.failures++
-	s.lastDelay = backoff(p.RestartSec, p.RestartMaxDelay, s.failures)
-	delay := s.lastDelay + min(f.jitter(s.lastDelay), Forever-s.lastDelay)
-	delay = max(delay, s.startedAt.Add(minStartInterval).Sub(now))
-	f.again(now, s, Warning, delay, fmt.Sprintf("%s: %s", s.result, what))
-}
-
-// again makes the slot wait for its next start.
-func (f *Fleet) again(now Instant, s *slot, level Level, delay time.Duration, what string) {
-	s.due, s.waits = now.Add(delay), delay
-	next := "starts again"
-	if f.onDemand(s) {
-		next = "listens again"
-	}
-	if delay > 0 {
-		next += " in " + Span(delay)
-	} else {
-		next += " now"
-	}
-	if s.failures > 0 {
-		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
-	}
-	f.setState(s, StateWaiting, level, what+"; "+next)
-}
-
-// giveUp ends a slot that could have been started again.
-func (f *Fleet) giveUp(s *slot, r Result, why string) {
-	s.result, s.lastResult = r, r
-	f.setState(s, StateFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
-}
-
-// ended settles a slot that had no process when the fleet stopped.
-func (f *Fleet) ended(s *slot) {
-	s.due, s.deadline, s.blocked, s.woken = Never, Never, false, false
-	f.setState(s, StateExited, Debug, "stopped")
 }

@@ -217,7 +217,7 @@ func TestSpawnFailureIsInNoExitList(t *testing.T) {
 	p.wantState("w.0", StateWaiting)
 }
 
-func TestSpawnFailedAfterGo(t *testing.T) {
+func TestSpawnFailedAfterAssign(t *testing.T) {
 	for _, w := range []Worker{execWorker("w", 1), entryWorker("w", 1)} {
 		p := play(t, fleetOf(w))
 		if w.Entry {
@@ -244,8 +244,8 @@ func TestSpawnFailedAfterGo(t *testing.T) {
 func TestRefusalIsShownWithTheExit(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	proc := p.slot("w.0").proc
-	p.send(Refused{proc, "too early"}) // not told yet: whatever this is, it is not about the slot
-	p.send(Introduced{proc, 7}, Refused{proc, "execve /usr/bin/x: no such file or directory"})
+	p.send(CannotBecome{proc, "too early"}) // not told yet: whatever this is, it is not about the slot
+	p.send(Introduced{proc, 7}, CannotBecome{proc, "execve /usr/bin/x: no such file or directory"})
 	p.send(Exited{Proc: proc, Exit: Exit{Code: 203}})
 	p.wantResult("w.0", ExitCode)
 	want := "exit-code: exited with status 203: execve /usr/bin/x: no such file or directory; starts again in 1.1s (1st failure in a row)"
@@ -258,14 +258,14 @@ func TestRefusalIsShownWithTheExit(t *testing.T) {
 func TestRefusalOfARunningProcess(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	p.run("w.0")
-	p.send(Refused{p.slot("w.0").proc, "a lie"})
+	p.send(CannotBecome{p.slot("w.0").proc, "a lie"})
 	p.exit("w.0", status1)
 	if why := p.slot("w.0").why; strings.Contains(why, "a lie") {
 		t.Errorf("reported as %q", why)
 	}
 }
 
-func TestRunningOnlyAfterGo(t *testing.T) {
+func TestRunningOnlyAfterAssign(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	p.send(Running{p.slot("w.0").proc})
 	p.wantState("w.0", StateStarting)

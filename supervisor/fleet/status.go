@@ -28,9 +28,8 @@ func (n tally) ending() string {
 
 func (f *Fleet) count() tally {
 	var n tally
-	var most time.Duration
-	for i := range f.slots {
-		s := &f.slots[i]
+	var worst time.Duration
+	for _, s := range f.slots {
 		switch s.state {
 		case StateReady:
 			n.ready++
@@ -51,8 +50,8 @@ func (f *Fleet) count() tally {
 		}
 		if t := s.trouble(); t > 0 {
 			n.troubled++
-			if t > most {
-				n.worst, most = s, t
+			if t > worst {
+				n.worst, worst = s, t
 			}
 		}
 	}
@@ -61,21 +60,21 @@ func (f *Fleet) count() tally {
 
 // refreshStatus says Status when it has changed.
 func (f *Fleet) refreshStatus(now Instant) {
-	if text := f.describeFleet(now); text != f.status {
+	if text := f.describe(now); text != f.status {
 		f.status = text
 		f.do(Status{Text: text})
 	}
 }
 
-// describeFleet answers in one line: is it well, and if not, what is next?
-func (f *Fleet) describeFleet(now Instant) string {
+// describe answers in one line: is it well, and if not, what is next?
+func (f *Fleet) describe(now Instant) string {
 	switch f.phase {
 	case ended:
-		return f.lastWords()
+		return f.lastStatus()
 	case stopping:
 		left := times(f.live(), "process") + " left"
-		if f.code != 0 {
-			return fmt.Sprintf("failed: %s; %s", f.why, left)
+		if f.stopping.code != 0 {
+			return fmt.Sprintf("failed: %s; %s", f.stopping.why, left)
 		}
 		return "stopping: " + left
 	case starting, serving:
@@ -94,11 +93,11 @@ func (f *Fleet) describeFleet(now Instant) string {
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))
 	}
-	if text := f.describeFloor(now); text != "" {
+	if text := f.floor.inStatus(now); text != "" {
 		parts = append(parts, text)
 	}
 	if n.worst != nil {
-		parts = append(parts, f.describeSlot(now, n.worst))
+		parts = append(parts, n.worst.inStatus(now))
 	}
 	if n.troubled > 1 {
 		parts = append(parts, fmt.Sprintf("%d more in trouble", n.troubled-1))
@@ -106,15 +105,14 @@ func (f *Fleet) describeFleet(now Instant) string {
 	return strings.Join(parts, "; ")
 }
 
-func (f *Fleet) lastWords() string {
-	if f.code != 0 {
-		return "failed: " + f.why
+func (f *Fleet) lastStatus() string {
+	if f.stopping.code != 0 {
+		return "failed: " + f.stopping.why
 	}
-	return "stopped: " + f.why
+	return "stopped: " + f.stopping.why
 }
 
-func (f *Fleet) describeFloor(now Instant) string {
-	l := &f.floor
+func (l *floor) inStatus(now Instant) string {
 	switch l.state {
 	case floorLoading:
 		return "floor: " + l.doing()
@@ -153,15 +151,15 @@ func (f *Fleet) live() int {
 	if f.floor.proc != 0 {
 		n++
 	}
-	for i := range f.slots {
-		if f.slots[i].proc != 0 {
+	for _, s := range f.slots {
+		if s.proc != 0 {
 			n++
 		}
 	}
 	return n
 }
 
-func (f *Fleet) describeSlot(now Instant, s *slot) string {
+func (s *slot) inStatus(now Instant) string {
 	cause := s.cause()
 	switch s.state {
 	case StateFailed:

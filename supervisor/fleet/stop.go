@@ -4,10 +4,10 @@ package fleet
 
 // stopRequested stops the fleet; asked a second time, it kills.
 func (f *Fleet) stopRequested(now Instant, why string) {
-	again := f.asked
-	f.asked = true
+	second := f.stopping.asked
+	f.stopping.asked = true
 	switch {
-	case again:
+	case second:
 		f.killAll(now, why+" again")
 	case f.phase == stopping:
 		f.report(Notice, why+": the fleet stops already; once more kills what is left")
@@ -19,14 +19,13 @@ func (f *Fleet) stopRequested(now Instant, why string) {
 // killAll ends what a stop has left. Spares have been killed already.
 func (f *Fleet) killAll(now Instant, why string) {
 	f.report(Warning, why+": killing what is left")
-	for i := range f.slots {
-		s := &f.slots[i]
+	for _, s := range f.slots {
 		if s.proc != 0 && !s.killed {
-			f.kill(now, s, why)
+			s.kill(now, s.killKind(), why)
 		}
 	}
 	if f.floor.proc != 0 && !f.floor.allKilled {
-		f.killFloor(now, why)
+		f.floor.killAll(now, why)
 	}
 }
 
@@ -38,25 +37,27 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 		kind, level = KindFleetStops, Notice
 		f.sayReady()
 	}
-	f.phase, f.code, f.why = stopping, code, why
-	f.startDeadline, f.stopAt = Never, Never
+	f.phase, f.stopping.code, f.stopping.why = stopping, code, why
+	f.plan.startDeadline, f.plan.stopAt = Never, Never
 	if f.cfg.Extend {
-		f.nextExtend = now
+		f.plan.nextExtend = now
 	}
 	f.do(Stopping{})
 	f.reportKind(kind, level, "fleet stops: "+why)
-	for i := range f.slots {
-		f.stopOne(now, &f.slots[i], why)
+	for _, s := range f.slots {
+		s.stopForFleet(now, why)
 	}
-	f.advanceDemands(now)
-	f.stopPool(now)
-	f.stopFloor(now)
+	for _, w := range f.workers {
+		w.advance(now)
+	}
+	f.pool.stop(now)
+	f.floor.stop(now)
 }
 
-func (f *Fleet) stopOne(now Instant, s *slot, why string) {
+func (s *slot) stopForFleet(now Instant, why string) {
 	switch s.state {
 	case StateWaiting, StateListening, StateStarting, StateReady:
-		f.stopSlot(now, s, why)
+		s.stop(now, KindSlotStops, why)
 	case StateKilling:
 		if s.deadline == Never { // it was reported as one that cannot be killed
 			s.deadline = now.Add(killGrace)
@@ -68,7 +69,15 @@ func (f *Fleet) stopOne(now Instant, s *slot, why string) {
 // blame makes a stop end with exit status 1. The first cause stays.
 func (f *Fleet) blame(why string) {
 	f.report(Err, why+"; the fleet does not wait for it")
-	if f.code == 0 {
-		f.code, f.why = 1, why
+	if f.stopping.code == 0 {
+		f.stopping.code, f.stopping.why = 1, why
 	}
+}
+
+// killKind is the kind of a kill that nobody has waited for.
+func (s *slot) killKind() Kind {
+	if s.sweeping {
+		return KindSlotLeft
+	}
+	return KindSlotStops
 }

@@ -131,7 +131,7 @@ func drain(t *testing.T, name string, p *player) {
 			break
 		}
 		for i := range p.f.slots {
-			if s := &p.f.slots[i]; s.sweeping {
+			if s := p.f.slots[i]; s.sweeping {
 				step(Swept{s.proc})
 			} else if s.proc != 0 && s.state == StateKilling {
 				step(Exited{Proc: s.proc, Exit: killed})
@@ -152,7 +152,7 @@ func drain(t *testing.T, name string, p *player) {
 	}
 	for _, a := range acts {
 		switch a.(type) {
-		case LoadFloor, Fork, StartShim, Go, Ready:
+		case LoadFloor, Fork, StartShim, Assign, Ready:
 			t.Errorf("%s: %s after the stop", name, tellAction(a))
 		}
 	}
@@ -189,7 +189,7 @@ func TestLateAnswersAfterStop(t *testing.T) {
 	p.send(Introduced{proc, 7})
 	p.send(StopRequested{"SIGTERM"})
 	p.want(Kill{proc, SIGTERM, false})
-	p.send(Running{proc}, Refused{proc, "no such file"})
+	p.send(Running{proc}, CannotBecome{proc, "no such file"})
 	p.wantState("w.0", StateStopping)
 	p.exit("w.0", termed)
 	p.wantQuit(0)
@@ -202,7 +202,7 @@ func TestAbandonedRequestAfterStop(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	p.want(Abandon{request}, StopFloor{floor})
 	p.send(Introduced{request, 5}, SpawnFailed{request, "late"}, Exited{Proc: request})
-	none[Go](p)
+	none[Assign](p)
 	p.send(Exited{Proc: floor})
 	p.wantQuit(0)
 }

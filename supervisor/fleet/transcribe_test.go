@@ -30,7 +30,7 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("abandon #%d", a.Proc)
 	case StartShim:
 		return fmt.Sprintf("start shim #%d for slot %d", a.Proc, a.Slot)
-	case Go:
+	case Assign:
 		return fmt.Sprintf("tell #%d: go, you are slot %d", a.Proc, a.Slot)
 	case Kill:
 		if a.All {
@@ -41,7 +41,7 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("watch the sockets of worker %d", a.Worker)
 	case Unwatch:
 		return fmt.Sprintf("do not watch the sockets of worker %d", a.Worker)
-	case Look:
+	case PollSockets:
 		return fmt.Sprintf("does a connection wait for worker %d?", a.Worker)
 	case Freeze:
 		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
@@ -60,7 +60,7 @@ func tellAction(a Action) string {
 	case Answer:
 		return fmt.Sprintf("answer #%d: %q", a.ID, a.Refusal)
 	case Show:
-		return fmt.Sprintf("show %+v", a.View)
+		return fmt.Sprintf("show %+v", a.Snapshot)
 	case Quit:
 		return fmt.Sprintf("quit with %d: %s", a.Code, a.Why)
 	default:

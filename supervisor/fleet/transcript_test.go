@@ -216,11 +216,11 @@ func (st *stage) proc(name string) Proc {
 	return 0
 }
 
-func (st *stage) workerNamed(name string) int {
+func (st *stage) workerNamed(name string) WorkerID {
 	st.t.Helper()
 	for i, w := range st.cfg.Workers {
 		if w.Name == name {
-			return i
+			return WorkerID(i + 1)
 		}
 	}
 	st.t.Fatalf("no worker %s", name)
@@ -254,7 +254,7 @@ func (st *stage) event(name string, words []string) Event {
 	case "running":
 		return Running{proc}
 	case "refused":
-		return Refused{proc, text}
+		return CannotBecome{proc, text}
 	case "notified":
 		return st.notified(proc, rest)
 	case "exited":

@@ -21,11 +21,11 @@ type world struct {
 	bytes []byte
 
 	procs   map[Proc]*being
-	order   []Proc       // of procs, for a choice that repeats
-	request Proc         // outstanding at the floor
-	watched map[int]bool // by worker
-	looked  []int        // workers whose Look is to be answered
-	warm    []Proc       // processes that could not be frozen
+	order   []Proc            // of procs, for a choice that repeats
+	request Proc              // outstanding at the floor
+	watched map[WorkerID]bool // by worker
+	looked  []WorkerID        // workers whose PollSockets is to be answered
+	warm    []Proc            // processes that could not be frozen
 
 	starts   map[SlotID][]Instant
 	excused  map[SlotID]int // so many of them, by an operator
@@ -81,7 +81,7 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[int]bool{}}
+	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
@@ -173,7 +173,7 @@ func (w *world) act(a Action) {
 	w.t.Helper()
 	if w.stopped {
 		switch a.(type) {
-		case LoadFloor, Fork, StartShim, Go, Stopping, Watch, Look:
+		case LoadFloor, Fork, StartShim, Assign, Stopping, Watch, PollSockets:
 			w.fail("%s after the stop", tellAction(a))
 		}
 	}
@@ -186,8 +186,8 @@ func (w *world) act(a Action) {
 		w.vacant(a.Slot)
 		w.born(&being{id: a.Proc, kind: shimBeing, slot: a.Slot})
 		w.started(a.Slot)
-	case Go:
-		w.go_(a)
+	case Assign:
+		w.assign(a)
 	case Abandon:
 		w.abandon(a.Proc)
 	case StopFloor:
@@ -199,7 +199,7 @@ func (w *world) act(a Action) {
 			w.fail("READY=1 for the second time")
 		}
 	case Watch:
-		if w.watched[a.Worker] || !w.cfg.Workers[a.Worker].OnDemand {
+		if w.watched[a.Worker] || !w.cfg.Workers[a.Worker-1].OnDemand {
 			w.fail("%s, which is", tellAction(a))
 		}
 		w.watched[a.Worker] = true
@@ -208,7 +208,7 @@ func (w *world) act(a Action) {
 			w.fail("%s, which is not", tellAction(a))
 		}
 		delete(w.watched, a.Worker)
-	case Look:
+	case PollSockets:
 		if w.watched[a.Worker] {
 			w.fail("%s, which is watched", tellAction(a))
 		}
@@ -277,8 +277,8 @@ func (w *world) fork(a Fork) {
 	w.request = a.Proc
 }
 
-// go_ makes a process the slot, once, and only if the slot has no other.
-func (w *world) go_(a Go) {
+// assign makes a process the slot, once, and only if the slot has no other.
+func (w *world) assign(a Assign) {
 	w.t.Helper()
 	b := w.living(a.Proc)
 	if b.state != atGate {
@@ -308,10 +308,19 @@ func (w *world) vacant(id SlotID) {
 	}
 }
 
+func (w *world) policyOf(id SlotID) *Policy {
+	w.t.Helper()
+	i := slices.IndexFunc(w.f.slots, func(s *slot) bool { return s.id == id })
+	if i < 0 {
+		w.fail("there is no slot %d", id)
+	}
+	return w.f.slots[i].policy()
+}
+
 // started checks how often a slot is started.
 func (w *world) started(id SlotID) {
 	w.t.Helper()
-	policy := w.cfg.Workers[w.f.slots[id].worker].Policy
+	policy := w.policyOf(id)
 	s := append(w.starts[id], w.now)
 	if n := len(s); n > 1 && s[n-1].Sub(s[n-2]) < minStartInterval {
 		w.fail("slot %d starts %s after its last start", id, s[n-1].Sub(s[n-2]))

@@ -24,6 +24,7 @@ import (
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/slots"
+	"github.com/decnet/prefork/supervisor/slots/slotstest"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
 
@@ -60,7 +61,7 @@ func newHouse(t *testing.T, file *fleetfile.Fleet) *house {
 	}
 	t.Cleanup(l.Close)
 	h := &house{Launcher: l, t: t, poller: poller, said: said, dir: t.TempDir()}
-	h.slots = slots.New(file, log, manager.New(sdnotify.Environment{}, log), rubbish, poller.Source(notices), poller.Source(hangups))
+	h.slots = slots.New(file, slotstest.Infos(file), log, manager.New(sdnotify.Environment{}, log), rubbish, poller.Source(notices), poller.Source(hangups))
 	if err := h.slots.Listen(h.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func TestAProgramThatIsMissing(t *testing.T) {
 	h := newHouse(t, &fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/nonexistent"}}}})
 	h.StartShim(1, h.slots.All()[0])
 	h.Assign(1, h.slots.All()[0])
-	if refused := until[fleet.Refused](h); refused.Proc != 1 || !strings.Contains(refused.Text, "/nonexistent") {
+	if refused := until[fleet.CannotBecome](h); refused.Proc != 1 || !strings.Contains(refused.Text, "/nonexistent") {
 		t.Errorf("got %+v", refused)
 	}
 	h.Stopping()

@@ -19,7 +19,7 @@ import (
 // anything.
 type reader struct {
 	pool    *errands.Pool
-	threads map[int]*errands.Owner     // by worker
+	threads map[fleet.WorkerID]*errands.Owner
 	waiting map[fleet.Proc]*slots.Slot // processes at their gates
 
 	mu   sync.Mutex
@@ -34,7 +34,7 @@ type environment struct {
 }
 
 func newReader(pool *errands.Pool) *reader {
-	return &reader{pool: pool, threads: map[int]*errands.Owner{}, waiting: map[fleet.Proc]*slots.Slot{}}
+	return &reader{pool: pool, threads: map[fleet.WorkerID]*errands.Owner{}, waiting: map[fleet.Proc]*slots.Slot{}}
 }
 
 // read begins to read the files of a slot; a wakeup tells when to take what they hold.

@@ -56,7 +56,7 @@ func (l *Launcher) atGate(id fleet.Proc) (events []fleet.Event, more bool) {
 		if p.Floor {
 			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}, true
 		}
-		return []fleet.Event{fleet.Refused{Proc: p.ID, Text: msg.Text}}, true
+		return []fleet.Event{fleet.CannotBecome{Proc: p.ID, Text: msg.Text}}, true
 	}
 	return nil, true
 }

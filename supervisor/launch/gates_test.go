@@ -102,7 +102,7 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	say(t, m.p.Birth.Gate, "go\x00worker=web")
 	say(t, m.gate, "nonsense", "failed\x00203\x00no such program")
 	linux.CloseFD(&m.gate)
-	want := []fleet.Event{fleet.Refused{Proc: 7, Text: "no such program"}}
+	want := []fleet.Event{fleet.CannotBecome{Proc: 7, Text: "no such program"}}
 	if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -98,7 +98,7 @@ func (l *Launcher) Drain(p *procs.Process) (events []fleet.Event) {
 			said, more = readable(p.ID)
 			for _, ev := range said {
 				switch ev.(type) {
-				case fleet.Refused, fleet.FloorBroken, fleet.FloorProgress:
+				case fleet.CannotBecome, fleet.FloorBroken, fleet.FloorProgress:
 					events = append(events, ev)
 				}
 			}

@@ -25,17 +25,17 @@ type book struct {
 	file     *fleetfile.Fleet
 	sockets  *sockets.Sockets
 	managed  bool
-	pid, uid int                  // of this process
-	oomScore int                  // its oom_score_adj
-	base     []string             // the environment of programs
-	prepared map[int]*gate.Orders // by worker: what is the same for each start
+	pid, uid int                             // of this process
+	oomScore int                             // its oom_score_adj
+	base     []string                        // the environment of programs
+	prepared map[fleet.WorkerID]*gate.Orders // what is the same for each start
 }
 
 func newBook(c Config) *book {
 	return &book{
 		file: c.File, sockets: c.Sockets, managed: c.Managed,
 		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore,
-		base: os.Environ(), prepared: map[int]*gate.Orders{},
+		base: os.Environ(), prepared: map[fleet.WorkerID]*gate.Orders{},
 	}
 }
 
@@ -93,7 +93,7 @@ func (b *book) reserve() (most int) {
 // The descriptors, of which that of the output is not one, stay the master's.
 func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal string) (*gate.Orders, []int) {
 	w := s.Config
-	o := *b.workerOrders(s.Worker)
+	o := *b.workerOrders(s.Worker, w)
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
 	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, b.file.Name, p.Generation)
 	o.Title = p.Title
@@ -133,11 +133,10 @@ func (b *book) resetOOMScore() *int {
 
 // workerOrders is the part of the orders that is the same for each start of a
 // worker.
-func (b *book) workerOrders(worker int) *gate.Orders {
+func (b *book) workerOrders(worker fleet.WorkerID, w *fleetfile.Worker) *gate.Orders {
 	if o := b.prepared[worker]; o != nil {
 		return o
 	}
-	w := &b.file.Workers[worker]
 	o := &gate.Orders{
 		Fleet: b.file.Name, Worker: w.Name,
 		Dir: w.WorkingDirectory, User: w.User, Group: w.Group, ExtraGroups: w.SupplementaryGroups,

@@ -72,18 +72,18 @@ func TestWhatDependsOnTheMaster(t *testing.T) {
 	}
 	for _, managed := range []bool{false, true} {
 		b := newBook(Config{File: file, Managed: managed, OOMScore: -100})
-		floor, program := b.floorOrders(1), b.workerOrders(0)
+		floor, program := b.floorOrders(1), b.workerOrders(1, &file.Workers[0])
 		if floor.DeathSignal == managed || program.DeathSignal == managed || b.floorMessage(1).Prctl == managed {
 			t.Errorf("managed: %t, floor %+v, program %+v", managed, floor, program)
 		}
-		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(1).OOMScoreAdjust != nil || *b.workerOrders(2).OOMScoreAdjust != 3 {
+		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(2, &file.Workers[1]).OOMScoreAdjust != nil || *b.workerOrders(3, &file.Workers[2]).OOMScoreAdjust != 3 {
 			t.Error("oom_score_adj is handed down")
 		}
 		if floor.Reserve != 2 || !slices.Equal(b.floorMessage(1).Entries, []string{"a:b"}) {
 			t.Errorf("got %+v", floor)
 		}
 	}
-	if o := newBook(Config{File: file}).workerOrders(0); o.OOMScoreAdjust != nil {
+	if o := newBook(Config{File: file}).workerOrders(1, &file.Workers[0]); o.OOMScoreAdjust != nil {
 		t.Errorf("nothing is to be reset: got %d", *o.OOMScoreAdjust)
 	}
 }

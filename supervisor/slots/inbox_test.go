@@ -24,6 +24,7 @@ import (
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/slots/slotstest"
 )
 
 const (
@@ -55,7 +56,8 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	poller := polltest.New(t)
 	d := errands.New(poller.Wake())
 	w.Name, w.Count = "web", 1
-	table := New(&fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}, log, manager.New(env, log), d,
+	file := &fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}
+	table := New(file, slotstest.Infos(file), log, manager.New(env, log), d,
 		poller.Source(notices), poller.Source(hangups))
 	m := &world{Table: table, s: table.All()[0], said: said, poller: poller, errands: d}
 	if err := m.Listen(t.TempDir()); err != nil {
@@ -196,8 +198,8 @@ func TestTheSenderIsChecked(t *testing.T) {
 }
 
 func TestNoNotifySocket(t *testing.T) {
-	m := New(&fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, NotifyAccess: fleetfile.NotifyNone}}},
-		nil, nil, nil, poll.Source{}, poll.Source{})
+	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, NotifyAccess: fleetfile.NotifyNone}}}
+	m := New(file, slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})
 	if m.Listen("/nonexistent") != nil || m.All()[0].NotifySocket() != "" {
 		t.Error("got a socket")
 	}

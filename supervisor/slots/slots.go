@@ -15,6 +15,7 @@ package slots
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -32,7 +33,7 @@ type Slot struct {
 	ID     fleet.SlotID
 	Name   string // "web.0"
 	Index  int    // among the slots of its worker
-	Worker int    // the index of its worker in the file
+	Worker fleet.WorkerID
 	Config *fleetfile.Worker
 
 	process    *procs.Process // that is the slot now, or will be: it has its orders
@@ -44,7 +45,8 @@ type Slot struct {
 
 // Table has all slots. Only the loop calls its methods, none of which blocks.
 type Table struct {
-	slots   []*Slot // by fleet.SlotID
+	slots   []*Slot
+	byID    map[fleet.SlotID]*Slot
 	log     *output.Log
 	manager *manager.Manager // keeps for the next master what is stored
 	errands *errands.Pool
@@ -61,23 +63,24 @@ type Table struct {
 	lastPolled uint64
 }
 
-// New lists the slots of a file. Its sources report that a slot has said something
+// New makes a table of the slots of a fleet, which the file configures. Its sources report that a slot has said something
 // ([Table.Hear]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
-func New(file *fleetfile.Fleet, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
+func New(file *fleetfile.Fleet, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
 		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,
-		unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
+		byID: map[fleet.SlotID]*Slot{}, unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
 	}
-	for w := range file.Workers {
-		config := &file.Workers[w]
-		for i := range config.Count {
-			t.slots = append(t.slots, &Slot{
-				ID: fleet.SlotID(len(t.slots)), Name: fmt.Sprintf("%s.%d", config.Name, i), Index: i,
-				Worker: w, Config: config,
-				inbox: inbox{budget: fullBudget()},
-				store: store{max: config.FDStoreMax},
-			})
+	workers := map[string]*fleetfile.Worker{}
+	for i := range file.Workers {
+		workers[file.Workers[i].Name] = &file.Workers[i]
+	}
+	for _, info := range infos {
+		config := workers[info.WorkerName]
+		s := &Slot{
+			ID: info.ID, Name: info.Name, Index: info.Index, Worker: info.Worker, Config: config,
+			inbox: inbox{budget: fullBudget()}, store: store{max: config.FDStoreMax},
 		}
+		t.slots, t.byID[s.ID] = append(t.slots, s), s
 	}
 	return t
 }
@@ -86,7 +89,13 @@ func New(file *fleetfile.Fleet, log *output.Log, mgr *manager.Manager, d *errand
 func (t *Table) All() []*Slot { return t.slots }
 
 // Of returns a slot by its id.
-func (t *Table) Of(id fleet.SlotID) *Slot { return t.slots[id] }
+func (t *Table) Of(id fleet.SlotID) *Slot { return t.byID[id] }
+
+// Worker is the configuration of a worker that has slots.
+func (t *Table) Worker(id fleet.WorkerID) *fleetfile.Worker {
+	i := slices.IndexFunc(t.slots, func(s *Slot) bool { return s.Worker == id })
+	return t.slots[i].Config
+}
 
 // Named returns a slot by its name, nil if there is none.
 func (t *Table) Named(name string) *Slot {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/output"
@@ -35,7 +36,7 @@ type Sockets struct {
 	paths  []string            // socket files that were made here and go with the fleet
 
 	source   poll.Source
-	watchers map[int][]int // by descriptor: the workers that wait for it
+	watchers map[int][]fleet.WorkerID // by descriptor: the workers that wait for it
 }
 
 // Open takes what systemd passed (sd_listen_fds(3)), which is its own from then on: it
@@ -43,7 +44,7 @@ type Sockets struct {
 // watched sockets by their descriptors. Who opened the sockets closes them. An error
 // names the key of the file and the remedy; nothing is left open or bound then.
 func Open(file *fleetfile.Fleet, passed []sdnotify.Activated, managed bool, log *output.Log, source poll.Source) (*Sockets, error) {
-	s := &Sockets{byName: map[string][]Socket{}, source: source, watchers: map[int][]int{}}
+	s := &Sockets{byName: map[string][]Socket{}, source: source, watchers: map[int][]fleet.WorkerID{}}
 	s.take(file, passed, log)
 	for i := range file.Sockets {
 		if err := s.open(file, &file.Sockets[i], managed, log); err != nil {

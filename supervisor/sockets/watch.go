@@ -13,7 +13,7 @@ import (
 
 // Watch waits for a connection to a worker on demand, at the sockets of these names. A
 // socket that several workers have is polled once. If one cannot be watched, none is.
-func (s *Sockets) Watch(worker int, names []string) error {
+func (s *Sockets) Watch(worker fleet.WorkerID, names []string) error {
 	for _, socket := range s.Of(names) {
 		if len(s.watchers[socket.FD]) == 0 {
 			if err := s.source.Add(socket.FD, uint64(socket.FD)); err != nil {
@@ -27,9 +27,9 @@ func (s *Sockets) Watch(worker int, names []string) error {
 }
 
 // Unwatch waits for no connection to that worker any more.
-func (s *Sockets) Unwatch(worker int) {
+func (s *Sockets) Unwatch(worker fleet.WorkerID) {
 	for fd, workers := range s.watchers {
-		workers = slices.DeleteFunc(workers, func(w int) bool { return w == worker })
+		workers = slices.DeleteFunc(workers, func(w fleet.WorkerID) bool { return w == worker })
 		if len(workers) > 0 {
 			s.watchers[fd] = workers
 			continue
@@ -50,8 +50,8 @@ func (s *Sockets) Waits(fd int) (events []fleet.Event) {
 	return events
 }
 
-// Look reports whether a connection waits at one of the sockets of these names now.
-func (s *Sockets) Look(names []string) bool {
+// Poll reports whether a connection waits at one of the sockets of these names now.
+func (s *Sockets) Poll(names []string) bool {
 	var polled []unix.PollFd
 	for _, socket := range s.Of(names) {
 		polled = append(polled, unix.PollFd{Fd: int32(socket.FD), Events: unix.POLLIN})

@@ -52,11 +52,11 @@ func watched(t *testing.T) (s *Sockets, connect func(name string), hear func() [
 func TestConnectionsAreToldOnce(t *testing.T) {
 	s, connect, hear := watched(t)
 	for worker, names := range [][]string{{"one", "two"}, {"two"}, {"one"}} {
-		if err := s.Watch(worker, names); err != nil {
+		if err := s.Watch(fleet.WorkerID(worker), names); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := hear(); len(got) != 0 || s.Look([]string{"one", "two"}) {
+	if got := hear(); len(got) != 0 || s.Poll([]string{"one", "two"}) {
 		t.Errorf("nobody connected: got %v", got)
 	}
 	connect("two")
@@ -66,7 +66,7 @@ func TestConnectionsAreToldOnce(t *testing.T) {
 	if got := hear(); len(got) != 0 {
 		t.Errorf("nobody waits at two any more: got %v", got)
 	}
-	if !s.Look([]string{"two"}) || s.Look([]string{"one"}) {
+	if !s.Poll([]string{"two"}) || s.Poll([]string{"one"}) {
 		t.Error("the connection waits at two, and still does")
 	}
 	if err := s.Watch(1, []string{"two"}); err != nil {

@@ -2,19 +2,19 @@
 
 package fleet
 
-// View is a fleet at one time, for those who look at it.
-type View struct {
+// Snapshot is a fleet at one time, for those who look at it.
+type Snapshot struct {
 	State      string // "activating", "active" or "deactivating"
 	Status     string // as in Status
 	Generation int    // of the floor; 0 if no floor was ever needed
 	Floor      Proc   // 0: there is none, or none that is loaded
 	Spares     int    // processes that wait to become a slot
 	Spawns     Histogram
-	Slots      []SlotView
+	Slots      []SlotSnapshot
 }
 
-// SlotView is a slot at one time. Instants are of the clock that Decide is told.
-type SlotView struct {
+// SlotSnapshot is a slot at one time. Instants are of the clock that Decide is told.
+type SlotSnapshot struct {
 	Name, Worker string
 	Proc         Proc // 0: there is none
 	State        State
@@ -31,29 +31,28 @@ type SlotView struct {
 	Text         string  // STATUS= of its process
 }
 
-func (f *Fleet) view(now Instant) View {
-	v := View{
-		State: phaseNames[f.phase], Status: f.describeFleet(now),
-		Generation: f.floor.generation, Spares: len(f.pool.spares), Spawns: f.spawns, Slots: make([]SlotView, len(f.slots)),
+func (f *Fleet) snapshot(now Instant) Snapshot {
+	v := Snapshot{
+		State: phaseNames[f.phase], Status: f.describe(now),
+		Generation: f.floor.number, Spares: len(f.pool.spares), Spawns: f.spawns, Slots: make([]SlotSnapshot, len(f.slots)),
 	}
 	if f.floor.state == floorUp {
 		v.Floor = f.floor.proc
 	}
-	for i := range f.slots {
-		s := &f.slots[i]
-		v.Slots[i] = SlotView{
-			Name: s.name, Proc: s.proc, Worker: f.cfg.Workers[s.worker].Name,
+	for i, s := range f.slots {
+		v.Slots[i] = SlotSnapshot{
+			Name: s.name, Proc: s.proc, Worker: s.worker.config.Name,
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
-			Failures: s.failures, Restarts: max(0, s.begun-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
+			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
 		}
 	}
 	return v
 }
 
 // byResult is nil for a slot that was never restarted.
-func (s *slot) byResult() (by map[Result]int) {
-	for i, n := range s.restarts {
+func (r *record) byResult() (by map[Result]int) {
+	for i, n := range r.restarts {
 		if n == 0 {
 			continue
 		}

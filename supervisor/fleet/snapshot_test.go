@@ -5,13 +5,13 @@ package fleet
 import "testing"
 
 // see asks for a view and wants nothing else to happen.
-func (p *player) see() View {
+func (p *player) see() Snapshot {
 	p.t.Helper()
 	p.send(Inspect{})
 	if len(p.got) != 1 {
 		p.t.Fatalf("Inspect does:\n%s", transcribe(p.got))
 	}
-	return p.got[0].(Show).View
+	return p.got[0].(Show).Snapshot
 }
 
 func TestViewOfAFleetInTrouble(t *testing.T) {

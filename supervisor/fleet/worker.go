@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import "time"
+
+// worker is one worker of the fleet, with its slots.
+type worker struct {
+	fleet  *Fleet
+	id     WorkerID
+	config Worker
+	slots  []*slot
+	demand demand
+}
+
+// demand is what is known of the connections that wait for a worker that is
+// started on demand. Its sockets are watched while one of its slots listens and
+// none is on its way; the sockets are level-triggered and shared with slots that
+// accept from them, so that a connection is a demand at once only if no slot is
+// there to take it. Else it is one if some connection still waits after
+// settleTime.
+type demand struct {
+	watched bool
+	looked  bool    // PollSockets was asked for and is not answered
+	lookAt  Instant // Never: watch
+}
+
+// settleTime is how long the slots that run have to take what waits.
+const settleTime = 100 * time.Millisecond
+
+// advance watches what is to be watched, and nothing else.
+func (w *worker) advance(now Instant) {
+	d := &w.demand
+	switch {
+	case !w.config.OnDemand:
+	case !w.wantsDemand():
+		if d.watched {
+			w.fleet.do(Unwatch{Worker: w.id})
+		}
+		*d = demand{lookAt: Never}
+	case d.looked || d.watched:
+	case now >= d.lookAt:
+		d.looked, d.lookAt = true, Never
+		w.fleet.do(PollSockets{Worker: w.id})
+	case d.lookAt == Never:
+		d.watched = true
+		w.fleet.do(Watch{Worker: w.id})
+	}
+}
+
+// wantsDemand reports whether a connection could start a slot.
+func (w *worker) wantsDemand() bool {
+	listening := false
+	for _, s := range w.slots {
+		switch {
+		case s.state == StateListening:
+			listening = true
+		case s.state == StateStarting, s.woken:
+			return false
+		}
+	}
+	return listening && w.fleet.phase != stopping
+}
+
+// demanded takes the news that a connection waits.
+func (w *worker) demanded(now Instant) {
+	d := &w.demand
+	if !d.watched && !d.looked {
+		return
+	}
+	looked := d.looked
+	d.watched, d.looked = false, false
+	var listening *slot
+	for _, s := range w.slots {
+		switch {
+		case s.state == StateReady && !looked:
+			d.lookAt = now.Add(settleTime)
+			return
+		case s.state == StateListening && listening == nil:
+			listening = s
+		}
+	}
+	listening.enter(now, StateWaiting, now, "", Debug, "a connection waits")
+	listening.woken = true
+}
+
+// notDemanded: the slots that run have taken what waited.
+func (w *worker) notDemanded() { w.demand.looked = false }
+
+// listenDelay is how long a slot that ended cleanly stays away from its sockets,
+// so that one that ends without having accepted is not started without end.
+func (s *slot) listenDelay(now Instant) time.Duration {
+	s.failures = 0
+	return max(0, s.startedAt.Add(minStartInterval).Sub(now))
+}

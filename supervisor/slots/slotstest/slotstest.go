@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package slotstest has the slots of fleet files, for tests.
+package slotstest
+
+import (
+	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+// Infos are the slots that a fleet gives the workers of a file.
+func Infos(file *fleetfile.Fleet) []fleet.SlotInfo {
+	var config fleet.Config
+	for _, w := range file.Workers {
+		config.Workers = append(config.Workers, fleet.Worker{Name: w.Name, Count: w.Count})
+	}
+	return fleet.New(config).Slots()
+}
