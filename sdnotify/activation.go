@@ -13,7 +13,7 @@ import (
 
 const (
 	listenStart = 3       // SD_LISTEN_FDS_START
-	listenMax   = 1 << 20 // fs.nr_open as the kernel sets it
+	maxListen   = 1 << 20 // fs.nr_open as the kernel sets it
 )
 
 // Activated is one descriptor that was passed to this process.

@@ -18,7 +18,7 @@ import (
 var ErrFull = errors.New("queue is full")
 
 const (
-	pathMax = 107     // bytes of sun_path in unix(7) less its final NUL
+	maxPath = 107     // bytes of sun_path in unix(7) less its final NUL
 	sndbuf  = 8 << 20 // bytes; what libsystemd asks for
 )
 
@@ -60,8 +60,8 @@ func checkPath(path string) error {
 		return errors.New(`it must be an absolute path or begin with "@"`)
 	case len(path) == 1:
 		return errors.New("it must have a name")
-	case len(path) > pathMax:
-		return fmt.Errorf("it must be at most %d bytes long, not %d", pathMax, len(path))
+	case len(path) > maxPath:
+		return fmt.Errorf("it must be at most %d bytes long, not %d", maxPath, len(path))
 	case strings.ContainsRune(path, 0):
 		return errors.New("it cannot hold a NUL byte")
 	}

@@ -148,9 +148,9 @@ func (e Environment) ListenNames() ([]string, error) {
 		return nil, err
 	}
 	count, err := strconv.Atoi(e.ListenFDs)
-	if err != nil || count <= 0 || count > listenMax {
+	if err != nil || count <= 0 || count > maxListen {
 		return nil, fmt.Errorf("LISTEN_FDS=%q must be a number of descriptors from 1 to %d: "+
-			"check what starts this process", e.ListenFDs, listenMax)
+			"check what starts this process", e.ListenFDs, maxListen)
 	}
 	return e.splitNames(count)
 }

@@ -3,4 +3,4 @@
 package sdnotify
 
 // OOBMax is the room for control messages.
-const OOBMax = oobMax
+const OOBMax = maxControl

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datagramMax is the size in bytes of the largest datagram that is sent.
+// maxDatagram is the size in bytes of the largest datagram that is sent.
 // systemd drops what does not fit its buffer of 4096 bytes, all of it.
-const datagramMax = 4095
+const maxDatagram = 4095
 
 // Field is one assignment of a notification. Only the functions of this
 // package make fields, so a value never holds a newline of the user's.
@@ -85,7 +85,7 @@ func clean(text string) string {
 		case nonCharacter(r):
 			r = utf8.RuneError
 		}
-		if b.Len()+utf8.RuneLen(r) > datagramMax {
+		if b.Len()+utf8.RuneLen(r) > maxDatagram {
 			break
 		}
 		b.WriteRune(r)
@@ -114,7 +114,7 @@ func encode(fields []Field) ([]byte, error) {
 		}
 		b = append(b, f.key...)
 		b = append(b, '=')
-		b = append(b, cut(f.value, datagramMax-len(b))...)
+		b = append(b, cut(f.value, maxDatagram-len(b))...)
 	}
 	return b, nil
 }

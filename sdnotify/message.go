@@ -18,8 +18,8 @@ import (
 const MessageMax = 4096
 
 const (
-	statusMax = 512 // bytes of a status that are kept
-	nameMax   = 255 // bytes of a descriptor's name (sd_pid_notify_with_fds(3))
+	maxStatus = 512 // bytes of a status that are kept
+	maxName   = 255 // bytes of a descriptor's name (sd_pid_notify_with_fds(3))
 )
 
 // Message is what one datagram says, with the meaning of sd_notify(3). Of
@@ -127,8 +127,8 @@ func oneLine(text string) string {
 		}
 		return r
 	}, text)
-	if len(text) > statusMax {
-		cut := statusMax
+	if len(text) > maxStatus {
+		cut := maxStatus
 		for !utf8.RuneStart(text[cut]) {
 			cut--
 		}
@@ -153,7 +153,7 @@ func setMicroseconds(to *time.Duration, text string) {
 // validFDName is systemd's rule: printable ASCII without a colon, which separates
 // the names in LISTEN_FDNAMES.
 func validFDName(name string) bool {
-	if name == "" || len(name) > nameMax {
+	if name == "" || len(name) > maxName {
 		return false
 	}
 	for i := range len(name) {

@@ -31,12 +31,12 @@ type Server struct {
 // the other can share one. The zero value is ready.
 type Buffer struct {
 	text [MessageMax + 1]byte // one more, to notice what is too long
-	oob  [oobMax]byte
+	oob  [maxControl]byte
 }
 
-// oobMax holds what comes with a datagram at most: descriptors, the sender's pidfd
+// maxControl holds what comes with a datagram at most: descriptors, the sender's pidfd
 // and its credentials, each behind a header of 16 bytes, on a boundary of 8.
-const oobMax = (16 + 4*(maxFDs+1)) + (16 + 8) + (16 + 16)
+const maxControl = (16 + 4*(maxFDs+1)) + (16 + 8) + (16 + 16)
 
 // Datagram is one notification and who sent it. Its owner closes what it does not
 // keep.
@@ -76,8 +76,8 @@ func closeAll(fds []int) {
 // the caller gives the socket to; each message comes with its sender, for the
 // caller to check. The caller owns the server and closes it. It does not block.
 func Listen(path string) (*Server, error) {
-	if len(path) > pathMax || len(path) == 0 || path[0] != '/' {
-		return nil, fmt.Errorf("notify socket %q: it must be an absolute path of at most %d bytes", path, pathMax)
+	if len(path) > maxPath || len(path) == 0 || path[0] != '/' {
+		return nil, fmt.Errorf("notify socket %q: it must be an absolute path of at most %d bytes", path, maxPath)
 	}
 	const flags = unix.SOCK_DGRAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := unix.Socket(unix.AF_UNIX, flags, 0)
@@ -123,7 +123,7 @@ func (s *Server) Close() error {
 func (s *Server) Remove() { _ = unix.Unlink(s.path) } // another may have replaced it
 
 // Look reads the next datagram and leaves it in the queue: it has neither
-// descriptors nor a pidfd, but tells whether it [Datagram.Carries] any. It does not
+// descriptors nor a pidfd, but reports whether it [Datagram.Carries] any. It does not
 // block: the error wraps EAGAIN if none waits. A datagram that is not a notification
 // comes with Refused set.
 //

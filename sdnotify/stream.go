@@ -79,7 +79,7 @@ func StreamID(fd int) (string, error) {
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }
 
-// StreamAlive tells whether the journal still holds the other end. It does not
+// StreamAlive reports whether the journal still holds the other end. It does not
 // block.
 func StreamAlive(fd int) bool {
 	polled := []unix.PollFd{{Fd: int32(fd)}}

@@ -43,7 +43,7 @@ func kinds(t *testing.T) map[fleet.Kind]bool {
 
 // setFields are the fields that an entry about a slot can have.
 func setFields() map[string]bool {
-	file := &fleetfile.Fleet{Name: "f", Workers: []fleetfile.Worker{{Name: "w", Count: 1}}}
+	file := &fleetfile.File{Name: "f", Workers: []fleetfile.Worker{{Name: "w", Count: 1}}}
 	m := &master{file: file, slots: slots.New(file, slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})}
 	m.slots.Named("w.0").Assign(&procs.Process{Invocation: "1"})
 	set := map[string]bool{}

@@ -13,7 +13,7 @@ import (
 
 // openGroups takes the master's own group, if it may. Limits that nobody could
 // keep are an error.
-func openGroups(file *fleetfile.Fleet, managed bool, log *output.Log) (*cgroup.Pool, error) {
+func openGroups(file *fleetfile.File, managed bool, log *output.Log) (*cgroup.Pool, error) {
 	tree, err := cgroup.Open()
 	if err != nil {
 		return cgroup.NewPool(nil, managed), withoutGroups(file, managed, log, err)
@@ -34,7 +34,7 @@ func openGroups(file *fleetfile.Fleet, managed bool, log *output.Log) (*cgroup.P
 }
 
 // withoutGroups is for a master that has no right to make control groups.
-func withoutGroups(file *fleetfile.Fleet, managed bool, log *output.Log, why error) error {
+func withoutGroups(file *fleetfile.File, managed bool, log *output.Log, why error) error {
 	if err := rights.WithoutGroups(file, why); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ import (
 // master is the real system: the rooms of the house, each with a life of its own, and
 // the loop between them. Only the loop calls its methods.
 type master struct {
-	file      *fleetfile.Fleet
+	file      *fleetfile.File
 	log       *output.Log
 	manager   *manager.Manager
 	poller    *poll.Poller

@@ -19,11 +19,11 @@ type snapshots struct {
 // snapshot is a view as clients get it.
 func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	m.snapshots.clock.Adjust(bridge.NewClock())
-	f := &control.Fleet{
+	f := &control.Status{
 		Name: m.file.Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
 		ActiveState: v.State, StatusText: v.Status,
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
-		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.Slot, 0, len(v.Slots)),
+		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
 	}
 	if p := m.procs.Of(v.Floor); p != nil {
 		f.FloorPID = uint32(p.PID)
@@ -35,8 +35,8 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	return &bridge.Snapshot{Fleet: f, Spawns: v.Spawns}
 }
 
-func (m *master) slotStatus(v *fleet.SlotSnapshot) control.Slot {
-	s := control.Slot{
+func (m *master) slotStatus(v *fleet.SlotSnapshot) control.SlotStatus {
+	s := control.SlotStatus{
 		Name: v.Name, Worker: v.Worker,
 		State: v.State.String(), StateTimestamp: m.snapshots.clock.At(v.Since), Reason: v.Why,
 		MainPID: uint32(v.PID), Generation: uint32(v.Generation), Result: string(v.Result),

@@ -21,7 +21,7 @@ import (
 
 // Options is what Run needs to know beside the fleet file.
 type Options struct {
-	File      *fleetfile.Fleet
+	File      *fleetfile.File
 	Env       sdnotify.Environment // taken from the process's environment
 	Log       *output.Log
 	StopAfter time.Duration // stop by itself after this long; 0: never

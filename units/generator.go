@@ -108,7 +108,7 @@ func (g *generator) fleet(f fleetfile.Found) error {
 }
 
 // sockets writes the socket units of a fleet and returns their names.
-func (g *generator) sockets(f fleetfile.Found, file *fleetfile.Fleet) (names []string, err error) {
+func (g *generator) sockets(f fleetfile.Found, file *fleetfile.File) (names []string, err error) {
 	var errs []error
 	for i := range file.Sockets {
 		list, err := socketUnits(file, &file.Sockets[i])
@@ -144,7 +144,7 @@ func (g *generator) write(name, text string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-func made(file *fleetfile.Fleet) string {
+func made(file *fleetfile.File) string {
 	return fmt.Sprintf("# Made by %s from %s.\n# Change that file, then: systemctl daemon-reload\n", GeneratorName, file.Path)
 }
 
@@ -154,7 +154,7 @@ type unit struct{ name, text string }
 // addresses are not all to be bound alike, which is a setting of the unit. The
 // error says why systemd cannot hold the socket: the master binds it then, as it
 // does without systemd.
-func socketUnits(file *fleetfile.Fleet, s *fleetfile.Socket) ([]unit, error) {
+func socketUnits(file *fleetfile.File, s *fleetfile.Socket) ([]unit, error) {
 	var first, only []fleetfile.Address
 	for _, a := range s.Listen {
 		if reason := unfit(file, a); reason != "" {
@@ -174,7 +174,7 @@ func socketUnits(file *fleetfile.Fleet, s *fleetfile.Socket) ([]unit, error) {
 }
 
 // unfit says why an address cannot be given to systemd, with the remedy.
-func unfit(file *fleetfile.Fleet, a fleetfile.Address) string {
+func unfit(file *fleetfile.File, a fleetfile.Address) string {
 	text := address(a)
 	switch {
 	case strings.ContainsFunc(text, unicode.IsControl):
@@ -193,13 +193,13 @@ func unfit(file *fleetfile.Fleet, a fleetfile.Address) string {
 	return ""
 }
 
-// within tells whether a path is that of a directory or below it.
+// within reports whether a path is that of a directory or below it.
 func within(dir, path string) bool {
 	path = filepath.Clean(path)
 	return path == dir || strings.HasPrefix(path, dir+"/")
 }
 
-// bindsBoth tells whether an address is to take IPv4 connections too.
+// bindsBoth reports whether an address is to take IPv4 connections too.
 func bindsBoth(addresses []fleetfile.Address) bool {
 	for _, a := range addresses {
 		if a.Unix == "" && a.IP.Addr().Is6() && a.IP.Addr().IsUnspecified() {
@@ -213,7 +213,7 @@ var listenSettings = map[fleetfile.SocketType]string{
 	fleetfile.Stream: "ListenStream", fleetfile.Datagram: "ListenDatagram", fleetfile.Seqpacket: "ListenSequentialPacket",
 }
 
-func socketUnit(name string, file *fleetfile.Fleet, s *fleetfile.Socket, listen []fleetfile.Address, v6Only bool) unit {
+func socketUnit(name string, file *fleetfile.File, s *fleetfile.Socket, listen []fleetfile.Address, v6Only bool) unit {
 	var b strings.Builder
 	set := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, escape(value)) }
 	b.WriteString(made(file))

@@ -15,12 +15,12 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
-// salvage reads start and the sockets of a broken fleet file, and tells whether
+// salvage reads start and the sockets of a broken fleet file, and reports whether
 // those are all that it has. A daemon-reload, which any package may cause, can
 // meet a file that is just being edited. If it made a socket unit vanish, systemd
 // would close the socket, and would not open it again when the unit is back.
-func salvage(f fleetfile.Found) (file *fleetfile.Fleet, all bool) {
-	file = &fleetfile.Fleet{Name: f.Name, Path: f.Path, Start: fleetfile.StartOf(f.Path)}
+func salvage(f fleetfile.Found) (file *fleetfile.File, all bool) {
+	file = &fleetfile.File{Name: f.Name, Path: f.Path, Start: fleetfile.StartOf(f.Path)}
 	tables, all := socketTables(f.Path)
 	good := make(map[string]any)
 	for name, table := range tables {
@@ -37,7 +37,7 @@ func salvage(f fleetfile.Found) (file *fleetfile.Fleet, all bool) {
 }
 
 // parseSockets checks sockets as those of a fleet that has nothing else.
-func parseSockets(f fleetfile.Found, tables map[string]any) (*fleetfile.Fleet, error) {
+func parseSockets(f fleetfile.Found, tables map[string]any) (*fleetfile.File, error) {
 	var b bytes.Buffer
 	if err := toml.NewEncoder(&b).Encode(map[string]any{"socket": tables}); err != nil {
 		return nil, err

@@ -19,20 +19,20 @@ type event struct {
 	what     string
 }
 
-// mostEvents bounds what is remembered; it is more than a screen holds.
-const mostEvents = 200
+// maxEvents bounds what is remembered; it is more than a screen holds.
+const maxEvents = 200
 
 func (m *model) happened(all ...event) {
 	slices.SortStableFunc(all, func(a, b event) int { return a.at.Compare(b.at) })
 	m.past = append(m.past, all...)
-	m.past = slices.Delete(m.past, 0, max(0, len(m.past)-mostEvents))
+	m.past = slices.Delete(m.past, 0, max(0, len(m.past)-maxEvents))
 }
 
 // remember compares a sample with the one before. Of states that came and went
 // between the two, only the last is known.
-func (m *model) remember(f *control.Fleet, at time.Time) {
+func (m *model) remember(f *control.Status, at time.Time) {
 	var all []event
-	before := map[string]control.Slot{}
+	before := map[string]control.SlotStatus{}
 	if old := m.fleet; old != nil {
 		for _, s := range old.Slots {
 			before[s.Name] = s
@@ -52,13 +52,13 @@ func (m *model) remember(f *control.Fleet, at time.Time) {
 	m.happened(all...)
 }
 
-// hasMoved tells whether a slot has changed its state, perhaps to come back to it.
+// hasMoved reports whether a slot has changed its state, perhaps to come back to it.
 // The time of that is no sign: it moves with the clock of the machine.
-func hasMoved(old, s *control.Slot) bool {
+func hasMoved(old, s *control.SlotStatus) bool {
 	return old.State != s.State || old.MainPID != s.MainPID || old.NRestarts != s.NRestarts || old.Failures != s.Failures
 }
 
-func ofTheFleet(old, f *control.Fleet, lost string, at time.Time) (all []event) {
+func ofTheFleet(old, f *control.Status, lost string, at time.Time) (all []event) {
 	add := func(who, format string, args ...any) {
 		all = append(all, event{at: at, who: who, what: fmt.Sprintf(format, args...)})
 	}

@@ -29,7 +29,7 @@ const (
 // sampled and missed are what a feed tells.
 type (
 	sampled struct {
-		fleet *control.Fleet
+		fleet *control.Status
 		at    time.Time
 	}
 	missed struct {
@@ -59,7 +59,7 @@ func follow(ctx context.Context, at control.Address, tell func(any)) error {
 	changes, err := subscribe(ctx, c)
 	for err == nil && ctx.Err() == nil {
 		begin := time.Now()
-		var f *control.Fleet
+		var f *control.Status
 		if f, err = look(ctx, c); err != nil {
 			break
 		}
@@ -103,7 +103,7 @@ func subscribe(ctx context.Context, c *control.Client) (<-chan struct{}, error) 
 	return changes, err
 }
 
-func look(ctx context.Context, c *control.Client) (*control.Fleet, error) {
+func look(ctx context.Context, c *control.Client) (*control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return c.Look(ctx)

@@ -23,7 +23,7 @@ type master struct {
 	silent chan struct{} // nil: it answers
 }
 
-func (m *master) Look() (*control.Fleet, error) {
+func (m *master) Look() (*control.Status, error) {
 	n := m.looks.Add(1)
 	if m.silent != nil {
 		<-m.silent
@@ -33,7 +33,7 @@ func (m *master) Look() (*control.Fleet, error) {
 	return f, nil
 }
 
-func (*master) Measure(*control.Fleet) {}
+func (*master) Measure(*control.Status) {}
 
 func (*master) Idle() {}
 

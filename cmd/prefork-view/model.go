@@ -21,9 +21,9 @@ type model struct {
 	width, height int
 	now           time.Time
 
-	fleet *control.Fleet // as it was last seen; nil: never yet
-	asked time.Time      // when that was, or the view began
-	lost  string         // why there is nothing newer; "": it may yet come
+	fleet *control.Status // as it was last seen; nil: never yet
+	asked time.Time       // when that was, or the view began
+	lost  string          // why there is nothing newer; "": it may yet come
 	usage usage
 	past  []event // the newest comes last
 
@@ -60,20 +60,20 @@ const noteTime = 10 * time.Second
 type order struct {
 	title   string
 	column  string // that it goes by; "": none
-	compare func(m *model, a, b control.Slot) int
+	compare func(m *model, a, b control.SlotStatus) int
 }
 
 var orders = []order{
-	{"worst first", "STATE", func(_ *model, a, b control.Slot) int { return display.WorseFirst(a, b) }},
-	{"by name", "SLOT", func(*model, control.Slot, control.Slot) int { return 0 }}, // they come so
-	{"by CPU", "CPU", func(m *model, a, b control.Slot) int { return cmp.Compare(m.usage.of(&b), m.usage.of(&a)) }},
-	{"by private memory", "PRIVATE", func(_ *model, a, b control.Slot) int { return cmp.Compare(b.MemoryPrivate, a.MemoryPrivate) }},
-	{"by restarts", "RESTARTS", func(_ *model, a, b control.Slot) int { return cmp.Compare(b.NRestarts, a.NRestarts) }},
-	{"latest change first", "SINCE", func(_ *model, a, b control.Slot) int { return cmp.Compare(b.StateTimestamp, a.StateTimestamp) }},
+	{"worst first", "STATE", func(_ *model, a, b control.SlotStatus) int { return display.WorseFirst(a, b) }},
+	{"by name", "SLOT", func(*model, control.SlotStatus, control.SlotStatus) int { return 0 }}, // they come so
+	{"by CPU", "CPU", func(m *model, a, b control.SlotStatus) int { return cmp.Compare(m.usage.of(&b), m.usage.of(&a)) }},
+	{"by private memory", "PRIVATE", func(_ *model, a, b control.SlotStatus) int { return cmp.Compare(b.MemoryPrivate, a.MemoryPrivate) }},
+	{"by restarts", "RESTARTS", func(_ *model, a, b control.SlotStatus) int { return cmp.Compare(b.NRestarts, a.NRestarts) }},
+	{"latest change first", "SINCE", func(_ *model, a, b control.SlotStatus) int { return cmp.Compare(b.StateTimestamp, a.StateTimestamp) }},
 }
 
 // see takes a sample.
-func (m *model) see(f *control.Fleet, at time.Time) {
+func (m *model) see(f *control.Status, at time.Time) {
 	m.remember(f, at)
 	m.usage.add(f, at)
 	m.fleet, m.asked, m.lost = f, at, ""
@@ -114,12 +114,12 @@ func (m *model) viewed() time.Time {
 }
 
 // age is how long a slot has been in its state.
-func (m *model) age(s *control.Slot) time.Duration {
+func (m *model) age(s *control.SlotStatus) time.Duration {
 	return m.viewed().Sub(display.Time(s.StateTimestamp))
 }
 
 // rows are the slots that are shown, in their order.
-func (m *model) rows() (rows []control.Slot) {
+func (m *model) rows() (rows []control.SlotStatus) {
 	if m.fleet == nil {
 		return nil
 	}
@@ -130,14 +130,14 @@ func (m *model) rows() (rows []control.Slot) {
 			rows = append(rows, *s)
 		}
 	}
-	slices.SortStableFunc(rows, func(a, b control.Slot) int { return orders[m.order].compare(m, a, b) })
+	slices.SortStableFunc(rows, func(a, b control.SlotStatus) int { return orders[m.order].compare(m, a, b) })
 	return rows
 }
 
 // cursor is where the selected slot is. One that is not shown any more gives way
 // to the first.
-func (m *model) cursor(rows []control.Slot) int {
-	return max(0, slices.IndexFunc(rows, func(s control.Slot) bool { return s.Name == m.selected }))
+func (m *model) cursor(rows []control.SlotStatus) int {
+	return max(0, slices.IndexFunc(rows, func(s control.SlotStatus) bool { return s.Name == m.selected }))
 }
 
 // move selects another slot. A selection stays with its slot, wherever that goes.
@@ -149,7 +149,7 @@ func (m *model) move(by int) {
 }
 
 // stateOf is the state, or that the slot is frozen in it.
-func stateOf(s *control.Slot) string {
+func stateOf(s *control.SlotStatus) string {
 	if s.FreezerState == frozen {
 		return frozen
 	}
@@ -174,7 +174,7 @@ type spent struct {
 
 const leastMeasure = 900 * time.Millisecond
 
-func (u *usage) add(f *control.Fleet, at time.Time) {
+func (u *usage) add(f *control.Status, at time.Time) {
 	passed := at.Sub(u.mark)
 	if passed < leastMeasure {
 		return
@@ -195,7 +195,7 @@ func (u *usage) add(f *control.Fleet, at time.Time) {
 }
 
 // of is a percentage of one processor; -1: not known.
-func (u *usage) of(s *control.Slot) float64 {
+func (u *usage) of(s *control.SlotStatus) float64 {
 	if percent, ok := u.percent[s.Name]; ok {
 		return percent
 	}

@@ -17,11 +17,11 @@ import (
 )
 
 // many is a fleet of n slots, with what no terminal should be sent.
-func many(n int) *control.Fleet {
+func many(n int) *control.Status {
 	f := edge()
 	f.StatusText = "\x1b[2J\x1b]0;title\a\r\n" + strings.Repeat("long ", 40)
 	for i := range n {
-		f.Slots = append(f.Slots, control.Slot{
+		f.Slots = append(f.Slots, control.SlotStatus{
 			Name: fmt.Sprintf("a-worker-with-a-long-name.%d", i), State: []string{"ready", "waiting", "failed", "?"}[i%4], MainPID: uint32(4000000 + i),
 			Reason: "\x1b[31m\x9b31m\u202e日本語\t" + strings.Repeat("漢字 ", i%60), StatusText: "\xff\xfe\x1bc\n🙂" + strings.Repeat("x", i%200),
 			NextStartTimestamp: stamp(noon.Add(time.Duration(i) * time.Second)), MemoryPrivate: uint64(i) << 33, MemoryShared: 1 << 62, NRestarts: 4e9,
@@ -156,8 +156,8 @@ func TestOrders(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	fleet := func(pid uint32, nsec uint64) *control.Fleet {
-		return &control.Fleet{Slots: []control.Slot{{Name: "w.0", MainPID: pid, CPUUsageNSec: nsec}}}
+	fleet := func(pid uint32, nsec uint64) *control.Status {
+		return &control.Status{Slots: []control.SlotStatus{{Name: "w.0", MainPID: pid, CPUUsageNSec: nsec}}}
 	}
 	u := &usage{}
 	for i, c := range []struct {
@@ -221,7 +221,7 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	m.lose(gone, noon.Add(time.Hour))
 	m.lose(gone, noon.Add(2*time.Hour)) // it is said once
-	if n := len(m.past); n != mostEvents || m.past[n-1].what != gone || m.past[n-2].who != "web.0" {
+	if n := len(m.past); n != maxEvents || m.past[n-1].what != gone || m.past[n-2].who != "web.0" {
 		t.Errorf("%d events, the last is %+v", len(m.past), m.past[len(m.past)-1])
 	}
 }

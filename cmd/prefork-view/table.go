@@ -20,14 +20,14 @@ type column struct {
 	title string
 	width int
 	right bool
-	cell  func(s *control.Slot) string
-	look  func(s *control.Slot) style // nil: normal
+	cell  func(s *control.SlotStatus) string
+	look  func(s *control.SlotStatus) style // nil: normal
 }
 
 // The least widths of columns that take what the others leave.
 const (
 	leastBar = 6
-	mostBar  = 24
+	maxBar   = 24
 	leastNow = 16
 	wide     = 100 // columns of a terminal in which more is said
 )
@@ -40,14 +40,14 @@ func (m *model) columns() (fitting []column) {
 	}
 	name, left := m.nameWidth(), m.width-len(marker)+1
 	for _, c := range []column{
-		{"SLOT", name, false, func(s *control.Slot) string { return middle(s.Name, name) }, nil},
-		{"STATE", 9, false, stateOf, func(s *control.Slot) style { return colourOf(stateOf(s)) }},
-		{"SINCE", sinceWidth, true, func(s *control.Slot) string { return since(m.age(s)) }, nil},
-		{"PID", m.pidWidth(), true, func(s *control.Slot) string { return display.Number(s.MainPID) }, nil},
-		{"RESTARTS", 8, true, func(s *control.Slot) string { return fmt.Sprint(s.NRestarts) }, nil},
-		{"CPU", 6, true, func(s *control.Slot) string { return percent(m.usage.of(s)) }, nil},
-		{"PRIVATE", 7, true, func(s *control.Slot) string { return size(s.MemoryPrivate) }, nil},
-		{"SHARED", 7, true, func(s *control.Slot) string { return size(s.MemoryShared) }, nil},
+		{"SLOT", name, false, func(s *control.SlotStatus) string { return middle(s.Name, name) }, nil},
+		{"STATE", 9, false, stateOf, func(s *control.SlotStatus) style { return colourOf(stateOf(s)) }},
+		{"SINCE", sinceWidth, true, func(s *control.SlotStatus) string { return since(m.age(s)) }, nil},
+		{"PID", m.pidWidth(), true, func(s *control.SlotStatus) string { return display.Number(s.MainPID) }, nil},
+		{"RESTARTS", 8, true, func(s *control.SlotStatus) string { return fmt.Sprint(s.NRestarts) }, nil},
+		{"CPU", 6, true, func(s *control.SlotStatus) string { return percent(m.usage.of(s)) }, nil},
+		{"PRIVATE", 7, true, func(s *control.SlotStatus) string { return size(s.MemoryPrivate) }, nil},
+		{"SHARED", 7, true, func(s *control.SlotStatus) string { return size(s.MemoryShared) }, nil},
 	} {
 		if c.width+1 > left && len(fitting) > 0 {
 			return fitting
@@ -62,12 +62,12 @@ func (m *model) columns() (fitting []column) {
 func (m *model) flexible(left int) (all []column) {
 	bar, now := left-1, 0
 	if m.width >= wide {
-		bar = min(max(left/3, leastBar), mostBar)
+		bar = min(max(left/3, leastBar), maxBar)
 		now = left - bar - 3
 	}
 	if bar >= leastBar {
-		most := m.mostMemory()
-		all = append(all, column{"MEMORY", bar, false, func(s *control.Slot) string { return barOf(s, most, bar) }, nil})
+		most := m.maxMemory()
+		all = append(all, column{"MEMORY", bar, false, func(s *control.SlotStatus) string { return barOf(s, most, bar) }, nil})
 	}
 	if now >= leastNow {
 		all = append(all, column{" NOW", now + 1, false, words, nil})
@@ -76,7 +76,7 @@ func (m *model) flexible(left int) (all []column) {
 }
 
 // words say what is next for a slot, or of itself, or why it is as it is.
-func words(s *control.Slot) string {
+func words(s *control.SlotStatus) string {
 	text := s.Reason
 	if !display.InTrouble(s) && s.StatusText != "" {
 		text = s.StatusText
@@ -115,8 +115,8 @@ func (m *model) pidWidth() int {
 	return width
 }
 
-// mostMemory is what a bar of full length stands for.
-func (m *model) mostMemory() (most uint64) {
+// maxMemory is what a bar of full length stands for.
+func (m *model) maxMemory() (most uint64) {
 	if m.fleet != nil {
 		for i := range m.fleet.Slots {
 			s := &m.fleet.Slots[i]
@@ -127,7 +127,7 @@ func (m *model) mostMemory() (most uint64) {
 }
 
 // barOf shows private against shared memory. What there is at all can be seen.
-func barOf(s *control.Slot, most uint64, width int) string {
+func barOf(s *control.SlotStatus, most uint64, width int) string {
 	if most == 0 {
 		return ""
 	}
@@ -147,12 +147,12 @@ func barOf(s *control.Slot, most uint64, width int) string {
 const marker = "> "
 
 // scroll keeps the selected slot among those that are shown.
-func (m *model) scroll(rows []control.Slot, shown int) {
+func (m *model) scroll(rows []control.SlotStatus, shown int) {
 	at := m.cursor(rows)
 	m.top = max(min(m.top, at, len(rows)-shown), at-shown+1, 0)
 }
 
-func (m *model) table(rows []control.Slot, p plan) (lines []string) {
+func (m *model) table(rows []control.SlotStatus, p plan) (lines []string) {
 	columns := m.columns()
 	if p.columns > 0 {
 		lines = append(lines, m.titles(columns))
@@ -185,7 +185,7 @@ func (m *model) titles(columns []column) string {
 
 // row leaves the colours out of what is old, and of the slot that is marked as a
 // whole, but for its bar, which would be another if it were reversed.
-func (m *model) row(s *control.Slot, columns []column, selected bool) string {
+func (m *model) row(s *control.SlotStatus, columns []column, selected bool) string {
 	old := m.trouble() != ""
 	before, look := " ", normal
 	switch {

@@ -182,7 +182,7 @@ func ascii(frame string) string {
 	}, frame)
 }
 
-// isUTF8 tells whether the locale that is set says so; see locale(7).
+// isUTF8 reports whether the locale that is set says so; see locale(7).
 func isUTF8(getenv func(string) string) bool {
 	names := []string{"LC_ALL", "LC_CTYPE", "LANG"}
 	i := slices.IndexFunc(names, func(name string) bool { return getenv(name) != "" })

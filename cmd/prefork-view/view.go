@@ -132,7 +132,7 @@ func (m *model) head() []string {
 }
 
 // overview is what the table shows, and sums of it.
-func (m *model) overview(rows []control.Slot, shown int) string {
+func (m *model) overview(rows []control.SlotStatus, shown int) string {
 	if m.fleet == nil {
 		return rule("", "", m.width)
 	}
@@ -156,7 +156,7 @@ func (m *model) overview(rows []control.Slot, shown int) string {
 }
 
 // detail is what there is to say of the selected slot.
-func (m *model) detail(rows []control.Slot, lines int) []string {
+func (m *model) detail(rows []control.SlotStatus, lines int) []string {
 	if lines == 0 {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (m *model) detail(rows []control.Slot, lines int) []string {
 }
 
 // restartsOf counts the restarts of a slot by their reason.
-func restartsOf(s *control.Slot) string {
+func restartsOf(s *control.SlotStatus) string {
 	if len(s.Restarts) == 0 {
 		return ""
 	}
@@ -201,8 +201,8 @@ func (m *model) next() string {
 	if m.fleet == nil {
 		return rule("", "", m.width)
 	}
-	waiting := slices.DeleteFunc(slices.Clone(m.fleet.Slots), func(s control.Slot) bool { return s.NextStartTimestamp == 0 })
-	slices.SortStableFunc(waiting, func(a, b control.Slot) int { return cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp) })
+	waiting := slices.DeleteFunc(slices.Clone(m.fleet.Slots), func(s control.SlotStatus) bool { return s.NextStartTimestamp == 0 })
+	slices.SortStableFunc(waiting, func(a, b control.SlotStatus) int { return cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp) })
 	if len(waiting) == 0 {
 		return rule("next: nothing is due", "", m.width)
 	}
@@ -276,7 +276,7 @@ func (m *model) foot() []string {
 // hints are as many keys as fit; how to leave, and how to learn the rest, always.
 func (m *model) hints() string {
 	hints := [][2]string{{"?", "help"}, {"q", "quit"}, {"s", "sort"}, {"/", "filter"}, {"r", "restart"}, {"x", "stop"}, {"S", "start"}}
-	if m.fleet != nil && slices.ContainsFunc(m.fleet.Slots, func(s control.Slot) bool { return s.ControlGroup != "" }) {
+	if m.fleet != nil && slices.ContainsFunc(m.fleet.Slots, func(s control.SlotStatus) bool { return s.ControlGroup != "" }) {
 		hints = append(hints, [2]string{"f", "freeze"}, [2]string{"t", "thaw"})
 	}
 	hints = append(hints, [2]string{"↑↓", "select"})

@@ -27,19 +27,19 @@ func stamp(at time.Time) uint64 { return uint64(at.UnixMicro()) }
 func before(d time.Duration) uint64 { return stamp(noon.Add(-d)) }
 
 // edge is a fleet with a slot of most kinds.
-func edge() *control.Fleet {
-	web := func(n int, since time.Duration, private uint64) control.Slot {
-		return control.Slot{
+func edge() *control.Status {
+	web := func(n int, since time.Duration, private uint64) control.SlotStatus {
+		return control.SlotStatus{
 			Name: fmt.Sprintf("web.%d", n), Worker: "web", State: "ready", StateTimestamp: before(since), Reason: "running",
 			MainPID: uint32(14708 + 2*n), Generation: 2, StatusText: "serving", FreezerState: "running", ControlGroup: "/prefork/web",
 			CPUUsageNSec: uint64(n+1) * 1e9, MemoryPrivate: private << 20, MemoryShared: 58 << 20,
 		}
 	}
-	return &control.Fleet{
+	return &control.Status{
 		Name: "edge", File: "/etc/prefork/edge.toml", MainPID: 14653, ActiveState: "active",
 		StatusText: "3/8 ready; old.0 failed (start-limit-hit); 2 more in trouble", Generation: 2, FloorPID: 14660, FloorMemory: 61 << 20,
 		Spares: 1, NRestarts: 12, NotificationsDropped: 3,
-		Slots: []control.Slot{
+		Slots: []control.SlotStatus{
 			{
 				Name: "cold.0", Worker: "cold", State: "ready", StateTimestamp: before(26 * time.Hour), Reason: "running", MainPID: 14801, Generation: 1,
 				FreezerState: "frozen", CPUUsageNSec: 5e9, MemoryPrivate: 3 << 20, MemoryShared: 58 << 20,

@@ -157,7 +157,7 @@ func sendTo(path string) error {
 	return unix.Sendto(fd, []byte("STATUS=x"), 0, &unix.SockaddrUnix{Name: path})
 }
 
-// isTCP tells whether a line of fdTable is of a TCP socket.
+// isTCP reports whether a line of fdTable is of a TCP socket.
 func (r *rig) isTCP(line string) bool {
 	table, _ := os.ReadFile("/proc/net/tcp")
 	_, inode, _ := strings.Cut(line, "socket:[")

@@ -78,7 +78,7 @@ it. journalctl -x has what can be done about each.`,
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == args[1] })
+			i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == args[1] })
 			if i < 0 {
 				return &status{exitFailed, fmt.Sprintf("prefork: fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))}
 			}
@@ -142,7 +142,7 @@ func slotsNamed(fleet, name string) ([]string, error) {
 	return choose(fleet, name, all)
 }
 
-func slotNames(f *control.Fleet) (all []string) {
+func slotNames(f *control.Status) (all []string) {
 	for i := range f.Slots {
 		all = append(all, f.Slots[i].Name)
 	}
@@ -195,7 +195,7 @@ func journalctl(args []string) error {
 }
 
 // writeWhy tells how a slot is.
-func writeWhy(out io.Writer, s *control.Slot, now time.Time) error {
+func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 	text := fmt.Sprintf("%s has been %s for %s", s.Name, s.State, ago(s.StateTimestamp, now))
 	if s.MainPID > 0 {
 		text += fmt.Sprintf(", process %d", s.MainPID)
@@ -260,17 +260,17 @@ func lastEvents(out io.Writer, fleet string, at control.Address, slots []string)
 		return explain(fleet, err)
 	}
 	defer c.Close()
-	var all []control.Happening
+	var all []control.HistoryEntry
 	for _, slot := range slots {
 		happened, err := c.History(ctx, slot)
 		if err != nil {
 			return explain(fleet, err)
 		}
 		for _, h := range happened {
-			all = append(all, control.Happening{Timestamp: h.Timestamp, Text: slot + ": " + h.Text})
+			all = append(all, control.HistoryEntry{Timestamp: h.Timestamp, Text: slot + ": " + h.Text})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b control.Happening) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
+	slices.SortStableFunc(all, func(a, b control.HistoryEntry) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
 	lines := ""
 	for _, h := range all {
 		lines += time.UnixMicro(int64(h.Timestamp)).Format(time.Stamp) + " " + h.Text + "\n"

@@ -68,7 +68,7 @@ func execute(args []string) int {
 }
 
 // load reads the fleet file that FLEET names.
-func load(arg string) (*fleetfile.Fleet, error) {
+func load(arg string) (*fleetfile.File, error) {
 	path, err := fleetfile.Resolve(arg)
 	if faults := fleetfile.Errors(nil); errors.As(err, &faults) {
 		return nil, &status{exitConfig, err.Error()}

@@ -53,7 +53,7 @@ func TestManPageHasAllOfTheJSON(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n.Sh JSON\n")
 	section, _, _ = strings.Cut(section, "\n.Sh ")
 	ofFleet, ofSlot, _ := strings.Cut(section, ".It Li slots\n")
-	for of, object := range map[string]reflect.Type{ofFleet: reflect.TypeFor[control.Fleet](), ofSlot: reflect.TypeFor[control.Slot]()} {
+	for of, object := range map[string]reflect.Type{ofFleet: reflect.TypeFor[control.Status](), ofSlot: reflect.TypeFor[control.SlotStatus]()} {
 		words := strings.FieldsFunc(of, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) })
 		for i := range object.NumField() {
 			field := object.Field(i)

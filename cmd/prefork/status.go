@@ -61,13 +61,13 @@ Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
 const answerTimeout = 5 * time.Second
 
 // lookAt asks the master of the fleet that FLEET names.
-func lookAt(arg string) (*control.Fleet, error) {
+func lookAt(arg string) (*control.Status, error) {
 	_, f, err := find(arg)
 	return f, err
 }
 
 // find returns the control socket of the fleet that FLEET names, too.
-func find(arg string) (at control.Address, f *control.Fleet, err error) {
+func find(arg string) (at control.Address, f *control.Status, err error) {
 	path, missing := fleetfile.Resolve(arg)
 	if faults := fleetfile.Errors(nil); missing != nil && !errors.As(missing, &faults) {
 		return at, nil, &status{exitUsage, missing.Error()}
@@ -91,7 +91,7 @@ func find(arg string) (at control.Address, f *control.Fleet, err error) {
 	return at, nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
 }
 
-func look(at control.Address) (*control.Fleet, error) {
+func look(at control.Address) (*control.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	return control.Look(ctx, at)
@@ -113,7 +113,7 @@ func socketsOf(arg, path string) (sockets []control.Address, err error) {
 	return sockets, err
 }
 
-// isAbsent tells whether an error says that there is no master.
+// isAbsent reports whether an error says that there is no master.
 func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
 }
@@ -176,20 +176,20 @@ func statusOfAll(out io.Writer, asJSON bool) error {
 	return nil
 }
 
-func allFleets() (fleets []control.Fleet, errs []error) {
+func allFleets() (fleets []control.Status, errs []error) {
 	found, err := fleetfile.Find(fleetfile.Dirs)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("prefork: %w", err))
 	}
 	sockets := rundir.Controls()
-	looked := make([]*control.Fleet, len(sockets))
+	looked := make([]*control.Status, len(sockets))
 	failed := make([]error, len(sockets))
 	var all sync.WaitGroup
 	for i, at := range sockets {
 		all.Go(func() { looked[i], failed[i] = look(at) })
 	}
 	all.Wait()
-	fleets = []control.Fleet{}
+	fleets = []control.Status{}
 	var stuck []string
 	for i, f := range looked {
 		switch {
@@ -204,7 +204,7 @@ func allFleets() (fleets []control.Fleet, errs []error) {
 }
 
 // idleFleets are those that have a file, or a unit, and no master, stuck or not.
-func idleFleets(found []fleetfile.Found, running []control.Fleet, stuck []string) (idle []control.Fleet) {
+func idleFleets(found []fleetfile.Found, running []control.Status, stuck []string) (idle []control.Status) {
 	units := unitFleets()
 	for _, f := range found {
 		if f.Err != nil || f.Masked {
@@ -212,13 +212,13 @@ func idleFleets(found []fleetfile.Found, running []control.Fleet, stuck []string
 		}
 		one, known := units[f.Name]
 		if !known {
-			one = control.Fleet{Name: f.Name, ActiveState: inactive, Slots: []control.Slot{}}
+			one = control.Status{Name: f.Name, ActiveState: inactive, Slots: []control.SlotStatus{}}
 		}
 		one.File = f.Path
 		units[f.Name] = one
 	}
 	for name, one := range units {
-		runs := slices.ContainsFunc(running, func(o control.Fleet) bool { return o.File == one.File || o.Name == name && one.File == "" })
+		runs := slices.ContainsFunc(running, func(o control.Status) bool { return o.File == one.File || o.Name == name && one.File == "" })
 		if !runs && !slices.Contains(stuck, rundir.ControlOfUnit(name).Socket) {
 			idle = append(idle, one)
 		}

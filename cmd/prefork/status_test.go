@@ -59,18 +59,18 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 	}
 
 	out, _, code = prefork(t, "status", "--json", r.path("fleet.toml"))
-	var f control.Fleet
+	var f control.Status
 	if err := json.Unmarshal([]byte(out), &f); err != nil || code != 0 {
 		t.Fatalf("exit status %d, %v:\n%s", code, err, out)
 	}
-	crash := f.Slots[slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == "crash.0" })]
+	crash := f.Slots[slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == "crash.0" })]
 	due := time.UnixMicro(int64(crash.NextStartTimestamp))
 	if int(f.MainPID) != r.pid() || f.File != r.path("fleet.toml") || len(f.Slots) != 3 || crash.State != "waiting" || crash.Result != "exit-code" || crash.Failures != 1 ||
 		time.Until(due) < time.Minute || time.Until(due) > 12*time.Minute {
 		t.Errorf("got %+v", f)
 	}
 
-	well := f.Slots[slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == "well.0" })]
+	well := f.Slots[slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == "well.0" })]
 	if well.MemoryPrivate == 0 || well.MemoryShared == 0 || well.FreezerState != "running" || crash.MemoryPrivate != 0 {
 		t.Errorf("measured: %+v, and without a process: %+v", well, crash)
 	}
@@ -157,10 +157,10 @@ func TestStatusAfterAKilledMaster(t *testing.T) {
 func TestStatusTable(t *testing.T) {
 	now := time.UnixMicro(1_000_000_000)
 	at := func(d time.Duration) uint64 { return uint64(now.Add(d).UnixMicro()) }
-	f := &control.Fleet{
+	f := &control.Status{
 		Name: "edge", File: "/etc/prefork/edge.toml", MainPID: 812, ActiveState: "active", Generation: 2,
 		StatusText: "3/7 ready; old.0 failed (start-limit-hit); 2 more in trouble",
-		Slots: []control.Slot{
+		Slots: []control.SlotStatus{
 			{Name: "web.0", State: "ready", MainPID: 901, StateTimestamp: at(-90 * time.Minute), StatusText: "serving"},
 			{Name: "web.1", State: "starting", MainPID: 955, StateTimestamp: at(-200 * time.Millisecond)},
 			{Name: "api.0", State: "listening", StateTimestamp: at(-time.Hour)},
@@ -206,10 +206,10 @@ func TestIdleFleetsWithoutSystemd(t *testing.T) {
 
 func TestStatusTableOfFleets(t *testing.T) {
 	var b strings.Builder
-	err := writeFleets(&b, []control.Fleet{
+	err := writeFleets(&b, []control.Status{
 		{Name: "idle", ActiveState: inactive, File: "/etc/prefork/idle.toml"},
 		{Name: "well", ActiveState: "active", StatusText: "1/1 ready"},
-		{Name: "ill", ActiveState: "active", StatusText: strings.Repeat("x", 100), Slots: []control.Slot{{State: "failed"}}},
+		{Name: "ill", ActiveState: "active", StatusText: strings.Repeat("x", 100), Slots: []control.SlotStatus{{State: "failed"}}},
 	})
 	want := "FLEET  STATE     STATUS\nill    active    " + strings.Repeat("x", 62) + "…\n" +
 		"idle   inactive  /etc/prefork/idle.toml\nwell   active    1/1 ready\n"
@@ -219,13 +219,13 @@ func TestStatusTableOfFleets(t *testing.T) {
 }
 
 // slot asks the master about one slot.
-func (r *rig) slot(name string) (s control.Slot) {
+func (r *rig) slot(name string) (s control.SlotStatus) {
 	r.t.Helper()
 	f, err := lookAt(r.path("fleet.toml"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if i := slices.IndexFunc(f.Slots, func(s control.Slot) bool { return s.Name == name }); i >= 0 {
+	if i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == name }); i >= 0 {
 		return f.Slots[i]
 	}
 	r.t.Fatalf("no slot %s in %+v", name, f)

@@ -21,7 +21,7 @@ import (
 )
 
 // writeFleet shows one fleet: what it is, and its slots, the worst first.
-func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
+func writeFleet(out io.Writer, f *control.Status, now time.Time) error {
 	width := widthOf(out)
 	var b strings.Builder
 	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, f.StatusText), width-2)
@@ -54,8 +54,8 @@ func writeFleet(out io.Writer, f *control.Fleet, now time.Time) error {
 }
 
 // writeFleets shows a line for each fleet, the worst first.
-func writeFleets(out io.Writer, fleets []control.Fleet) error {
-	slices.SortStableFunc(fleets, func(a, b control.Fleet) int {
+func writeFleets(out io.Writer, fleets []control.Status) error {
+	slices.SortStableFunc(fleets, func(a, b control.Status) int {
 		return cmp.Or(cmp.Compare(-troubles(&a), -troubles(&b)), cmp.Compare(a.Name, b.Name))
 	})
 	rows := [][]string{{"FLEET", "STATE", "STATUS"}}
@@ -76,7 +76,7 @@ func writeFleets(out io.Writer, fleets []control.Fleet) error {
 }
 
 // troubles counts the slots that need a look, and a fleet that does not come up.
-func troubles(f *control.Fleet) (n int) {
+func troubles(f *control.Status) (n int) {
 	if f.ActiveState == "failed" || f.ActiveState == "activating" && f.MainPID == 0 {
 		n++
 	}

@@ -92,8 +92,8 @@ func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, 
 
 // unitFleets are the fleets of which systemd has a unit, by name, as it sees them:
 // what does not run, and why. Where systemd cannot be asked there are none.
-func unitFleets() map[string]control.Fleet {
-	fleets := map[string]control.Fleet{}
+func unitFleets() map[string]control.Status {
+	fleets := map[string]control.Status{}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	conn, err := systemd.NewSystemConnectionContext(ctx)
@@ -108,7 +108,7 @@ func unitFleets() map[string]control.Fleet {
 	for i := range units {
 		u := &units[i]
 		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, "prefork@"), ".service")
-		fleets[name] = control.Fleet{Name: name, ActiveState: u.ActiveState, StatusText: whyNot(ctx, conn, u), Slots: []control.Slot{}}
+		fleets[name] = control.Status{Name: name, ActiveState: u.ActiveState, StatusText: whyNot(ctx, conn, u), Slots: []control.SlotStatus{}}
 	}
 	return fleets
 }

@@ -41,7 +41,7 @@ sockets = ["http"]
 		if out, code := m.Try("busctl", address, "set-property", control.Interface, string(control.Path), control.Interface, "Name", "s", "x"); code == 0 {
 			t.Errorf("%s: a property was set: %s", m.Suite, out)
 		}
-		var f control.Fleet
+		var f control.Status
 		if err := json.Unmarshal([]byte(m.Run(t, "prefork", "status", "--json", "fleet")), &f); err != nil ||
 			int(f.MainPID) != m.service(t).MainPID || len(f.Slots) != 1 || f.Slots[0].Name != "web.0" {
 			t.Errorf("%s: %v, %+v", m.Suite, err, f)

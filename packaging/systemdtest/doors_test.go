@@ -50,7 +50,7 @@ file_descriptor_store_max = 2
 }
 
 // look asks a fleet how it is, as an operator does, and tells how long that took.
-func (m machine) look(t *testing.T, fleet string) (f control.Fleet, took time.Duration) {
+func (m machine) look(t *testing.T, fleet string) (f control.Status, took time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	out := m.Run(t, "prefork", "status", "--json", fleet)
@@ -61,7 +61,7 @@ func (m machine) look(t *testing.T, fleet string) (f control.Fleet, took time.Du
 	return f, took
 }
 
-func pidsOf(f control.Fleet) (pids []uint32) {
+func pidsOf(f control.Status) (pids []uint32) {
 	for _, s := range f.Slots {
 		pids = append(pids, s.MainPID)
 	}

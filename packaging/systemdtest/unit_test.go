@@ -241,7 +241,7 @@ func (m machine) example(t *testing.T, name, commands string) {
 	m.Run(t, "sh", "-ec", "cd /usr/share/doc/prefork/examples/"+name+"; sed -nE 's,^#   ("+commands+"),\\1,p' "+name+".toml | sh -e")
 }
 
-// hasSysResource tells whether this container can raise limits: some machines
+// hasSysResource reports whether this container can raise limits: some machines
 // that run the tests cannot themselves.
 func (m machine) hasSysResource(t *testing.T) bool {
 	t.Helper()

@@ -41,7 +41,7 @@ type Bridge struct {
 
 // Snapshot is what the loop shows of the fleet. It is never changed.
 type Snapshot struct {
-	Fleet  *control.Fleet
+	Fleet  *control.Status
 	Spawns fleet.Histogram
 }
 

@@ -25,7 +25,7 @@ type clients struct {
 }
 
 // Look implements [control.Backend]. It blocks until the loop has had its turn.
-func (c *clients) Look() (*control.Fleet, error) {
+func (c *clients) Look() (*control.Status, error) {
 	s, err := c.queue.look()
 	if err != nil {
 		return nil, err
@@ -42,10 +42,10 @@ func (c *clients) Operate(slot string, call verb.Call, by control.Caller) error 
 }
 
 // History implements [control.Backend].
-func (c *clients) History(slot string) []control.Happening { return c.history.of(slot) }
+func (c *clients) History(slot string) []control.HistoryEntry { return c.history.of(slot) }
 
 // Measure implements [control.Backend].
-func (c *clients) Measure(f *control.Fleet) { c.gauge.measure(f) }
+func (c *clients) Measure(f *control.Status) { c.gauge.measure(f) }
 
 // tidyAfter is how long nobody has looked before what that needed is given back.
 const tidyAfter = 2 * time.Second

@@ -36,13 +36,13 @@ func (h *history) add(now fleet.Instant, slot, text string) {
 }
 
 // of returns the lines about a slot, never nil.
-func (h *history) of(slot string) []control.Happening {
+func (h *history) of(slot string) []control.HistoryEntry {
 	clock := NewClock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := []control.Happening{}
+	all := []control.HistoryEntry{}
 	for _, l := range h.lines[slot] {
-		all = append(all, control.Happening{Timestamp: clock.At(l.at), Text: l.text})
+		all = append(all, control.HistoryEntry{Timestamp: clock.At(l.at), Text: l.text})
 	}
 	return all
 }

@@ -24,7 +24,7 @@ type gauge struct {
 // not told by then are 0.
 const measureTimeout = 2 * time.Second
 
-func (g *gauge) measure(f *control.Fleet) {
+func (g *gauge) measure(f *control.Status) {
 	late := time.NewTimer(measureTimeout)
 	defer late.Stop()
 	select {
@@ -32,7 +32,7 @@ func (g *gauge) measure(f *control.Fleet) {
 	case <-late.C:
 		return
 	}
-	done := make(chan *control.Fleet, 1)
+	done := make(chan *control.Status, 1)
 	own := *f // nobody reads it before it is done
 	own.Slots = slices.Clone(f.Slots)
 	go func() {
@@ -47,7 +47,7 @@ func (g *gauge) measure(f *control.Fleet) {
 	}
 }
 
-func (g *gauge) measureAll(f *control.Fleet, until time.Time) {
+func (g *gauge) measureAll(f *control.Status, until time.Time) {
 	if use, err := memory.Of(int(f.FloorPID)); f.FloorPID != 0 && err == nil {
 		f.FloorMemory = use.Private + use.Shared
 	}
@@ -60,7 +60,7 @@ func (g *gauge) measureAll(f *control.Fleet, until time.Time) {
 
 // measureSlot leaves 0 where the kernel says nothing: the process has ended, or is
 // another user's.
-func (g *gauge) measureSlot(s *control.Slot) {
+func (g *gauge) measureSlot(s *control.SlotStatus) {
 	use, _ := memory.Of(int(s.MainPID))
 	stat, err := linux.ReadStat(int(s.MainPID))
 	if err == nil && stat.Parent != g.master {

@@ -19,9 +19,9 @@ type monitors struct{ *clients }
 const probeTimeout = 2 * time.Second
 
 // Look implements [metrics.Backend].
-func (m monitors) Look() (*control.Fleet, error) {
+func (m monitors) Look() (*control.Status, error) {
 	type view struct {
-		fleet *control.Fleet
+		fleet *control.Status
 		err   error
 	}
 	answer := make(chan view, 1)

@@ -49,7 +49,7 @@ func TestProbeAtTheEnd(t *testing.T) {
 func TestSampleIsWhatOperatorsSee(t *testing.T) {
 	b := newBridge(t)
 	o := monitors{b.clients}
-	seen := &Snapshot{Fleet: &control.Fleet{Name: "edge", Slots: []control.Slot{{Name: "web.0", MainPID: uint32(os.Getpid())}}}}
+	seen := &Snapshot{Fleet: &control.Status{Name: "edge", Slots: []control.SlotStatus{{Name: "web.0", MainPID: uint32(os.Getpid())}}}}
 	seen.Spawns.Counts[1], seen.Spawns.Sum = 2, 3*time.Millisecond
 	b.clients.gauge.master = os.Getppid() // so that this process passes for a slot
 	go func() {

@@ -166,7 +166,7 @@ func (g *Group) Mark(slot string) error {
 	return os.NewSyscallError("setxattr", err)
 }
 
-// Populated tells whether a process lives in the group or below it.
+// Populated reports whether a process lives in the group or below it.
 func (g *Group) Populated() (bool, error) {
 	var buf [256]byte
 	n, err := unix.Pread(g.events, buf[:], 0)
@@ -192,25 +192,25 @@ func (g *Group) Processes() ([]int, error) {
 	return pids, err
 }
 
-// Contains tells whether a process is in the group or below it.
+// Contains reports whether a process is in the group or below it.
 func (g *Group) Contains(pid int) bool {
 	path, err := ownGroup("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	return err == nil && (path == g.cgroup || strings.HasPrefix(path, g.cgroup+"/"))
 }
 
-// mostSignalled is how many processes of a group are signalled one by one: that
+// maxSignalled is how many processes of a group are signalled one by one: that
 // takes some 30 us for each, and the caller waits.
-const mostSignalled = 1024
+const maxSignalled = 1024
 
 // Signal sends a signal to every process in the group and below it, but not to one
-// of them. If there are more than mostSignalled, or if more come meanwhile, the
+// of them. If there are more than maxSignalled, or if more come meanwhile, the
 // others get nothing; [Group.Kill] finds them all.
 func (g *Group) Signal(sig unix.Signal, but int) error {
 	pids, err := g.Processes()
 	if errors.Is(err, errTooMuch) {
 		err = nil // those that were found
 	}
-	for _, pid := range pids[:min(len(pids), mostSignalled)] {
+	for _, pid := range pids[:min(len(pids), maxSignalled)] {
 		if pid != but {
 			err = errors.Join(err, g.signalOne(pid, sig))
 		}

@@ -21,7 +21,7 @@ type Address struct {
 	Socket string
 	Fleet  string // what is looked for, in words
 
-	// Serves tells whether the fleet of that name and file is the one. It is the
+	// Serves reports whether the fleet of that name and file is the one. It is the
 	// master that says which it is, and a master that the kernel says is root's, this
 	// user's or the directory's owner's.
 	Serves func(name, file string) bool

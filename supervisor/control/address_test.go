@@ -22,7 +22,7 @@ import (
 // that one but which it is.
 func TestAnotherFleetIsNotOperated(t *testing.T) {
 	var looks atomic.Int32
-	b := &backend{look: func() (*Fleet, error) {
+	b := &backend{look: func() (*Status, error) {
 		looks.Add(1)
 		return lookAtDemo()
 	}}
@@ -74,12 +74,12 @@ func TestAnotherFleetIsNotOperated(t *testing.T) {
 // word into a command or a shell's completions.
 func TestWhatAMasterSaysIsPrintable(t *testing.T) {
 	const steers = "\x1b]0;x\a\r\u009b2J\u202e"
-	said := Slot{
+	said := SlotStatus{
 		Name: "web.0", Worker: "web", State: "ready" + steers, Reason: steers, Result: steers, StatusText: steers, ControlGroup: steers,
 		FreezerState: steers, Restarts: map[string]uint64{},
 	}
-	b := &backend{look: func() (*Fleet, error) {
-		return &Fleet{Name: "demo" + steers, File: steers, ActiveState: steers, StatusText: steers, Slots: []Slot{said}}, nil
+	b := &backend{look: func() (*Status, error) {
+		return &Status{Name: "demo" + steers, File: steers, ActiveState: steers, StatusText: steers, Slots: []SlotStatus{said}}, nil
 	}}
 	path := serveBackend(t, b)
 	f, err := Look(within(t, ceiling), anyAt(path))

@@ -27,7 +27,7 @@ func authenticate(r *bufio.Reader, w io.Writer, uid uint32, guid string) error {
 		return errors.Join(errAuth, err)
 	}
 	known, waiting := false, false
-	for range mostAuthLines {
+	for range maxAuthLines {
 		line, err := r.ReadSlice('\n') // a line that is longer than the buffer is an error
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func authenticate(r *bufio.Reader, w io.Writer, uid uint32, guid string) error {
 
 var errAuth = errors.New("no authentication")
 
-const mostAuthLines = 16
+const maxAuthLines = 16
 
 func accepted(known bool, guid string) string {
 	if known {
@@ -68,7 +68,7 @@ func accepted(known bool, guid string) string {
 	return "REJECTED EXTERNAL"
 }
 
-// isIdentity tells whether a client claims to be who it is.
+// isIdentity reports whether a client claims to be who it is.
 func isIdentity(claim string, uid uint32) bool {
 	text, err := hex.DecodeString(claim)
 	return err == nil && string(text) == strconv.FormatUint(uint64(uid), 10)

@@ -17,19 +17,19 @@ import (
 func BusName(fleet string) string { return Interface + ".f_" + escape(fleet) }
 
 const (
-	mostBusCalls = 64 // at a time
-	busTimeout   = 5 * time.Second
+	maxBusCalls = 64 // at a time
+	busTimeout  = 5 * time.Second
 
 	// How long after a lost bus the next try comes.
-	busPauseLeast = time.Second
-	busPauseMost  = time.Minute
+	minBusPause = time.Second
+	maxBusPause = time.Minute
 )
 
 // JoinBus offers the fleet on the system bus under its name, too, for as long as
 // the server is open. A bus that goes away is joined again when it is back. It does
 // not block. Why the fleet is not there is told to report, unless there is no bus.
 func (s *Server) JoinBus(name string, report func(error)) {
-	b := &bus{server: s, name: name, places: make(chan struct{}, mostBusCalls)}
+	b := &bus{server: s, name: name, places: make(chan struct{}, maxBusCalls)}
 	go func() { // nobody waits for it: a bus that does not answer holds nothing up
 		if err := b.join(); err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
@@ -37,14 +37,14 @@ func (s *Server) JoinBus(name string, report func(error)) {
 			}
 			return
 		}
-		for pause := busPauseLeast; ; pause = min(2*pause, busPauseMost) {
+		for pause := minBusPause; ; pause = min(2*pause, maxBusPause) {
 			select {
 			case <-s.closing:
 				return
 			case <-time.After(pause):
 			}
 			if b.join() == nil {
-				pause = busPauseLeast
+				pause = minBusPause
 			}
 		}
 	}()
@@ -69,7 +69,7 @@ func (b *bus) join() (err error) {
 		return err
 	}
 	gone := b.conn.Context().Done()
-	b.server.watch(&Fleet{}, gone, b.signal) // at first it is all told
+	b.server.watch(&Status{}, gone, b.signal) // at first it is all told
 	select {
 	case <-gone:
 	case <-b.server.closing:
@@ -146,7 +146,7 @@ func (m busMethod) Call(args ...any) ([]any, error) {
 	case m.bus.places <- struct{}{}:
 		defer func() { <-m.bus.places }()
 	default:
-		return nil, failure("LimitsExceeded", "%d calls are being answered already", mostBusCalls)
+		return nil, failure("LimitsExceeded", "%d calls are being answered already", maxBusCalls)
 	}
 	result, failed := m.bus.answer(args[0].(*dbus.Message))
 	switch {

@@ -141,14 +141,14 @@ func TestBusOffersTheSame(t *testing.T) {
 	if err := conn.AddMatchSignalContext(within(t, ceiling), dbus.WithMatchObjectPath(Path)); err != nil {
 		t.Fatal(err)
 	}
-	b.change(func(f *Fleet) { f.StatusText = "2/2 ready" })
+	b.change(func(f *Status) { f.StatusText = "2/2 ready" })
 	s.Changed()
 	for told := false; !told; { // after what was told when the bus was joined
 		changed := next(t, signals).Body[1].(map[string]dbus.Variant)
 		told = changed["StatusText"].Value() == "2/2 ready"
 	}
 	again()
-	b.change(func(f *Fleet) { f.StatusText = "1/2 ready" })
+	b.change(func(f *Status) { f.StatusText = "1/2 ready" })
 	try(onBus(t))
 	b.mu.Lock()
 	defer b.mu.Unlock()

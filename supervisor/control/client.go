@@ -89,7 +89,7 @@ func Printable(said string) string { return text.Printable(said) }
 func (c *Client) Close() { _ = c.conn.Close() } // nothing waits to be written
 
 // Look asks the master for its fleet. It blocks until ctx ends at the latest.
-func (c *Client) Look(ctx context.Context) (*Fleet, error) {
+func (c *Client) Look(ctx context.Context) (*Status, error) {
 	var all managed
 	call := c.conn.Object(Interface, "/").CallWithContext(ctx, managerInterface+".GetManagedObjects", 0)
 	if err := call.Store(&all); err != nil {
@@ -100,7 +100,7 @@ func (c *Client) Look(ctx context.Context) (*Fleet, error) {
 
 // History asks the master for what last happened to a slot, the oldest first. It
 // blocks until ctx ends at the latest.
-func (c *Client) History(ctx context.Context, slot string) (all []Happening, err error) {
+func (c *Client) History(ctx context.Context, slot string) (all []HistoryEntry, err error) {
 	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+".History", 0).Store(&all)
 	for i := range all {
 		all[i].Text = text.Printable(all[i].Text)
@@ -137,7 +137,7 @@ func (c *Client) Changes(ctx context.Context) (<-chan struct{}, error) {
 }
 
 // Look asks the master at an address for its fleet, as a [Client] does.
-func Look(ctx context.Context, at Address) (*Fleet, error) {
+func Look(ctx context.Context, at Address) (*Status, error) {
 	c, err := Dial(ctx, at)
 	if err != nil {
 		return nil, err
@@ -149,16 +149,16 @@ func Look(ctx context.Context, at Address) (*Fleet, error) {
 // fleetOf puts a fleet together. Its slots come by worker and number. Who answers may
 // be a worker that has taken the master's place, which shares its user: texts are made
 // printable, and names, which go into commands and a shell's completions, must be some.
-func fleetOf(all managed) (*Fleet, error) {
+func fleetOf(all managed) (*Status, error) {
 	props, ok := all[Path][Interface]
 	if !ok {
 		return nil, fmt.Errorf("no object %s: another version of prefork?", Path)
 	}
-	f := &Fleet{Slots: []Slot{}}
+	f := &Status{Slots: []SlotStatus{}}
 	setProperties(f, props)
 	for path, object := range all {
 		if strings.HasPrefix(string(path), string(slotsPath)+"/") {
-			var s Slot
+			var s SlotStatus
 			setProperties(&s, object[SlotInterface])
 			if worker, number, _ := strings.Cut(s.Name, "."); worker != s.Worker || !isName(worker) || !isName(number) {
 				return nil, fmt.Errorf("the master says nonsense: a slot %.64q of worker %.64q", s.Name, s.Worker)
@@ -166,13 +166,13 @@ func fleetOf(all managed) (*Fleet, error) {
 			f.Slots = append(f.Slots, s)
 		}
 	}
-	slices.SortFunc(f.Slots, func(a, b Slot) int {
+	slices.SortFunc(f.Slots, func(a, b SlotStatus) int {
 		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return f, nil
 }
 
-// isName tells whether the fleet file could have this name.
+// isName reports whether the fleet file could have this name.
 func isName(s string) bool {
 	const most = 64
 	return s != "" && len(s) <= most && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {

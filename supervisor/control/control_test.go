@@ -29,10 +29,10 @@ import (
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
-var demo = &Fleet{
+var demo = &Status{
 	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
 	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, NotificationsDropped: 2,
-	Slots: []Slot{
+	Slots: []SlotStatus{
 		{
 			Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",
 			FreezerState: "running", Restarts: map[string]uint64{}, CPUUsageNSec: 5e9, MemoryPrivate: 1 << 20, MemoryShared: 90 << 20,
@@ -46,7 +46,7 @@ var demo = &Fleet{
 
 // backend is a fleet that only this user may change.
 type backend struct {
-	look func() (*Fleet, error)
+	look func() (*Status, error)
 
 	mu       sync.Mutex
 	done     []string // verb, slot and signal
@@ -54,10 +54,10 @@ type backend struct {
 	idle     atomic.Bool // the last client has gone
 }
 
-func (b *backend) Look() (*Fleet, error) { return b.look() }
+func (b *backend) Look() (*Status, error) { return b.look() }
 
 // Measure has numbers for those that have a process.
-func (b *backend) Measure(f *Fleet) {
+func (b *backend) Measure(f *Status) {
 	b.mu.Lock()
 	b.measured++
 	b.mu.Unlock()
@@ -71,8 +71,8 @@ func (b *backend) Measure(f *Fleet) {
 
 func (b *backend) Idle() { b.idle.Store(true) }
 
-func (b *backend) History(slot string) []Happening {
-	return []Happening{{7, slot + " has started"}, {8, "it is ready\x1b[2J"}}
+func (b *backend) History(slot string) []HistoryEntry {
+	return []HistoryEntry{{7, slot + " has started"}, {8, "it is ready\x1b[2J"}}
 }
 
 func (b *backend) MayChange(c Caller) error {
@@ -93,7 +93,7 @@ func (b *backend) Operate(slot string, call verb.Call, _ Caller) error {
 }
 
 // serve offers a fleet at a path.
-func serve(t *testing.T, look func() (*Fleet, error)) (path string) {
+func serve(t *testing.T, look func() (*Status, error)) (path string) {
 	t.Helper()
 	return serveBackend(t, &backend{look: look})
 }
@@ -115,7 +115,7 @@ func serveBackend(t *testing.T, b Backend) (path string) {
 }
 
 // lookAtDemo shows the demo fleet as the loop does, without what is measured.
-func lookAtDemo() (*Fleet, error) {
+func lookAtDemo() (*Status, error) {
 	f := *demo
 	f.FloorMemory, f.Slots = 0, slices.Clone(demo.Slots)
 	for i := range f.Slots {
@@ -202,7 +202,7 @@ func TestLookSaysWhyItSeesNothing(t *testing.T) {
 	if _, err := Look(within(t, ceiling), anyAt(stale)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a socket that nobody serves: %v", err)
 	}
-	busy := serve(t, func() (*Fleet, error) { return nil, errors.New("busy") })
+	busy := serve(t, func() (*Status, error) { return nil, errors.New("busy") })
 	if _, err := Look(within(t, ceiling), anyAt(busy)); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("a busy master: %v", err)
 	}
@@ -573,8 +573,8 @@ func FuzzClient(f *testing.F) {
 	f.Add([]byte(sdBus), long)
 	s := &Server{backend: &backend{look: lookAtDemo}}
 	f.Fuzz(func(t *testing.T, lines, messages []byte) {
-		_ = authenticate(bufio.NewReaderSize(bytes.NewReader(lines), mostMessage), io.Discard, 0, "guid") // only that it ends
-		c := &client{reader: bufio.NewReaderSize(bytes.NewReader(messages), mostMessage)}
+		_ = authenticate(bufio.NewReaderSize(bytes.NewReader(lines), maxMessage), io.Discard, 0, "guid") // only that it ends
+		c := &client{reader: bufio.NewReaderSize(bytes.NewReader(messages), maxMessage)}
 		for {
 			m, err := c.receive()
 			if err != nil {

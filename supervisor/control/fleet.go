@@ -10,11 +10,11 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/text"
 )
 
-// Fleet is what there is to see of a fleet. Its fields are the properties of the
+// Status is what there is to see of a fleet. Its fields are the properties of the
 // object, by the same names, and what prefork status --json prints. The tag
 // emits says of a property that a signal tells when it changes, or that it never
 // does; measured, that the kernel has to be asked for it.
-type Fleet struct {
+type Status struct {
 	Name        string `json:"name" emits:"const"`
 	File        string `json:"file" emits:"const"`           // the path of the fleet file
 	MainPID     uint32 `json:"main_pid" emits:"const"`       // the master
@@ -30,12 +30,12 @@ type Fleet struct {
 	// well-formed, or too many.
 	NotificationsDropped uint64 `json:"notifications_dropped"`
 
-	Slots []Slot `json:"slots"` // objects of their own
+	Slots []SlotStatus `json:"slots"` // objects of their own
 }
 
-// Slot is what there is to see of a slot. Timestamps are microseconds of
+// SlotStatus is what there is to see of a slot. Timestamps are microseconds of
 // CLOCK_REALTIME.
-type Slot struct {
+type SlotStatus struct {
 	Name               string `json:"name" emits:"const"` // web.0
 	Worker             string `json:"worker" emits:"const"`
 	State              string `json:"state" emits:"true"`
@@ -65,8 +65,8 @@ type Slot struct {
 	MemoryShared  uint64 `json:"memory_shared" measured:"true"`
 }
 
-// Happening is something that happened to a slot, in words.
-type Happening struct {
+// HistoryEntry is something that happened to a slot, in words.
+type HistoryEntry struct {
 	Timestamp uint64 // microseconds of CLOCK_REALTIME
 	Text      string
 }

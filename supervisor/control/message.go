@@ -32,8 +32,8 @@ const (
 )
 
 const (
-	fixedSize  = 16 // bytes of the header before the array of fields, its length included
-	mostNumber = 1 << 20
+	fixedSize = 16 // bytes of the header before the array of fields, its length included
+	maxNumber = 1 << 20
 )
 
 var errMessage = errors.New("not a message that a call could be")
@@ -146,7 +146,7 @@ func (c *cursor) int32() int32 {
 func (c *cursor) string() string {
 	c.align(4)
 	if b := c.take(4); b != nil {
-		return c.terminated(int(min(c.order.Uint32(b), mostNumber)))
+		return c.terminated(int(min(c.order.Uint32(b), maxNumber)))
 	}
 	return ""
 }

@@ -56,7 +56,7 @@ type call struct {
 	path    dbus.ObjectPath
 	args    []string // those that are strings
 	number  int32    // the one that is a number
-	fleet   *Fleet   // nil unless the method needs it
+	fleet   *Status  // nil unless the method needs it
 	caller  Caller   // if the method needs the right
 	client  *client  // nil on a bus
 	backend Backend
@@ -137,7 +137,7 @@ func failure(name, format string, args ...any) *dbus.Error {
 func operate(name verb.Name) func(c *call) (any, *dbus.Error) {
 	return func(c *call) (any, *dbus.Error) {
 		object, _ := c.object()
-		slot, ok := object.(Slot)
+		slot, ok := object.(SlotStatus)
 		if !ok {
 			return nil, failure("UnknownObject", "there is no slot %s", c.path)
 		}
@@ -151,7 +151,7 @@ func operate(name verb.Name) func(c *call) (any, *dbus.Error) {
 // history is told of a slot only: it is long, and seldom asked for.
 func history(c *call) (any, *dbus.Error) {
 	object, _ := c.object()
-	slot, ok := object.(Slot)
+	slot, ok := object.(SlotStatus)
 	if !ok {
 		return nil, failure("UnknownObject", "there is no slot %s", c.path)
 	}
@@ -220,11 +220,11 @@ func (c *call) measured(object any, chosen func(field) bool) any {
 		return object
 	}
 	switch object := object.(type) {
-	case Slot:
-		f := Fleet{Slots: []Slot{object}}
+	case SlotStatus:
+		f := Status{Slots: []SlotStatus{object}}
 		c.backend.Measure(&f)
 		return f.Slots[0]
-	case Fleet:
+	case Status:
 		object.Slots = nil
 		c.backend.Measure(&object)
 		return object

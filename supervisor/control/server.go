@@ -29,8 +29,8 @@ import (
 
 // The bounds of what clients may take.
 const (
-	mostClients  = 64
-	mostMessage  = 4096 // bytes; what can be called takes little
+	maxClients   = 64
+	maxMessage   = 4096 // bytes; what can be called takes little
 	authTimeout  = 5 * time.Second
 	writeTimeout = 5 * time.Second
 	acceptPause  = time.Second // when there are no descriptors left
@@ -59,14 +59,14 @@ type Server struct {
 // goroutines, and may block for as long as a client is to wait.
 type Backend interface {
 	// Look returns the fleet as it is.
-	Look() (*Fleet, error)
+	Look() (*Status, error)
 
 	// Measure asks the kernel for those properties of f and of the slots in it
 	// that come from there.
-	Measure(f *Fleet)
+	Measure(f *Status)
 
 	// History is what last happened to a slot, the oldest first; never nil.
-	History(slot string) []Happening
+	History(slot string) []HistoryEntry
 
 	// Idle is called when the last client has gone.
 	Idle()
@@ -164,7 +164,7 @@ func (s *Server) accept() {
 			time.Sleep(acceptPause)
 			continue
 		}
-		s.admit(&client{server: s, conn: conn, reader: bufio.NewReaderSize(conn, mostMessage), gone: make(chan struct{})})
+		s.admit(&client{server: s, conn: conn, reader: bufio.NewReaderSize(conn, maxMessage), gone: make(chan struct{})})
 	}
 }
 
@@ -181,7 +181,7 @@ func (s *Server) admit(c *client) {
 		c.close() // it came too late
 		return
 	}
-	if len(s.clients) >= mostClients {
+	if len(s.clients) >= maxClients {
 		go s.victim().hangUp() // its goroutine ends
 	}
 	s.clients = append(s.clients, c)
@@ -255,7 +255,7 @@ func (c *client) receive() (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if length > mostMessage {
+	if length > maxMessage {
 		return m, fmt.Errorf("a message of %d bytes", length)
 	}
 	text := make([]byte, length)
@@ -331,7 +331,7 @@ func (c *client) reply(to uint32, result any, failed *dbus.Error) error {
 }
 
 // watch sends the client what changes from now on. It is for its goroutine.
-func (c *client) watch(seen *Fleet) {
+func (c *client) watch(seen *Status) {
 	c.matches.Add(1)
 	if c.watching {
 		return

@@ -53,7 +53,7 @@ func (s *Server) publish() {
 	}
 }
 
-func (s *Server) tell(f *Fleet) {
+func (s *Server) tell(f *Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w := range s.watchers {
@@ -67,15 +67,15 @@ func (s *Server) tell(f *Fleet) {
 
 // watcher is someone who is told of changes.
 type watcher struct {
-	news chan *Fleet // has room for one: the newest
-	seen *Fleet
+	news chan *Status // has room for one: the newest
+	seen *Status
 	send func([]change) error
 }
 
 // watch tells of what changes after seen, until gone or the server is closed, or
 // send fails.
-func (s *Server) watch(seen *Fleet, gone <-chan struct{}, send func([]change) error) {
-	w := &watcher{news: make(chan *Fleet, 1), seen: seen, send: send}
+func (s *Server) watch(seen *Status, gone <-chan struct{}, send func([]change) error) {
+	w := &watcher{news: make(chan *Status, 1), seen: seen, send: send}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -128,7 +128,7 @@ func (c *change) body() []any { return []any{c.iface, c.properties, []string{}} 
 
 // changes are the differences between two views of one fleet, of the properties
 // that emit them.
-func changes(was, is *Fleet) (all []change) {
+func changes(was, is *Status) (all []change) {
 	add := func(path dbus.ObjectPath, iface string, was, is any) {
 		if changed := difference(was, is); len(changed) > 0 {
 			all = append(all, change{path, iface, changed})
@@ -136,7 +136,7 @@ func changes(was, is *Fleet) (all []change) {
 	}
 	add(Path, Interface, *was, *is)
 	for i := range is.Slots {
-		before := Slot{}
+		before := SlotStatus{}
 		if i < len(was.Slots) {
 			before = was.Slots[i]
 		}

@@ -16,14 +16,14 @@ import (
 // stage is a backend whose fleet changes.
 type stage struct {
 	backend
-	now  Fleet
+	now  Status
 	once sync.Mutex
 }
 
 func newStage() *stage {
 	s := &stage{now: *demo}
 	s.now.Slots = slices.Clone(demo.Slots)
-	s.look = func() (*Fleet, error) {
+	s.look = func() (*Status, error) {
 		s.once.Lock()
 		defer s.once.Unlock()
 		f := s.now
@@ -33,7 +33,7 @@ func newStage() *stage {
 	return s
 }
 
-func (s *stage) change(what func(*Fleet)) {
+func (s *stage) change(what func(*Status)) {
 	s.once.Lock()
 	defer s.once.Unlock()
 	what(&s.now)
@@ -59,7 +59,7 @@ func TestChangesAreTold(t *testing.T) {
 	if err := conn.AddMatchSignalContext(within(t, ceiling), dbus.WithMatchInterface(propertiesInterface)); err != nil {
 		t.Fatal(err)
 	}
-	b.change(func(f *Fleet) {
+	b.change(func(f *Status) {
 		f.StatusText, f.Spares, f.Slots[1].State, f.Slots[1].StatusText = "2/2 ready", 7, "starting", "not told"
 	})
 	s.Changed()
@@ -82,7 +82,7 @@ func TestChangesAreTold(t *testing.T) {
 		}
 	}
 	s.Changed() // and nothing has
-	b.change(func(f *Fleet) { f.ActiveState = "deactivating" })
+	b.change(func(f *Status) { f.ActiveState = "deactivating" })
 	s.Changed()
 	if got := next(t, signals); got.Path != Path {
 		t.Errorf("got %+v", got)
@@ -110,7 +110,7 @@ func TestClientLearnsOfChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.change(func(f *Fleet) {
+	b.change(func(f *Status) {
 		for i := range f.Slots {
 			f.Slots[i].State = "failed"
 		}
@@ -133,7 +133,7 @@ func TestClientLearnsOfChanges(t *testing.T) {
 // the last client has gone, or has taken its match back.
 func TestNobodyWatches(t *testing.T) {
 	looks := make(chan struct{}, 100)
-	s, path := listen(t, &backend{look: func() (*Fleet, error) {
+	s, path := listen(t, &backend{look: func() (*Status, error) {
 		looks <- struct{}{}
 		return demo, nil
 	}})
@@ -179,7 +179,7 @@ func TestWatcherThatDoesNotRead(t *testing.T) {
 		long[i] = 'x'
 	}
 	for i := range 5 {
-		b.change(func(f *Fleet) { f.StatusText = fmt.Sprintf("%d%s", i, long) })
+		b.change(func(f *Status) { f.StatusText = fmt.Sprintf("%d%s", i, long) })
 		s.Changed()
 		if _, ok := <-changes; !ok {
 			t.Fatal("the one that reads was dropped")
@@ -190,7 +190,7 @@ func TestWatcherThatDoesNotRead(t *testing.T) {
 // TestWhatIsToldOfEachProperty: state changes are told, counters and texts that
 // change all the time are not, and what is measured cannot be.
 func TestWhatIsToldOfEachProperty(t *testing.T) {
-	for _, object := range []any{Fleet{}, Slot{}} {
+	for _, object := range []any{Status{}, SlotStatus{}} {
 		for _, f := range fieldsOf(reflect.TypeOf(object)) {
 			if f.measured() && f.emits() != "false" {
 				t.Errorf("%T.%s is measured, and told", object, f.Name)

@@ -61,7 +61,7 @@ const (
 // their own and use the defaults of a worker.
 const (
 	floorBackoff    = time.Second
-	floorBackoffMax = 30 * time.Second
+	maxFloorBackoff = 30 * time.Second
 )
 
 type phase int

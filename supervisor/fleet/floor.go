@@ -182,11 +182,11 @@ func (l *floor) lost(now Instant) {
 	what := "is lost"
 	if l.upAt == Never {
 		what = "cannot be loaded"
-	} else if now.Sub(l.upAt) >= floorBackoffMax {
+	} else if now.Sub(l.upAt) >= maxFloorBackoff {
 		l.failures = 0
 	}
 	l.failures++
-	delay := backoff(floorBackoff, floorBackoffMax, l.failures)
+	delay := backoff(floorBackoff, maxFloorBackoff, l.failures)
 	l.state, l.due = floorWaiting, now.Add(delay)
 	l.report(KindFloorLost, Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
 		what, l.cause, Span(delay)))

@@ -116,7 +116,7 @@ func (p *pool) forkFailed(now Instant, why string) {
 func (p *pool) spareFailed(now Instant, why string) {
 	if p.due == Never {
 		p.failures++
-		p.due = now.Add(backoff(floorBackoff, floorBackoffMax, p.failures))
+		p.due = now.Add(backoff(floorBackoff, maxFloorBackoff, p.failures))
 	}
 	p.fleet.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
 }
@@ -127,7 +127,7 @@ func (p *pool) exited(now Instant, ev Exited) {
 	if i < 0 {
 		return
 	}
-	if now.Sub(p.spares[i].since) >= floorBackoffMax {
+	if now.Sub(p.spares[i].since) >= maxFloorBackoff {
 		p.failures = 0 // it lived
 	}
 	p.spares = slices.Delete(p.spares, i, i+1)

@@ -81,7 +81,7 @@ func parseIP(text string) (ip netip.AddrPort, rule, remedy string) {
 	return netip.AddrPortFrom(addr, port), "", ""
 }
 
-// IsPort tells whether the address is a port alone: any address of this machine,
+// IsPort reports whether the address is a port alone: any address of this machine,
 // IPv6 and IPv4, or IPv4 where the kernel has no other (systemd.socket(5)).
 func (a Address) IsPort() bool { return a.Text != "" && strings.Trim(a.Text, digits) == "" }
 

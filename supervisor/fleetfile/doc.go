@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package fleetfile reads fleet files: TOML in, a checked [Fleet] out, or
+// Package fleetfile reads fleet files: TOML in, a checked [File] out, or
 // every error of the file at once, each with line, key and remedy.
 //
 //	bytes ──┬─ index: where does each key stand

@@ -19,7 +19,7 @@ var (
 	}
 )
 
-// Early tells whether a variable has an effect only if it is set before the
+// Early reports whether a variable has an effect only if it is set before the
 // interpreter starts, so that it belongs into floor.env.
 func Early(name string) bool {
 	return slices.Contains(earlyVariables, name) ||

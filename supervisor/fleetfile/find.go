@@ -44,7 +44,7 @@ func Resolve(arg string) (path string, err error) {
 		arg, arg+suffix, oneOf(Dirs))}}
 }
 
-// IsPath tells whether a FLEET argument is the path of a fleet file.
+// IsPath reports whether a FLEET argument is the path of a fleet file.
 func IsPath(arg string) bool {
 	return strings.Contains(arg, "/") || strings.HasSuffix(arg, suffix)
 }

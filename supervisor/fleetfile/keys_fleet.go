@@ -12,7 +12,7 @@ import (
 // fleetDraft is a Fleet while it is read. Its tables wait until those that they
 // refer to have been read.
 type fleetDraft struct {
-	*Fleet
+	*File
 	tables map[string]any
 }
 

@@ -34,7 +34,7 @@ func setMetricsListen(c *cell, m *metricsDraft) {
 }
 
 // metrics reads [metrics]. It comes after the sockets, whose addresses are taken.
-func (l *loader) metrics(f *Fleet, v any) {
+func (l *loader) metrics(f *File, v any) {
 	m := &metricsDraft{given: newGiven()}
 	table, ok := l.table("metrics", v)
 	if !ok {

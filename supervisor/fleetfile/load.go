@@ -19,7 +19,7 @@ const maxFile = 1 << 20
 
 // Load reads and checks the fleet file. Its errors are of type [Errors]. It
 // blocks while the file is read.
-func Load(path string) (*Fleet, error) {
+func Load(path string) (*File, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, Errors{err}
@@ -48,7 +48,7 @@ func startOf(path string, data []byte) Start {
 	if !ok {
 		root = l.above("start", l.errs[0].Line)
 	}
-	d := &fleetDraft{Fleet: &Fleet{Start: StartManual}}
+	d := &fleetDraft{File: &File{Start: StartManual}}
 	if v, ok := root["start"]; ok {
 		f := topTable.field("start")
 		f.set(&cell{loader: l, path: "start", key: &f.Key, v: v}, d)

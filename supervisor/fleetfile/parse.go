@@ -17,7 +17,7 @@ import (
 
 // Parse checks the text of a fleet file. The path is for errors and for
 // relative paths in the file; nothing is read. Errors are of type [Errors].
-func Parse(name, path string, data []byte) (*Fleet, error) {
+func Parse(name, path string, data []byte) (*File, error) {
 	l := newLoader(path, data)
 	if !isName(name) {
 		l.errs = append(l.errs, misnamed(path, name))
@@ -27,7 +27,7 @@ func Parse(name, path string, data []byte) (*Fleet, error) {
 		l.errorf("", "relative paths cannot be resolved: %v; name the file by an absolute path", err)
 	}
 	l.dir = dir
-	f := &Fleet{Name: name, Path: path, Start: StartManual, TimeoutStart: 5 * time.Minute}
+	f := &File{Name: name, Path: path, Start: StartManual, TimeoutStart: 5 * time.Minute}
 	if root, ok := l.decode(); ok {
 		l.fleet(f, root)
 	}
@@ -114,8 +114,8 @@ func (l *loader) syntax(err error) *Error {
 }
 
 // fleet walks the tables in the order in which they refer to each other.
-func (l *loader) fleet(f *Fleet, root map[string]any) {
-	d := &fleetDraft{Fleet: f, tables: map[string]any{}}
+func (l *loader) fleet(f *File, root map[string]any) {
+	d := &fleetDraft{File: f, tables: map[string]any{}}
 	g := newGiven()
 	walk(l, "", root, &topTable, d, g, false)
 	if v, ok := d.tables["floor"]; ok {
@@ -161,7 +161,7 @@ func (l *loader) named(path string, v any) (names []string, m map[string]any, ok
 	return names, m, true
 }
 
-func (l *loader) sockets(f *Fleet, v any) {
+func (l *loader) sockets(f *File, v any) {
 	names, m, ok := l.named("socket", v)
 	if !ok {
 		return
@@ -183,7 +183,7 @@ func (l *loader) sockets(f *Fleet, v any) {
 }
 
 // shareV6 leaves IPv4 to the addresses that name it.
-func shareV6(f *Fleet) {
+func shareV6(f *File) {
 	ipv4 := map[string]bool{}
 	each := func(do func(t SocketType, a *Address)) {
 		for i := range f.Sockets {
@@ -204,7 +204,7 @@ func shareV6(f *Fleet) {
 }
 
 // workers reports whether the numbers of slots are sound.
-func (l *loader) workers(f *Fleet, defaults, v any) (countsSound bool) {
+func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 	base := newDraft()
 	if defaults != nil {
 		walk(l, "defaults", defaults, &workerTable, base, base.given, true)

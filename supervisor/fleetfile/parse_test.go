@@ -16,7 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
-func mustParse(t *testing.T, text string) *fleetfile.Fleet {
+func mustParse(t *testing.T, text string) *fleetfile.File {
 	t.Helper()
 	f, err := parse(text)
 	if err != nil {
@@ -109,7 +109,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 	ofWeb.Notify, ofWeb.Watchdog = true, 0
 	ofWeb.StartLimitBurst, ofWeb.StartLimitPeriod = 2, 10*time.Second
 	ip := netip.MustParseAddrPort
-	want := &fleetfile.Fleet{
+	want := &fleetfile.File{
 		Name: "test", Path: "/etc/prefork/test.toml", Description: "edge collectors",
 		ReadyWhen: fleet.ReadyWhen{N: 3}, TimeoutStart: fleet.Forever, Start: fleetfile.StartConnection,
 		Floor: &fleetfile.Floor{

@@ -14,10 +14,10 @@ import (
 
 // WriteTo writes the fleet as TOML with every default filled in and [defaults]
 // merged into the workers. [Parse] reads the same fleet from it.
-func (f *Fleet) WriteTo(w io.Writer) (int64, error) {
+func (f *File) WriteTo(w io.Writer) (int64, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# fleet %s, resolved from %s\n", f.Name, quote(f.Path))
-	printTable(&b, "", &topTable, &fleetDraft{Fleet: f})
+	printTable(&b, "", &topTable, &fleetDraft{File: f})
 	if f.Floor != nil {
 		printTable(&b, "floor", &floorTable, f.Floor)
 	}

@@ -56,7 +56,7 @@ func eachKey(t *testing.T, f func(t *testing.T, header string, k fleetfile.Key))
 	}
 }
 
-func parse(text string) (*fleetfile.Fleet, error) {
+func parse(text string) (*fleetfile.File, error) {
 	return fleetfile.Parse("test", "/etc/prefork/test.toml", []byte(text))
 }
 
@@ -114,7 +114,7 @@ func TestEveryKeyTakesItsExampleAndItsDefault(t *testing.T) {
 }
 
 // wantRoundTrip checks that the resolved print is the same fleet.
-func wantRoundTrip(t *testing.T, f *fleetfile.Fleet) {
+func wantRoundTrip(t *testing.T, f *fleetfile.File) {
 	t.Helper()
 	var b strings.Builder
 	if _, err := f.WriteTo(&b); err != nil {

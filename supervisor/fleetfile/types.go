@@ -10,9 +10,9 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/envfile"
 )
 
-// Fleet is a fleet file that passed every check. Defaults are filled in. It is
+// File is a fleet file that passed every check. Defaults are filled in. It is
 // read-only: workers may share the maps and lists that [defaults] gave them.
-type Fleet struct {
+type File struct {
 	Name         string // from the file's name
 	Path         string // the file, as it was named
 	Description  string

@@ -52,10 +52,10 @@ type (
 	Failed struct{ Text string }
 )
 
-// Go tells the process at the other end of gate what to become. The
+// Send tells the process at the other end of gate what to become. The
 // descriptors stay the caller's: one if o.Stdout is set, one if o.Stderr is, then one
 // for each of o.Listen, then one for each of o.Stored. It does not block.
-func Go(gate int, o *Orders, fds ...int) error {
+func Send(gate int, o *Orders, fds ...int) error {
 	fields := o.Encode()
 	msg := append([]byte(goName+"\x00"), fields...)
 	if len(msg) > InlineMax {

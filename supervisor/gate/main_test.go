@@ -87,7 +87,7 @@ func startShim(t *testing.T, options ...func(*exec.Cmd)) *shim {
 
 func (s *shim) tell(o *Orders, fds ...int) {
 	s.t.Helper()
-	if err := Go(s.gate, o, fds...); err != nil {
+	if err := Send(s.gate, o, fds...); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -101,7 +101,7 @@ func TestOrdersTravelInOneMessageOrInAMemfd(t *testing.T) {
 	before := testutil.OpenFDs()
 	for _, size := range []int{0, InlineMax, 1 << 20} {
 		want := fmt.Sprintf("A=%0*d", size, 1)
-		if err := Go(ours, &Orders{Env: []string{want}, Argv: []string{"x"}}, int(w.Fd()), 2); err != nil {
+		if err := Send(ours, &Orders{Env: []string{want}, Argv: []string{"x"}}, int(w.Fd()), 2); err != nil {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
 		o, fds, err := receiveOrders(theirs)
@@ -125,7 +125,7 @@ func TestOrdersAtTheLimitOfOneMessage(t *testing.T) {
 	empty := len((&Orders{Title: "x"}).Encode()) - 1 + len(goName) + 1
 	for size := InlineMax - empty - 1; size <= InlineMax-empty+1; size++ {
 		title := strings.Repeat("t", size)
-		if err := Go(ours, &Orders{Title: title}); err != nil {
+		if err := Send(ours, &Orders{Title: title}); err != nil {
 			t.Fatal(err)
 		}
 		if o, _, err := receiveOrders(theirs); err != nil || o.Title != title {
@@ -140,13 +140,13 @@ func TestGoRefusesMoreDescriptorsThanTravel(t *testing.T) {
 	for i := range fds {
 		fds[i] = 2
 	}
-	if err := Go(ours, &Orders{}, fds...); err == nil {
+	if err := Send(ours, &Orders{}, fds...); err == nil {
 		t.Error("254 descriptors: no error")
 	}
-	if err := Go(ours, &Orders{Title: strings.Repeat("t", InlineMax)}, fds[:MaxFDs]...); err == nil {
+	if err := Send(ours, &Orders{Title: strings.Repeat("t", InlineMax)}, fds[:MaxFDs]...); err == nil {
 		t.Error("253 descriptors and a memfd: no error")
 	}
-	if err := Go(ours, &Orders{}, fds[:MaxFDs]...); err != nil {
+	if err := Send(ours, &Orders{}, fds[:MaxFDs]...); err != nil {
 		t.Errorf("253 descriptors: %v", err)
 	}
 	_, got, err := receiveOrders(theirs)

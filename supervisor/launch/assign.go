@@ -42,7 +42,7 @@ func (l *Launcher) send(p *procs.Process, s *slots.Slot, env []string) []fleet.E
 	if err := l.sendOrders(p, s, env); err != nil {
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: err.Error()}}
 	}
-	p.Birth.Told = true
+	p.Birth.Assigned = true
 	return nil
 }
 
@@ -64,7 +64,7 @@ func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) err
 		return err
 	}
 	orders, fds := l.book.slotOrders(p, s, env, to.Journal)
-	err = l.sendGo(p, orders, to, fds)
+	err = l.sendTo(p, orders, to, fds)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // it has ended; that is the event
 	}
@@ -84,8 +84,8 @@ func limit(p *procs.Process, s *slots.Slot) error {
 	return p.Group.Mark(s.Name)
 }
 
-// sendGo tells a process at its gate what it is, and where its output goes.
-func (l *Launcher) sendGo(p *procs.Process, o *gate.Orders, to output.Output, fds []int) error {
+// sendTo tells a process at its gate what it is, and where its output goes.
+func (l *Launcher) sendTo(p *procs.Process, o *gate.Orders, to output.Output, fds []int) error {
 	defer to.Close()
 	o.Stdout, o.Stderr = to.Stdout >= 0, to.Stderr >= 0
 	if o.Stderr {
@@ -94,7 +94,7 @@ func (l *Launcher) sendGo(p *procs.Process, o *gate.Orders, to output.Output, fd
 	if o.Stdout {
 		fds = slices.Insert(fds, 0, to.Stdout)
 	}
-	return gate.Go(p.Birth.Gate, o, fds...)
+	return gate.Send(p.Birth.Gate, o, fds...)
 }
 
 // preset gives a forked worker what only a capability of the master can: nothing

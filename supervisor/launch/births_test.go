@@ -38,7 +38,7 @@ type house struct {
 	dir    string // where processes may write
 }
 
-func newHouse(t *testing.T, file *fleetfile.Fleet) *house {
+func newHouse(t *testing.T, file *fleetfile.File) *house {
 	t.Helper()
 	log, said := outputtest.NewLog()
 	poller := polltest.New(t)
@@ -113,7 +113,7 @@ func until[E fleet.Event](h *house) (want E) {
 // finds a shim that was prepared.
 func TestAProgramIsBorn(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	h := newHouse(t, &fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{{
+	h := newHouse(t, &fleetfile.File{Name: "test", Workers: []fleetfile.Worker{{
 		Name: "web", Count: 1, Exec: []string{"/bin/sh", "-c", `echo "$PREFORK_SLOT $WHO $0" >` + out + `; exit 7`},
 		Environment: map[string]string{"WHO": "me"},
 	}}})
@@ -153,7 +153,7 @@ func TestAProgramIsBorn(t *testing.T) {
 
 // What ended a prepared shim would end the next: there is none before a slot asks.
 func TestAPreparedShimThatEnds(t *testing.T) {
-	h := newHouse(t, &fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/bin/true"}}}})
+	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/bin/true"}}}})
 	h.wantsPrepared = true
 	h.Flush()
 	if err := h.procs.Of(h.prepared).Signal(9); err != nil {
@@ -177,7 +177,7 @@ func TestAPreparedShimThatEnds(t *testing.T) {
 // A program that cannot be run says why, and a shim that cannot be what it is told does
 // not become anything else.
 func TestAProgramThatIsMissing(t *testing.T) {
-	h := newHouse(t, &fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/nonexistent"}}}})
+	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/nonexistent"}}}})
 	h.StartShim(1, h.slots.All()[0])
 	h.Assign(1, h.slots.All()[0])
 	if refused := until[fleet.CannotBecome](h); refused.Proc != 1 || !strings.Contains(refused.Text, "/nonexistent") {
@@ -201,7 +201,7 @@ func TestAWorkerIsBorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, "out")
-	h := newHouse(t, &fleetfile.Fleet{
+	h := newHouse(t, &fleetfile.File{
 		Name: "test", Floor: &fleetfile.Floor{Python: python, Path: []string{dir}, Preload: []string{"born"}},
 		Workers: []fleetfile.Worker{{Name: "web", Count: 1, Entry: "born:main", Environment: map[string]string{"OUT": out}}},
 	})

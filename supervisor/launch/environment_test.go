@@ -20,7 +20,7 @@ import (
 // A program gets what its files hold at each start, and what means nothing is said.
 func TestEnvironmentFilesAreReadAtEachStart(t *testing.T) {
 	path, out := filepath.Join(t.TempDir(), "env"), filepath.Join(t.TempDir(), "out")
-	h := newHouse(t, &fleetfile.Fleet{Workers: []fleetfile.Worker{{
+	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{{
 		Name: "web", Count: 1, Exec: []string{"/bin/sh", "-c", `echo "$WHO" >` + out},
 		EnvironmentFiles: []envfile.File{{Path: path}, {Path: "/nonexistent", Optional: true}},
 	}}})
@@ -57,7 +57,7 @@ func TestEnvironmentFilesAreReadAtEachStart(t *testing.T) {
 // or another worker. Who has ended meanwhile gets nothing.
 func TestAFileThatIsNotRead(t *testing.T) {
 	dir := t.TempDir()
-	h := newHouse(t, &fleetfile.Fleet{Workers: []fleetfile.Worker{
+	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{
 		{Name: "stuck", Count: 1, Exec: []string{"/bin/true"}, EnvironmentFiles: []envfile.File{{Path: filepath.Join(dir, "a"), Optional: true}}},
 		{Name: "well", Count: 1, Exec: []string{"/bin/true"}, EnvironmentFiles: []envfile.File{{Path: filepath.Join(dir, "b"), Optional: true}}},
 	}})

@@ -19,7 +19,7 @@ import (
 // LoadFloor starts a zygote. The shim becomes the interpreter.
 func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
 	p := l.procs.Add(act.Proc)
-	p.Floor, p.Birth.Told, p.Name, p.Generation = true, true, "floor", act.Generation
+	p.Floor, p.Birth.Assigned, p.Name, p.Generation = true, true, "floor", act.Generation
 	if err := l.startZygote(p, act.Generation); err != nil {
 		return l.failed(p, err)
 	}
@@ -64,7 +64,7 @@ func (l *Launcher) startZygote(p *procs.Process, generation int) error {
 	if to.Journal != "" {
 		orders.Env = append(orders.Env, "JOURNAL_STREAM="+to.Journal)
 	}
-	if err := l.sendGo(p, orders, to, fds); err != nil {
+	if err := l.sendTo(p, orders, to, fds); err != nil {
 		return err
 	}
 	return linux.Send(p.Birth.Command, l.book.floorMessage(generation).Encode())

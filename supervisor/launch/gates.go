@@ -69,7 +69,7 @@ func (l *Launcher) leftGate(p *procs.Process) []fleet.Event {
 	if p.PID == 0 {
 		return l.stillborn(p, "the worker ended before it had introduced itself")
 	}
-	if !p.Birth.Told || p.Floor {
+	if !p.Birth.Assigned || p.Floor {
 		return nil
 	}
 	if !p.Lives() {

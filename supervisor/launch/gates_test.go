@@ -42,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	poller := polltest.New(t)
 	groups := cgroup.NewPool(nil, false)
 	l, err := New(Config{
-		File: &fleetfile.Fleet{}, Log: log, Groups: groups,
+		File: &fleetfile.File{}, Log: log, Groups: groups,
 		Procs:   procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
 		Errands: errands.New(poller.Wake()),
 		Gates:   poller.Source(gates), Commands: poller.Source(commands),
@@ -81,7 +81,7 @@ func say(t *testing.T, fd int, texts ...string) {
 // everything that it was sent.
 func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
 	m := newWorld(t)
-	m.p.Floor, m.p.Birth.Told = true, true
+	m.p.Floor, m.p.Birth.Assigned = true, true
 	say(t, m.p.Birth.Command, "fork\x001")
 	say(t, m.command, "progress\x00importing a", "progress\x00importing b", "broken\x00no module b")
 	linux.CloseFD(&m.gate)
@@ -98,7 +98,7 @@ func TestTheLastWordsOfAFloorAreAllRead(t *testing.T) {
 
 func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	m := newWorld(t)
-	m.p.Birth.Told = true
+	m.p.Birth.Assigned = true
 	say(t, m.p.Birth.Gate, "go\x00worker=web")
 	say(t, m.gate, "nonsense", "failed\x00203\x00no such program")
 	linux.CloseFD(&m.gate)

@@ -33,7 +33,7 @@ import (
 
 // Config is what a launcher works with.
 type Config struct {
-	File     *fleetfile.Fleet
+	File     *fleetfile.File
 	Managed  bool // systemd ends what is left if this process dies
 	OOMScore int  // oom_score_adj of this process
 	Log      *output.Log

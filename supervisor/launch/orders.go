@@ -22,7 +22,7 @@ import (
 
 // book writes the orders of all processes.
 type book struct {
-	file     *fleetfile.Fleet
+	file     *fleetfile.File
 	sockets  *sockets.Sockets
 	managed  bool
 	pid, uid int                             // of this process
@@ -56,9 +56,9 @@ func (b *book) floorOrders(generation int) *gate.Orders {
 }
 
 // floorMessage tells the interpreter what to load.
-func (b *book) floorMessage(generation int) zygote.Floor {
+func (b *book) floorMessage(generation int) zygote.LoadRequest {
 	floor := b.file.Floor
-	msg := zygote.Floor{
+	msg := zygote.LoadRequest{
 		Fleet: b.file.Name, Generation: generation,
 		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", b.file.Name, generation),
 		Path:    floor.Path,

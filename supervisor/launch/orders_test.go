@@ -16,7 +16,7 @@ import (
 // What comes later wins: the files in their order, then environment, then what the master
 // itself says, which nothing in a file can change.
 func TestTheEnvironmentOfASlot(t *testing.T) {
-	h := newHouse(t, &fleetfile.Fleet{
+	h := newHouse(t, &fleetfile.File{
 		Name: "test", Floor: &fleetfile.Floor{Python: "python3"},
 		Workers: []fleetfile.Worker{{
 			Name: "web", Count: 2, Entry: "a:b", NotifyAccess: fleetfile.NotifyMain, FDStoreMax: 3,
@@ -40,7 +40,7 @@ func TestTheEnvironmentOfASlot(t *testing.T) {
 
 // What is the same for each start of a worker is made once, and no start changes it.
 func TestOrdersAreNotMixed(t *testing.T) {
-	h := newHouse(t, &fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{
+	h := newHouse(t, &fleetfile.File{Name: "test", Workers: []fleetfile.Worker{
 		{Name: "a", Count: 2, Exec: []string{"/bin/a"}, Policy: fleet.Policy{Watchdog: time.Second}},
 		{Name: "b", Count: 1, Exec: []string{"/bin/b"}, Nice: new(5), Limits: []fleetfile.Limit{{Resource: 7, Soft: 1, Hard: 2}}, Policy: fleet.Policy{Watchdog: fleet.Forever}},
 	}})
@@ -66,7 +66,7 @@ func TestOrdersAreNotMixed(t *testing.T) {
 // A master that systemd runs is ended with its unit: only another ends its children by
 // their death signal. Who is protected from the OOM killer does not hand that down.
 func TestWhatDependsOnTheMaster(t *testing.T) {
-	file := &fleetfile.Fleet{
+	file := &fleetfile.File{
 		Floor:   &fleetfile.Floor{Python: "python3"},
 		Workers: []fleetfile.Worker{{Name: "a", Exec: []string{"x"}}, {Name: "b", Entry: "a:b", FDStoreMax: 2}, {Name: "c", Exec: []string{"x"}, OOMScoreAdjust: new(3)}},
 	}

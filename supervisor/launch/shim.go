@@ -74,8 +74,8 @@ func (l *Launcher) newShim(p *procs.Process) (err error) {
 // shim only when a slot asks for one.
 const preparedIDs = fleet.Proc(1) << 55
 
-// hasPrograms tells whether some worker is a program.
-func hasPrograms(file *fleetfile.Fleet) bool {
+// hasPrograms reports whether some worker is a program.
+func hasPrograms(file *fleetfile.File) bool {
 	return slices.ContainsFunc(file.Workers, func(w fleetfile.Worker) bool { return len(w.Exec) > 0 && w.Count > 0 })
 }
 

@@ -33,22 +33,22 @@ var families = []family{
 	{"prefork_spawn_duration_seconds", histogram, "seconds", "Time from when the process of a slot was asked for until it ran.", func(p *printer, s *Sample) {
 		p.histogram(&s.Spawns)
 	}},
-	{"prefork_slot_restarts", counter, "", "Restarts of a slot.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_restarts", counter, "", "Restarts of a slot.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.NRestarts), true
 	})},
-	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.Failures), true
 	})},
-	{"prefork_slot_next_start_timestamp_seconds", gauge, "seconds", "Unix time when the backoff of a slot is over; 0 if it does not wait.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_next_start_timestamp_seconds", gauge, "seconds", "Unix time when the backoff of a slot is over; 0 if it does not wait.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.NextStartTimestamp) / 1e6, true
 	})},
-	{"prefork_slot_memory_private_bytes", gauge, "bytes", "Memory of the main process of a slot that nobody shares.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_memory_private_bytes", gauge, "bytes", "Memory of the main process of a slot that nobody shares.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.MemoryPrivate), s.MemoryPrivate+s.MemoryShared > 0
 	})},
-	{"prefork_slot_memory_shared_bytes", gauge, "bytes", "Memory of the main process of a slot that others, such as the floor, have mapped too.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_memory_shared_bytes", gauge, "bytes", "Memory of the main process of a slot that others, such as the floor, have mapped too.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.MemoryShared), s.MemoryPrivate+s.MemoryShared > 0
 	})},
-	{"prefork_slot_cpu_seconds", counter, "seconds", "Processor time of the present process of a slot, and of what it has started.", eachSlot(func(s *control.Slot) (float64, bool) {
+	{"prefork_slot_cpu_seconds", counter, "seconds", "Processor time of the present process of a slot, and of what it has started.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.CPUUsageNSec) / 1e9, s.CPUUsageNSec > 0
 	})},
 	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
@@ -67,10 +67,10 @@ var families = []family{
 	}},
 }
 
-// Ready tells whether a fleet is ready: it has become so, does not stop, and one
+// Ready reports whether a fleet is ready: it has become so, does not stop, and one
 // of its slots serves, or there is none that could.
-func Ready(f *control.Fleet) bool {
-	serves := func(s control.Slot) bool {
+func Ready(f *control.Status) bool {
+	serves := func(s control.SlotStatus) bool {
 		return s.State == fleet.StateReady.String() || s.State == fleet.StateListening.String()
 	}
 	return f.ActiveState == "active" && (len(f.Slots) == 0 || slices.ContainsFunc(f.Slots, serves))
@@ -84,7 +84,7 @@ func truth(b bool) float64 {
 }
 
 // eachSlot writes one value of each slot of which it is known.
-func eachSlot(value func(s *control.Slot) (float64, bool)) func(*printer, *Sample) {
+func eachSlot(value func(s *control.SlotStatus) (float64, bool)) func(*printer, *Sample) {
 	return func(p *printer, s *Sample) {
 		for i := range s.Fleet.Slots {
 			slot := &s.Fleet.Slots[i]
@@ -96,10 +96,10 @@ func eachSlot(value func(s *control.Slot) (float64, bool)) func(*printer, *Sampl
 }
 
 // workers calls f for the slots of each worker: they stand together.
-func workers(all []control.Slot, f func(worker string, slots []control.Slot)) {
+func workers(all []control.SlotStatus, f func(worker string, slots []control.SlotStatus)) {
 	for len(all) > 0 {
 		name := all[0].Worker
-		n := slices.IndexFunc(all, func(s control.Slot) bool { return s.Worker != name })
+		n := slices.IndexFunc(all, func(s control.SlotStatus) bool { return s.Worker != name })
 		if n < 0 {
 			n = len(all)
 		}
@@ -111,7 +111,7 @@ func workers(all []control.Slot, f func(worker string, slots []control.Slot)) {
 // slotsByState has a line for each state that there is, so that none comes and
 // goes.
 func slotsByState(p *printer, s *Sample) {
-	workers(s.Fleet.Slots, func(worker string, slots []control.Slot) {
+	workers(s.Fleet.Slots, func(worker string, slots []control.SlotStatus) {
 		n := map[string]int{}
 		for i := range slots {
 			n[slots[i].State]++
@@ -130,7 +130,7 @@ var results = []fleet.Result{
 }
 
 func restartsByResult(p *printer, s *Sample) {
-	workers(s.Fleet.Slots, func(worker string, slots []control.Slot) {
+	workers(s.Fleet.Slots, func(worker string, slots []control.SlotStatus) {
 		n := map[string]uint64{}
 		for _, r := range results {
 			n[string(r)] = 0

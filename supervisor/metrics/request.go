@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// mostHead is how many bytes a request may have.
-const mostHead = 8192
+// maxHead is how many bytes a request may have.
+const maxHead = 8192
 
-var errTooLong = fmt.Errorf("the head of a request must be at most %d bytes long", mostHead)
+var errTooLong = fmt.Errorf("the head of a request must be at most %d bytes long", maxHead)
 
 // request is what is asked for. Of its head only this matters here.
 type request struct {
@@ -35,7 +35,7 @@ func readHead(r io.Reader) (head []byte, err error) {
 	buf := make([]byte, 0, 1024)
 	for {
 		if len(buf) == cap(buf) {
-			if cap(buf) >= mostHead {
+			if cap(buf) >= maxHead {
 				return buf, errTooLong
 			}
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
@@ -145,7 +145,7 @@ func (q *request) format() Format {
 	return Text
 }
 
-// known tells whether these parameters of OpenMetrics allow what is written here.
+// known reports whether these parameters of OpenMetrics allow what is written here.
 // Version 0.0.1 is what Prometheus called a draft that differs in nothing here.
 func known(parameters string) bool {
 	for p := range strings.SplitSeq(parameters, ";") {

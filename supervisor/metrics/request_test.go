@@ -67,12 +67,12 @@ func TestRequests(t *testing.T) {
 }
 
 func TestHeadIsBounded(t *testing.T) {
-	fits := strings.Repeat("a", mostHead-2) + "\n\n"
-	if head, err := readHead(strings.NewReader(fits)); err != nil || len(head) != mostHead {
+	fits := strings.Repeat("a", maxHead-2) + "\n\n"
+	if head, err := readHead(strings.NewReader(fits)); err != nil || len(head) != maxHead {
 		t.Errorf("%d bytes: %v", len(head), err)
 	}
 	endless := strings.NewReader(strings.Repeat("a", 1<<20))
-	if _, err := readHead(endless); !errors.Is(err, errTooLong) || endless.Len() < 1<<20-mostHead {
+	if _, err := readHead(endless); !errors.Is(err, errTooLong) || endless.Len() < 1<<20-maxHead {
 		t.Errorf("got %v, with %d bytes left", err, endless.Len())
 	}
 	if _, err := readHead(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\n")); !errors.Is(err, io.EOF) {
@@ -111,7 +111,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		head, err := readHead(strings.NewReader(string(text)))
 		again, errAgain := readHead(iotest.OneByteReader(strings.NewReader(string(text))))
-		if string(head) != string(again) || (err == nil) != (errAgain == nil) || len(head) > mostHead {
+		if string(head) != string(again) || (err == nil) != (errAgain == nil) || len(head) > maxHead {
 			t.Fatalf("%q, %v and %q, %v", head, err, again, errAgain)
 		}
 		q, no := parse(text)

@@ -18,11 +18,11 @@ import (
 
 // The bounds of what clients may take.
 const (
-	mostClients  = 16
+	maxClients   = 16
 	readTimeout  = 5 * time.Second // for a whole request
 	writeTimeout = 5 * time.Second // for a whole answer
 	lingerTime   = time.Second     // for what was sent and is not wanted
-	mostUnwanted = 64 << 10        // bytes of it
+	maxUnwanted  = 64 << 10        // bytes of it
 	acceptPause  = time.Second     // when there are no descriptors left
 )
 
@@ -30,7 +30,7 @@ const (
 // goroutines, and may block for as long as a client is to wait.
 type Backend interface {
 	// Look returns the fleet as it is. Nothing has to be measured for it.
-	Look() (*control.Fleet, error)
+	Look() (*control.Status, error)
 
 	// Idle is called when the last client has gone.
 	Idle()
@@ -101,7 +101,7 @@ func (s *Server) admit(c *client) {
 		_ = c.conn.Close() // it came too late
 		return
 	}
-	if len(s.clients) >= mostClients {
+	if len(s.clients) >= maxClients {
 		s.makeRoom()
 	}
 	s.clients = append(s.clients, c)
@@ -159,7 +159,7 @@ func hangUp(conn net.Conn) {
 		return
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(lingerTime)) // as above
-	_, _ = io.CopyN(io.Discard, conn, mostUnwanted)      // the end of it is no news
+	_, _ = io.CopyN(io.Discard, conn, maxUnwanted)       // the end of it is no news
 }
 
 // answer is a response of HTTP.

@@ -21,7 +21,7 @@ import (
 // fake is a fleet that a test changes.
 type fake struct {
 	mu    sync.Mutex
-	fleet *control.Fleet
+	fleet *control.Status
 	err   error
 	hold  chan struct{} // if not nil, nobody is answered before it is closed
 	asked int
@@ -34,7 +34,7 @@ func (b *fake) Idle() {
 	b.idle++
 }
 
-func (b *fake) Look() (*control.Fleet, error) {
+func (b *fake) Look() (*control.Status, error) {
 	b.mu.Lock()
 	hold := b.hold
 	b.asked++
@@ -52,7 +52,7 @@ func (b *fake) Sample() (*Sample, error) {
 	return &Sample{Fleet: f, Spawns: sample().Spawns}, err
 }
 
-func (b *fake) set(f *control.Fleet, err error) {
+func (b *fake) set(f *control.Status, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fleet, b.err = f, err
@@ -169,7 +169,7 @@ func TestHostileRequests(t *testing.T) {
 		{"DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed", "\r\nAllow: GET, HEAD\r\n\r\nthe method"},
 		{"GET / HTTP/3\r\n\r\n", "505 HTTP Version Not Supported", ""},
 		{"\x16\x03\x01\x00\n\n", "400 Bad Request", ""},
-		{"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", mostHead) + "\r\n\r\n", "431 Request Header Fields Too Large", ""},
+		{"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", maxHead) + "\r\n\r\n", "431 Request Header Fields Too Large", ""},
 		// The rest of what was sent does not keep the answer from arriving.
 		{strings.Repeat("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 100), "200 OK", "\r\n\r\nok\n"},
 		{"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n" + strings.Repeat("x", 50000), "405 Method Not Allowed", ""},
@@ -257,7 +257,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 			t.Errorf("with %d idle connections, a probe took %s", i+1, took)
 		}
 	}
-	if n := s.count(); n > mostClients {
+	if n := s.count(); n > maxClients {
 		t.Errorf("%d are served at once", n)
 	}
 }
@@ -274,14 +274,14 @@ func TestWhoAsksKeepsItsPlace(t *testing.T) {
 		defer s.mu.Unlock()
 		return slices.ContainsFunc(s.clients, func(c *client) bool { return c.asks })
 	})
-	for range 5 * mostClients {
+	for range 5 * maxClients {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close() //nolint:errcheck // a test's
 	}
-	testutil.Eventually(t, "all places are taken", func() bool { return s.count() == mostClients })
+	testutil.Eventually(t, "all places are taken", func() bool { return s.count() == maxClients })
 	close(b.hold)
 	if got := <-answered; !strings.HasSuffix(got, "\r\n\r\nok\n") {
 		t.Errorf("got %q", got)

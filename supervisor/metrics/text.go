@@ -13,7 +13,7 @@ import (
 
 // Sample is a fleet at one time.
 type Sample struct {
-	Fleet  *control.Fleet
+	Fleet  *control.Status
 	Spawns Histogram
 }
 

@@ -16,11 +16,11 @@ import (
 
 var update = flag.Bool("update", false, "write testdata anew")
 
-func edge() *control.Fleet {
-	return &control.Fleet{
+func edge() *control.Status {
+	return &control.Status{
 		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2,
 		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7,
-		Slots: []control.Slot{
+		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
 			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},
 			{
@@ -100,15 +100,15 @@ func TestWriteSaysWhatTheWriterSays(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	with := func(state string, slots ...string) *control.Fleet {
-		f := &control.Fleet{ActiveState: state}
+	with := func(state string, slots ...string) *control.Status {
+		f := &control.Status{ActiveState: state}
 		for _, s := range slots {
-			f.Slots = append(f.Slots, control.Slot{State: s})
+			f.Slots = append(f.Slots, control.SlotStatus{State: s})
 		}
 		return f
 	}
 	for _, c := range []struct {
-		f    *control.Fleet
+		f    *control.Status
 		want bool
 	}{
 		{with("active"), true},

@@ -35,10 +35,10 @@ type Process struct {
 
 // Birth is what is known and open until a process has become what it was told.
 type Birth struct {
-	Gate    int  // until it leaves the gate
-	Command int  // a floor's socket
-	Told    bool // it was told what to become
-	UID     int  // when it introduced itself: the floor's
+	Gate     int  // until it leaves the gate
+	Command  int  // a floor's socket
+	Assigned bool // it was told what to become
+	UID      int  // when it introduced itself: the floor's
 }
 
 // left is what a process without a control group left behind.

@@ -29,7 +29,7 @@ type mayDo struct {
 
 // ask asks only for what the file needs: a probe changes nothing, but
 // costs system calls and could be noticed by an audit.
-func ask(file *fleetfile.Fleet) mayDo {
+func ask(file *fleetfile.File) mayDo {
 	r := mayDo{permitted: permittedCapabilities(), nice: -20, oomAdjust: -1000}
 	r.users = r.permitted&(1<<unix.CAP_SETUID) != 0 && r.permitted&(1<<unix.CAP_SETGID) != 0 && mayCallSetuid()
 	r.give = r.permitted&(1<<unix.CAP_CHOWN) != 0

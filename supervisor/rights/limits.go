@@ -22,7 +22,7 @@ func Limits(w *fleetfile.Worker) cgroup.Limits {
 
 // Controllers are those that the file asks for and those that tell what a slot used, as
 // far as they are available. Limits that nobody could keep are a [*Forbidden].
-func Controllers(file *fleetfile.Fleet, available []string) ([]string, error) {
+func Controllers(file *fleetfile.File, available []string) ([]string, error) {
 	wanted := []string{"memory", "pids"}
 	for i := range file.Workers {
 		w := &file.Workers[i]
@@ -41,7 +41,7 @@ func Controllers(file *fleetfile.Fleet, available []string) ([]string, error) {
 }
 
 // WithoutGroups refuses limits where there are no control groups.
-func WithoutGroups(file *fleetfile.Fleet, why error) error {
+func WithoutGroups(file *fleetfile.File, why error) error {
 	for i := range file.Workers {
 		w := &file.Workers[i]
 		if keys := w.Limited(); len(keys) > 0 {

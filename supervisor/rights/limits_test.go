@@ -11,7 +11,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
-func limited(t *testing.T, keys string) *fleetfile.Fleet {
+func limited(t *testing.T, keys string) *fleetfile.File {
 	t.Helper()
 	file, err := fleetfile.Parse("f", "/etc/prefork/f.toml", []byte("[worker.w]\nexec = [\"true\"]\n"+keys))
 	if err != nil {

@@ -19,7 +19,7 @@ func (f *Forbidden) Error() string { return f.Text }
 
 // Check refuses what this master has no right to do, before anything is
 // started. managed says that systemd started it. An error is a [*Forbidden].
-func Check(file *fleetfile.Fleet, managed bool) error {
+func Check(file *fleetfile.File, managed bool) error {
 	r := ask(file)
 	c := &check{file: file, managed: managed}
 	if file.Floor != nil {
@@ -32,7 +32,7 @@ func Check(file *fleetfile.Fleet, managed bool) error {
 }
 
 type check struct {
-	file    *fleetfile.Fleet
+	file    *fleetfile.File
 	managed bool
 	err     error // the first one
 }

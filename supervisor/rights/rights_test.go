@@ -56,7 +56,7 @@ func TestRightsAreChecked(t *testing.T) {
 		"home that can be seen": {fleetfile.Worker{WorkingDirectory: "/home/app"}, mayDo{}, ""},
 		"no home":               {fleetfile.Worker{WorkingDirectory: "/homes"}, mayDo{hidden: []string{"/home"}}, ""},
 	} {
-		check := check{file: &fleetfile.Fleet{Name: "f", Path: "/etc/prefork/f.toml"}, managed: true}
+		check := check{file: &fleetfile.File{Name: "f", Path: "/etc/prefork/f.toml"}, managed: true}
 		c.worker.Name = "w"
 		check.worker(&c.worker, c.rights)
 		switch {
@@ -73,7 +73,7 @@ func TestFloorInAHomeIsRefused(t *testing.T) {
 		"floor.python: ": {Python: "/home/app/venv/bin/python"},
 		"floor.path: ":   {Python: "python3", Path: []string{"/opt/app", "/home/app"}},
 	} {
-		check := check{file: &fleetfile.Fleet{Name: "f"}, managed: true}
+		check := check{file: &fleetfile.File{Name: "f"}, managed: true}
 		check.floor(&floor, mayDo{hidden: []string{"/home"}})
 		if check.err == nil || !strings.Contains(check.err.Error(), key) || !strings.Contains(check.err.Error(), "/home.conf") {
 			t.Errorf("%+v: %v", floor, check.err)
@@ -91,7 +91,7 @@ func TestLowestWantedIsAsked(t *testing.T) {
 		t.Skip("needs CAP_SYS_NICE")
 	}
 	low, high := -5, 10
-	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{{Nice: &high}, {Nice: &low}, {}, {Nice: &high}}}
+	file := &fleetfile.File{Workers: []fleetfile.Worker{{Nice: &high}, {Nice: &low}, {}, {Nice: &high}}}
 	if r := ask(file); r.nice > low {
 		t.Errorf("the lowest nice is %d, want %d", r.nice, low)
 	}

@@ -31,7 +31,7 @@ type Dir struct {
 
 // Open makes the directory, unless RUNTIME_DIRECTORY names it (systemd.exec(5)), and
 // locks it for as long as this process lives. Its owner closes it.
-func Open(file *fleetfile.Fleet) (*Dir, error) {
+func Open(file *fleetfile.File) (*Dir, error) {
 	d := &Dir{lock: -1}
 	if err := d.open(file); err != nil {
 		d.Close()
@@ -43,7 +43,7 @@ func Open(file *fleetfile.Fleet) (*Dir, error) {
 // Control is the path of the fleet's control socket.
 func (d *Dir) Control() string { return filepath.Join(d.Path, socketName) }
 
-func (d *Dir) open(file *fleetfile.Fleet) (err error) {
+func (d *Dir) open(file *fleetfile.File) (err error) {
 	path, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
 	if path == "" {
 		if path, err = makeDir(file); err != nil {
@@ -63,7 +63,7 @@ func (d *Dir) open(file *fleetfile.Fleet) (err error) {
 }
 
 // take locks the directory, for as long as this process lives.
-func (d *Dir) take(path string, file *fleetfile.Fleet) (err error) {
+func (d *Dir) take(path string, file *fleetfile.File) (err error) {
 	if d.lock, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -75,7 +75,7 @@ func (d *Dir) take(path string, file *fleetfile.Fleet) (err error) {
 }
 
 // makeDir makes the directory of a fleet that systemd did not start.
-func makeDir(file *fleetfile.Fleet) (string, error) {
+func makeDir(file *fleetfile.File) (string, error) {
 	path, err := pathOf(file.Path)
 	if err != nil {
 		return "", err

@@ -17,12 +17,12 @@ func TestRuntimeDir(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("RUNTIME_DIRECTORY", "")
 	t.Setenv("XDG_RUNTIME_DIR", base)
-	file := &fleetfile.Fleet{Name: "web", Path: filepath.Join(base, "web.toml")}
+	file := &fleetfile.File{Name: "web", Path: filepath.Join(base, "web.toml")}
 	d, err := rundir.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := rundir.Open(&fleetfile.Fleet{Name: "web", Path: "/elsewhere/web.toml"})
+	other, err := rundir.Open(&fleetfile.File{Name: "web", Path: "/elsewhere/web.toml"})
 	if err != nil || other.Path == d.Path {
 		t.Errorf("another file of that name: %v, %v", other, err)
 	}
@@ -62,7 +62,7 @@ func TestControlOfFile(t *testing.T) {
 	}
 	t.Setenv("XDG_RUNTIME_DIR", base)
 	t.Setenv("RUNTIME_DIRECTORY", "")
-	d, err := rundir.Open(&fleetfile.Fleet{Name: "web", Path: path})
+	d, err := rundir.Open(&fleetfile.File{Name: "web", Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestThereMayBeNoPlace(t *testing.T) {
 		if at, ok, err := rundir.ControlOfFile("web.toml"); ok || err != nil {
 			t.Errorf("%q: got %s, %t and %v", base, at.Socket, ok, err)
 		}
-		d, err := rundir.Open(&fleetfile.Fleet{Name: "web", Path: "/etc/web.toml"})
+		d, err := rundir.Open(&fleetfile.File{Name: "web", Path: "/etc/web.toml"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestControls(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", base)
 	t.Setenv("RUNTIME_DIRECTORY", "")
-	d, err := rundir.Open(&fleetfile.Fleet{Name: "web", Path: "/etc/web.toml"})
+	d, err := rundir.Open(&fleetfile.File{Name: "web", Path: "/etc/web.toml"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	poller := polltest.New(t)
 	d := errands.New(poller.Wake())
 	w.Name, w.Count = "web", 1
-	file := &fleetfile.Fleet{Name: "test", Workers: []fleetfile.Worker{w}}
+	file := &fleetfile.File{Name: "test", Workers: []fleetfile.Worker{w}}
 	table := New(file, slotstest.Infos(file), log, manager.New(env, log), d,
 		poller.Source(notices), poller.Source(hangups))
 	m := &world{Table: table, s: table.All()[0], said: said, poller: poller, errands: d}
@@ -198,7 +198,7 @@ func TestTheSenderIsChecked(t *testing.T) {
 }
 
 func TestNoNotifySocket(t *testing.T) {
-	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{{Name: "web", Count: 1, NotifyAccess: fleetfile.NotifyNone}}}
+	file := &fleetfile.File{Workers: []fleetfile.Worker{{Name: "web", Count: 1, NotifyAccess: fleetfile.NotifyNone}}}
 	m := New(file, slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})
 	if m.Listen("/nonexistent") != nil || m.All()[0].NotifySocket() != "" {
 		t.Error("got a socket")

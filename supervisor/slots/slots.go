@@ -65,7 +65,7 @@ type Table struct {
 
 // New makes a table of the slots of a fleet, which the file configures. Its sources report that a slot has said something
 // ([Table.Hear]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
-func New(file *fleetfile.Fleet, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
+func New(file *fleetfile.File, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
 		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,
 		byID: map[fleet.SlotID]*Slot{}, unmuteAt: fleet.Never, polled: map[uint64]*Slot{},

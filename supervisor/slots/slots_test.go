@@ -13,7 +13,7 @@ import (
 
 // A slot is what the state machine means by its id, with what the file says of its worker.
 func TestTheSlotsOfAFleet(t *testing.T) {
-	file := &fleetfile.Fleet{Workers: []fleetfile.Worker{
+	file := &fleetfile.File{Workers: []fleetfile.Worker{
 		{Name: "a", Count: 2, NotifyAccess: fleetfile.NotifyNone}, {Name: "none"}, {Name: "b", Count: 1, NotifyAccess: fleetfile.NotifyNone},
 	}}
 	infos := slotstest.Infos(file)

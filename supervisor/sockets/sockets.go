@@ -43,7 +43,7 @@ type Sockets struct {
 // closes what the file does not know, and binds what is missing. The source reports
 // watched sockets by their descriptors. Who opened the sockets closes them. An error
 // names the key of the file and the remedy; nothing is left open or bound then.
-func Open(file *fleetfile.Fleet, passed []sdnotify.Activated, managed bool, log *output.Log, source poll.Source) (*Sockets, error) {
+func Open(file *fleetfile.File, passed []sdnotify.Activated, managed bool, log *output.Log, source poll.Source) (*Sockets, error) {
 	s := &Sockets{byName: map[string][]Socket{}, source: source, watchers: map[int][]fleet.WorkerID{}}
 	s.take(file, passed, log)
 	for i := range file.Sockets {
@@ -56,7 +56,7 @@ func Open(file *fleetfile.Fleet, passed []sdnotify.Activated, managed bool, log 
 }
 
 // take sorts what systemd passed by name.
-func (s *Sockets) take(file *fleetfile.Fleet, passed []sdnotify.Activated, log *output.Log) {
+func (s *Sockets) take(file *fleetfile.File, passed []sdnotify.Activated, log *output.Log) {
 	for _, a := range passed {
 		if !slices.ContainsFunc(file.Sockets, func(c fleetfile.Socket) bool { return c.Name == a.Name }) {
 			log.Warn(fmt.Sprintf("systemd passed a socket named %q, which %s does not declare; closed: "+
@@ -69,7 +69,7 @@ func (s *Sockets) take(file *fleetfile.Fleet, passed []sdnotify.Activated, log *
 }
 
 // open checks what was passed for one [socket.*] table, or binds it.
-func (s *Sockets) open(file *fleetfile.Fleet, config *fleetfile.Socket, managed bool, log *output.Log) error {
+func (s *Sockets) open(file *fleetfile.File, config *fleetfile.Socket, managed bool, log *output.Log) error {
 	if passed := s.byName[config.Name]; passed != nil {
 		return checkPassed(log, config, passed)
 	}

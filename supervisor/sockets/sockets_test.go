@@ -155,7 +155,7 @@ func TestCheckPassed(t *testing.T) {
 func socketsChild() {
 	log := output.NewLog(sdnotify.Environment{}, false)
 	pid := fmt.Sprint(os.Getpid())
-	file := &fleetfile.Fleet{Name: "f", Path: "f.toml", Sockets: []fleetfile.Socket{
+	file := &fleetfile.File{Name: "f", Path: "f.toml", Sockets: []fleetfile.Socket{
 		unixSocket("bound", fleetfile.Stream, os.Getenv("BOUND")), unixSocket("http", fleetfile.Stream, os.Getenv("PASSED")),
 	}}
 	passed, err := sdnotify.Listeners(sdnotify.Environment{
@@ -208,7 +208,7 @@ func TestSocketFilesHaveTheRightsOfTheFile(t *testing.T) {
 	}
 	log, _ := outputtest.NewLog()
 	unix.Umask(old)
-	ls, err := Open(&fleetfile.Fleet{Sockets: []fleetfile.Socket{s}}, nil, false, log, poll.Source{})
+	ls, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{s}}, nil, false, log, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 		{Name: "ip", Type: fleetfile.Stream, Listen: []fleetfile.Address{{Text: "192.0.2.1:1", IP: netip.MustParseAddrPort("192.0.2.1:1")}}},
 	} {
 		log, _ := outputtest.NewLog()
-		file := &fleetfile.Fleet{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
+		file := &fleetfile.File{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
 		if _, err := Open(file, nil, false, log, poll.Source{}); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
 			t.Errorf("%s: got %v", bad.Name, err)
 		}

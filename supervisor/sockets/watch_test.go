@@ -22,7 +22,7 @@ func watched(t *testing.T) (s *Sockets, connect func(name string), hear func() [
 	dir, p := t.TempDir(), polltest.New(t)
 	log, _ := outputtest.NewLog()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	s, err := Open(&fleetfile.Fleet{Sockets: []fleetfile.Socket{
+	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{
 		unixSocket("one", fleetfile.Stream, path("one")), unixSocket("two", fleetfile.Stream, path("two")),
 	}}, nil, false, log, p.Source(7))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 func TestExitStatusIsThatOfTheEntry(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, func(f *Floor) { f.Entries = []string{"probe:coroutine", "absent:run", "probe:nope"} })
+		z := load(t, python, func(f *LoadRequest) { f.Entries = []string{"probe:coroutine", "absent:run", "probe:nope"} })
 		for _, test := range []struct {
 			orders string
 			status int

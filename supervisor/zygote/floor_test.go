@@ -42,7 +42,7 @@ func TestOldPythonIsRefusedWithAReason(t *testing.T) {
 func TestProgressNamesEachModule(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		z := start(t, python)
-		z.send(floor(t, func(f *Floor) { f.Preload = []string{"json", "probe"}; f.Setup = "probe:load" }).Encode())
+		z.send(floor(t, func(f *LoadRequest) { f.Preload = []string{"json", "probe"}; f.Setup = "probe:load" }).Encode())
 		for _, want := range []Message{
 			{Kind: Progress, Text: "importing json (1 of 2)"},
 			{Kind: Progress, Text: "importing probe (2 of 2)"},
@@ -63,7 +63,7 @@ func TestProgressNamesEachModule(t *testing.T) {
 func TestLongTitleIsTruncated(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		long := strings.Repeat("x", 1<<14)
-		z := load(t, python, func(f *Floor) { f.Title = long })
+		z := load(t, python, func(f *LoadRequest) { f.Title = long })
 		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", z.cmd.Process.Pid))
 		got := strings.TrimRight(string(title), "\x00")
 		if err != nil || len(got) < 200 || got != long[:len(got)] || len(title) != len(got)+1 {
@@ -117,7 +117,7 @@ func TestBrokenFloorIsNamed(t *testing.T) {
 
 func TestBrokenSetupIsNamed(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		cause, output := loadBroken(t, python, func(f *Floor) { f.Setup = "probe:raises" })
+		cause, output := loadBroken(t, python, func(f *LoadRequest) { f.Setup = "probe:raises" })
 		if want := "setup probe:raises: ValueError: from the entry"; cause != want {
 			t.Errorf("cause %q, want %q", cause, want)
 		}
@@ -153,7 +153,7 @@ def entry():
     import os
     print(os.path.basename(os.readlink("/proc/self/fd/%d" % kept.fileno()))[:6])
 `)
-		z := load(t, python, func(f *Floor) { change(f); f.AllowThreads, f.AllowFDs = true, true },
+		z := load(t, python, func(f *LoadRequest) { change(f); f.AllowThreads, f.AllowFDs = true, true },
 			environment("PYTHONWARNINGS=error"))
 		r := z.fork().run("entry=busy:entry")
 		if r.status != 0 || r.output != "socket\n" {

@@ -176,7 +176,7 @@ func memfd(t *testing.T, text string) *os.File {
 
 // load starts a zygote that loads testdata/probe.py, or what change makes of
 // that, and waits until it has.
-func load(t *testing.T, python string, change func(*Floor), options ...func(*exec.Cmd)) *playedZygote {
+func load(t *testing.T, python string, change func(*LoadRequest), options ...func(*exec.Cmd)) *playedZygote {
 	t.Helper()
 	z := start(t, python, options...)
 	z.send(floor(t, change).Encode())
@@ -192,7 +192,7 @@ func load(t *testing.T, python string, change func(*Floor), options ...func(*exe
 }
 
 // loadBroken is load for a floor that must not load. It returns the cause.
-func loadBroken(t *testing.T, python string, change func(*Floor), options ...func(*exec.Cmd)) (cause, output string) {
+func loadBroken(t *testing.T, python string, change func(*LoadRequest), options ...func(*exec.Cmd)) (cause, output string) {
 	t.Helper()
 	z := start(t, python, options...)
 	z.send(floor(t, change).Encode())
@@ -210,13 +210,13 @@ func loadBroken(t *testing.T, python string, change func(*Floor), options ...fun
 	}
 }
 
-func floor(t *testing.T, change func(*Floor)) Floor {
+func floor(t *testing.T, change func(*LoadRequest)) LoadRequest {
 	t.Helper()
 	data, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := Floor{
+	f := LoadRequest{
 		Fleet: "test", Generation: 2, Title: "prefork: floor [test] gen 2",
 		Path: []string{data}, Preload: []string{"probe"}, GCFreeze: true,
 	}
@@ -228,13 +228,13 @@ func floor(t *testing.T, change func(*Floor)) Floor {
 
 // module writes a Python module into a new directory, and returns a change of
 // the floor that loads it alone.
-func module(t *testing.T, name, text string) func(*Floor) {
+func module(t *testing.T, name, text string) func(*LoadRequest) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return func(f *Floor) {
+	return func(f *LoadRequest) {
 		f.Path = append([]string{dir}, f.Path...)
 		f.Preload = []string{name}
 	}

@@ -24,7 +24,7 @@ type memory struct{ gate, idle, collected int }
 
 func collect(t *testing.T, python string, freeze bool) memory {
 	t.Helper()
-	z := load(t, python, func(f *Floor) {
+	z := load(t, python, func(f *LoadRequest) {
 		f.GCFreeze = freeze
 		f.Preload = []string{"probe", "asyncio", "http.server", "email.message", "decimal", "xml.dom.minidom", "argparse"}
 	})

@@ -18,9 +18,9 @@ import (
 // of a zygote. A longer one is not of our making.
 const MaxMessage = 1 << 13
 
-// Floor is what a zygote is told to load. Values must not hold NUL; a NUL is
+// LoadRequest is what a zygote is told to load. Values must not hold NUL; a NUL is
 // left out, so that no value can add a field.
-type Floor struct {
+type LoadRequest struct {
 	Fleet        string
 	Generation   int
 	Title        string   // of the zygote's process
@@ -36,7 +36,7 @@ type Floor struct {
 
 // Encode returns the floor message, with [Module] in it. The kernel takes one
 // of up to about 200 kB.
-func (f Floor) Encode() []byte {
+func (f LoadRequest) Encode() []byte {
 	m := newMessage("floor")
 	m.field("fleet", f.Fleet)
 	m.field("generation", strconv.Itoa(f.Generation))

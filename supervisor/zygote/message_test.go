@@ -12,7 +12,7 @@ import (
 )
 
 func TestFloorIsEncodedFieldByField(t *testing.T) {
-	f := Floor{
+	f := LoadRequest{
 		Fleet: "edge", Generation: 3, Title: "prefork: floor [edge] gen 3",
 		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load",
 		AllowThreads: true, GCFreeze: true, Entries: []string{"x:run"},
@@ -28,7 +28,7 @@ func TestFloorIsEncodedFieldByField(t *testing.T) {
 }
 
 func TestNulCannotAddField(t *testing.T) {
-	got := string(Floor{Fleet: "a\x00threads=allow"}.Encode())
+	got := string(LoadRequest{Fleet: "a\x00threads=allow"}.Encode())
 	if strings.Contains(got, "\x00threads=allow") || !strings.Contains(got, "\x00fleet=athreads=allow\x00") {
 		t.Errorf("got %q", got)
 	}

@@ -23,7 +23,7 @@ import (
 
 func TestLimitsAndPlaceAreAsOrdered(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, func(f *Floor) { f.Prctl = true })
+		z := load(t, python, func(f *LoadRequest) { f.Prctl = true })
 		dir, err := filepath.EvalSymlinks(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestScoreForOutOfMemoryIsAsOrdered(t *testing.T) {
 func TestDeathSignalFindsMasterGone(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		for _, prctl := range []bool{false, true} {
-			z := load(t, python, func(f *Floor) { f.Prctl = prctl })
+			z := load(t, python, func(f *LoadRequest) { f.Prctl = prctl })
 			r := z.fork().run("entry=probe:returns after_fork=probe:facts death_signal=1 master=1")
 			if r.status != 0 || r.output != "" || r.failed != "" {
 				t.Errorf("status %#x, output %q, gate %q", r.status, r.output, r.failed)

@@ -20,7 +20,7 @@ import (
 // A worker is what a freshly started python3 is, but for what its orders say.
 func TestWorkerIsAsOrdered(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, func(f *Floor) { f.Setup = "probe:load" }, environment("KEPT=1", "CHANGED=1"))
+		z := load(t, python, func(f *LoadRequest) { f.Setup = "probe:load" }, environment("KEPT=1", "CHANGED=1"))
 		w := z.fork()
 		f := parseFacts(t, w.run("fleet=test worker=web index=0 generation=2 title=prefork:%20web.0%20[test]%20gen%202 "+
 			"comm=web.0 env=CHANGED=2 env=NEW=a=b after_fork=probe:after_fork entry=probe:facts "+
@@ -299,7 +299,7 @@ func TestWorkersDrawDifferentNumbers(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		numpy := exec.Command(python, "-c", "import numpy.random").Run() == nil
 		t.Logf("numpy can be imported: %v", numpy)
-		z := load(t, python, func(f *Floor) {
+		z := load(t, python, func(f *LoadRequest) {
 			if numpy {
 				f.Preload = append(f.Preload, "numpy.random")
 				f.AllowThreads = true // of numpy's library
@@ -331,7 +331,7 @@ func TestNumpyIsSeededOncePerWorker(t *testing.T) {
 		}
 	}
 	forEachPython(t, func(t *testing.T, python string) {
-		z := load(t, python, func(f *Floor) { f.Path, f.Preload = []string{dir}, []string{"numpy.random"} })
+		z := load(t, python, func(f *LoadRequest) { f.Path, f.Preload = []string{dir}, []string{"numpy.random"} })
 		known := map[string]bool{}
 		for range 3 {
 			seed := z.fork().run("entry=numpy.random:entry").output
@@ -424,7 +424,7 @@ func TestWorkersOutliveZygote(t *testing.T) {
 func TestZygoteKilledWhileForking(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		for range 5 {
-			z := load(t, python, func(f *Floor) { f.Preload = []string{"json"} })
+			z := load(t, python, func(f *LoadRequest) { f.Preload = []string{"json"} })
 			gate := z.request()
 			if err := z.cmd.Process.Kill(); err != nil {
 				t.Fatal(err)

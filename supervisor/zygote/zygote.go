@@ -21,7 +21,7 @@ var zygoteSource string
 var Source = workerSource + prepareSource + zygoteSource
 
 // Module is the source of the module prefork that workers import. It travels
-// in the floor message, see [Floor.Encode].
+// in the floor message, see [LoadRequest.Encode].
 //
 //go:embed prefork.py
 var Module string

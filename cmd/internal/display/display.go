@@ -19,8 +19,8 @@ import (
 var badness = []string{"failed", "killing", "stopping", "waiting", "starting", "ready", "listening", "exited"}
 
 // WorseFirst compares slots: those in trouble first, then by state.
-func WorseFirst(a, b control.Slot) int {
-	rank := func(s *control.Slot) int {
+func WorseFirst(a, b control.SlotStatus) int {
+	rank := func(s *control.SlotStatus) int {
 		n := slices.Index(badness, s.State)
 		if !InTrouble(s) {
 			n += len(badness)
@@ -30,8 +30,8 @@ func WorseFirst(a, b control.Slot) int {
 	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), -cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp))
 }
 
-// InTrouble tells whether a slot needs a look.
-func InTrouble(s *control.Slot) bool {
+// InTrouble reports whether a slot needs a look.
+func InTrouble(s *control.SlotStatus) bool {
 	switch s.State {
 	case "failed", "killing", "stopping":
 		return true
@@ -43,7 +43,7 @@ func InTrouble(s *control.Slot) bool {
 }
 
 // Doing is what is next for a slot or, if that is nothing, what it says of itself.
-func Doing(s *control.Slot, now time.Time) string {
+func Doing(s *control.SlotStatus, now time.Time) string {
 	switch {
 	case s.FreezerState == "frozen":
 		return "frozen: " + s.Reason

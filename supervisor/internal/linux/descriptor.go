@@ -44,7 +44,7 @@ func FreeFDs() (int, error) {
 	return int(min(limit.Cur, 1<<30)) - open, nil
 }
 
-// Pollable tells whether to poll a descriptor asks nobody but the kernel, and tells
+// Pollable reports whether to poll a descriptor asks nobody but the kernel, and tells
 // of its other end: it is a pipe, or a socket of a common family. A file's poll(2) can
 // be answered by a process (FUSE), which may never do so.
 func Pollable(fd int) bool {
@@ -56,13 +56,13 @@ func Pollable(fd int) bool {
 	return err == nil && strings.HasPrefix(target, "pipe:[") // a path begins with a slash
 }
 
-// IsSocket tells whether a descriptor is of a socket, of whatever family.
+// IsSocket reports whether a descriptor is of a socket, of whatever family.
 func IsSocket(fd int) bool {
 	_, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	return err == nil
 }
 
-// Remote tells whether a descriptor is of a file that another process or machine
+// Remote reports whether a descriptor is of a file that another process or machine
 // serves (FUSE, NFS), or of a file system that is not known here. Each close(2) of
 // one can wait for that, and fork and exec do close what they copy. It does not block.
 func Remote(fd int) bool {

@@ -48,7 +48,7 @@ func PidfdSendSignal(pidfd int, sig unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(pidfd, sig, nil, 0))
 }
 
-// SameFile tells whether two descriptors of this process share one open file
+// SameFile reports whether two descriptors of this process share one open file
 // (kcmp(2)). Where the kernel does not tell, they do not.
 func SameFile(a, b int) bool {
 	const kcmpFile = 0
@@ -101,7 +101,7 @@ func PeekAny() (Wait, error) {
 	return waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
 }
 
-// PeekPidfd tells whether the process is a child that has ended, and leaves it
+// PeekPidfd reports whether the process is a child that has ended, and leaves it
 // as it is. It does not block. ECHILD means that it is not a child of ours.
 func PeekPidfd(pidfd int) (Wait, error) {
 	return waitid(unix.P_PIDFD, pidfd, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)

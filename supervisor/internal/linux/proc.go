@@ -28,7 +28,7 @@ const clockTick = 10 * time.Millisecond
 
 const pfExiting = 0x4
 
-// Descends tells whether a process descends from another. A parent that ends
+// Descends reports whether a process descends from another. A parent that ends
 // meanwhile hands its children on, which is noticed; one that is hidden from this
 // process (hidepid=, proc(5)) ends the search. An error means that the first one
 // is gone, or hidden.

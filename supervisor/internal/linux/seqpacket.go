@@ -120,7 +120,7 @@ func sender(oob []byte) (from unix.Ucred) {
 	return from
 }
 
-// Drained tells whether nothing waits in a socket that is for [Receive], and nothing
+// Drained reports whether nothing waits in a socket that is for [Receive], and nothing
 // ever will: its other side cannot send any more. To close it cannot block then.
 func Drained(fd int) bool {
 	_ = unix.Shutdown(fd, unix.SHUT_RD) // ENOTCONN: it is

@@ -9,7 +9,7 @@ import (
 )
 
 // Infos are the slots that a fleet gives the workers of a file.
-func Infos(file *fleetfile.Fleet) []fleet.SlotInfo {
+func Infos(file *fleetfile.File) []fleet.SlotInfo {
 	var config fleet.Config
 	for _, w := range file.Workers {
 		config.Workers = append(config.Workers, fleet.Worker{Name: w.Name, Count: w.Count})
