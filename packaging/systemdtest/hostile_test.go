@@ -59,8 +59,10 @@ file_descriptor_store_max = 4
 		sent := strings.Fields(m.ReadFile(t, "/var/lib/prefork/fleet/done"))
 		after := m.memory(t, master)
 		t.Logf("%s: datagrams %v; the master's memory: %d kB idle, %d kB after the first thousand, %d kB after all", m.Suite, sent, idle, before, after)
-		if after > before+1536 {
-			t.Errorf("%s: the master has grown from %d to %d kB", m.Suite, before, after)
+		// A master that has just tidied up may be smaller than it was when it was idle. To keep
+		// 40 bytes of each datagram would take as much.
+		if after > max(idle, before)+3<<10 {
+			t.Errorf("%s: the master has grown from %d and %d to %d kB", m.Suite, idle, before, after)
 		}
 		m.WaitFor(t, "descriptors closed", func() bool { return m.descriptors(t, master) <= fds+4 })
 		u := m.service(t)
