@@ -33,7 +33,8 @@ var mayImport = map[string]string{
 	"supervisor/zygote":            "gate internal/linux internal/text",
 	"supervisor/internal/poll":     "fleet internal/linux",
 	"supervisor/internal/errands":  "fleet internal/linux internal/poll",
-	"supervisor/fleetfile":         "fleet internal/envfile",
+	"supervisor/quantity":          "fleet",
+	"supervisor/fleetfile":         "fleet internal/envfile quantity",
 	"supervisor/control":           "internal/linux internal/text verb",
 	"supervisor/metrics":           "control fleet",
 	"supervisor/rundir":            "control fleetfile internal/linux",
@@ -50,7 +51,7 @@ var mayImport = map[string]string{
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
-	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output rundir verb",
+	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output quantity rundir verb",
 	"cmd/prefork-view":     "cmd/internal/display control fleet verb",
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 func newRoot() *cobra.Command {
@@ -77,7 +78,7 @@ func span(flag, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, err := fleetfile.ParseTimeSpan(text)
+	d, err := quantity.ParseTimeSpan(text)
 	if err != nil || d <= 0 {
 		return 0, &status{exitUsage, fmt.Sprintf(`%s %q: must be a time span above 0, such as "5s" or "1min 30s"`, flag, text)}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 )
 
+const digits = "0123456789"
+
 // loader reads one fleet file and collects what is wrong with it.
 type loader struct {
 	path   string

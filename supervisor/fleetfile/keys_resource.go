@@ -5,6 +5,8 @@ package fleetfile
 import (
 	"errors"
 	"strconv"
+
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 const (
@@ -54,9 +56,9 @@ func (w *Worker) Limited() []string {
 		name    string
 		limited bool
 	}{
-		{"memory_high", w.MemoryHigh != 0 && w.MemoryHigh != Infinity},
-		{"memory_max", w.MemoryMax != 0 && w.MemoryMax != Infinity},
-		{"tasks_max", w.TasksMax != 0 && w.TasksMax != Infinity},
+		{"memory_high", w.MemoryHigh != 0 && w.MemoryHigh != quantity.Infinity},
+		{"memory_max", w.MemoryMax != 0 && w.MemoryMax != quantity.Infinity},
+		{"tasks_max", w.TasksMax != 0 && w.TasksMax != quantity.Infinity},
 		{"cpu_weight", w.CPUWeight != 0},
 		{"cpu_quota", w.CPUQuota != 0},
 		{"io_weight", w.IOWeight != 0},
@@ -73,9 +75,9 @@ func memory(dst func(*draft) *uint64) value[draft] {
 	return value[draft]{
 		set: func(c *cell, d *draft) {
 			s, ok := number(c.v)
-			n, err := ParseSize(s)
+			n, err := quantity.ParseSize(s)
 			switch {
-			case !ok, errors.Is(err, errNotSize):
+			case !ok, errors.Is(err, quantity.ErrNotSize):
 				c.refuse()
 			case err != nil:
 				c.errorf(c.path, "%v", err)
@@ -90,7 +92,7 @@ func memory(dst func(*draft) *uint64) value[draft] {
 			if *dst(d) == 0 {
 				return ""
 			}
-			return quote(FormatSize(*dst(d)))
+			return quote(quantity.FormatSize(*dst(d)))
 		},
 	}
 }
@@ -113,7 +115,7 @@ func setTasksMax(c *cell, d *draft) {
 	n, valid := parseCount(s)
 	switch {
 	case s == "infinity":
-		d.TasksMax = Infinity
+		d.TasksMax = quantity.Infinity
 	case !ok || !valid || n < 1 || n > maxTasks:
 		c.refuse()
 	default:
@@ -125,7 +127,7 @@ func showTasksMax(d *draft) string {
 	switch d.TasksMax {
 	case 0:
 		return ""
-	case Infinity:
+	case quantity.Infinity:
 		return `"infinity"`
 	}
 	return strconv.FormatUint(d.TasksMax, 10)
@@ -133,9 +135,9 @@ func showTasksMax(d *draft) string {
 
 func setCPUQuota(c *cell, d *draft) {
 	s, ok := c.v.(string)
-	quota, err := ParseCPUQuota(s)
+	quota, err := quantity.ParseCPUQuota(s)
 	switch {
-	case !ok, errors.Is(err, errNotQuota):
+	case !ok, errors.Is(err, quantity.ErrNotQuota):
 		c.refuse()
 	case err != nil:
 		c.errorf(c.path, "%v", err)
@@ -148,16 +150,16 @@ func showCPUQuota(d *draft) string {
 	if d.CPUQuota == 0 {
 		return ""
 	}
-	return quote(FormatCPUQuota(d.CPUQuota))
+	return quote(quantity.FormatCPUQuota(d.CPUQuota))
 }
 
 // checkMemory: an infinity in memory_high is no limit and so above nothing.
 func (d *draft) checkMemory(l *loader) {
 	high, most := d.from["memory_high"], d.from["memory_max"]
-	if d.MemoryMax == 0 || d.MemoryHigh == Infinity || d.MemoryHigh <= d.MemoryMax ||
+	if d.MemoryMax == 0 || d.MemoryHigh == quantity.Infinity || d.MemoryHigh <= d.MemoryMax ||
 		d.bad["memory_high"] || d.bad["memory_max"] {
 		return
 	}
 	l.errorf(ofWorker(high, most), "memory_high (%s) must not be more than memory_max (%s); lower it, or raise memory_max",
-		FormatSize(d.MemoryHigh), FormatSize(d.MemoryMax))
+		quantity.FormatSize(d.MemoryHigh), quantity.FormatSize(d.MemoryMax))
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 // limit is one limit_* key: how its numbers are read and printed.
@@ -26,18 +27,18 @@ type limit struct {
 // limits has every resource of setrlimit(2), by systemd's names.
 var limits = []limit{
 	{"cpu", unix.RLIMIT_CPU, parseSeconds, formatSeconds, `"1h"`},
-	{"fsize", unix.RLIMIT_FSIZE, parseBytes, FormatSize, `"1G"`},
-	{"data", unix.RLIMIT_DATA, parseBytes, FormatSize, `"2G"`},
-	{"stack", unix.RLIMIT_STACK, parseBytes, FormatSize, `"8M"`},
-	{"core", unix.RLIMIT_CORE, parseBytes, FormatSize, `"0:infinity"`},
-	{"rss", unix.RLIMIT_RSS, parseBytes, FormatSize, `"1G"`},
+	{"fsize", unix.RLIMIT_FSIZE, parseBytes, quantity.FormatSize, `"1G"`},
+	{"data", unix.RLIMIT_DATA, parseBytes, quantity.FormatSize, `"2G"`},
+	{"stack", unix.RLIMIT_STACK, parseBytes, quantity.FormatSize, `"8M"`},
+	{"core", unix.RLIMIT_CORE, parseBytes, quantity.FormatSize, `"0:infinity"`},
+	{"rss", unix.RLIMIT_RSS, parseBytes, quantity.FormatSize, `"1G"`},
 	{"nofile", unix.RLIMIT_NOFILE, parseCount, formatCount, `"1024:65536"`},
-	{"as", unix.RLIMIT_AS, parseBytes, FormatSize, `"4G"`},
+	{"as", unix.RLIMIT_AS, parseBytes, quantity.FormatSize, `"4G"`},
 	{"nproc", unix.RLIMIT_NPROC, parseCount, formatCount, `512`},
-	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, FormatSize, `"64M"`},
+	{"memlock", unix.RLIMIT_MEMLOCK, parseBytes, quantity.FormatSize, `"64M"`},
 	{"locks", unix.RLIMIT_LOCKS, parseCount, formatCount, `100`},
 	{"sigpending", unix.RLIMIT_SIGPENDING, parseCount, formatCount, `1000`},
-	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, FormatSize, `"800K"`},
+	{"msgqueue", unix.RLIMIT_MSGQUEUE, parseBytes, quantity.FormatSize, `"800K"`},
 	{"nice", unix.RLIMIT_NICE, parseNiceLimit, formatCount, `"-5"`},
 	{"rtprio", unix.RLIMIT_RTPRIO, parseCount, formatCount, `10`},
 	{"rttime", unix.RLIMIT_RTTIME, parseMicroseconds, formatMicroseconds, `"200ms"`},
@@ -83,13 +84,13 @@ func (lim limit) show(d *draft) string {
 
 func (lim limit) number(s string) (uint64, bool) {
 	if s == "infinity" {
-		return Infinity, true
+		return quantity.Infinity, true
 	}
 	return lim.parse(s)
 }
 
 func (lim limit) text(n uint64) string {
-	if n == Infinity {
+	if n == quantity.Infinity {
 		return "infinity"
 	}
 	return lim.format(n)
@@ -97,21 +98,21 @@ func (lim limit) text(n uint64) string {
 
 func parseCount(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && n != Infinity
+	return n, err == nil && n != quantity.Infinity
 }
 
 func formatCount(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func parseBytes(s string) (uint64, bool) {
-	n, err := ParseSize(s)
+	n, err := quantity.ParseSize(s)
 	return n, err == nil
 }
 
 // parseSeconds rounds up, as systemd does: RLIMIT_CPU is in seconds.
 func parseSeconds(s string) (uint64, bool) {
-	d, err := ParseTimeSpan(s)
+	d, err := quantity.ParseTimeSpan(s)
 	if err != nil || d == fleet.Forever {
-		return Infinity, err == nil
+		return quantity.Infinity, err == nil
 	}
 	n := uint64(d / time.Second)
 	if d%time.Second > 0 {
@@ -120,17 +121,19 @@ func parseSeconds(s string) (uint64, bool) {
 	return n, true
 }
 
-func formatSeconds(n uint64) string { return FormatTimeSpan(time.Duration(n) * time.Second) }
+func formatSeconds(n uint64) string { return quantity.FormatTimeSpan(time.Duration(n) * time.Second) }
 
 func parseMicroseconds(s string) (uint64, bool) {
-	d, err := parseSpan(s, 1)
+	d, err := quantity.ParseSpanIn(s, 1)
 	if err != nil || d == fleet.Forever {
-		return Infinity, err == nil
+		return quantity.Infinity, err == nil
 	}
 	return uint64(d / time.Microsecond), true
 }
 
-func formatMicroseconds(n uint64) string { return FormatTimeSpan(time.Duration(n) * time.Microsecond) }
+func formatMicroseconds(n uint64) string {
+	return quantity.FormatTimeSpan(time.Duration(n) * time.Microsecond)
+}
 
 // parseNiceLimit reads a level with a sign, or the number that the kernel
 // wants: 20 minus the level.

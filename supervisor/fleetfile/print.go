@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"bytes"
+	_ "embed" // for the template
 	"fmt"
 	"io"
 	"maps"
@@ -77,3 +78,10 @@ func tomlText(v any) string {
 	}
 	panic(fmt.Sprintf("fleetfile: no TOML for %T", v)) // argument lets nothing else pass
 }
+
+//go:embed init.toml
+var template string
+
+// Template returns a fleet file to begin with: it works as it is, and names and
+// explains every key that there is.
+func Template() string { return template }

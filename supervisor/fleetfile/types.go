@@ -93,7 +93,7 @@ type Address struct {
 	Unix   string         // a path, or "@name" for an abstract socket; "" for IP sockets
 }
 
-// Limit is one limit_* key. A limit may be [Infinity].
+// Limit is one limit_* key. A limit may be [quantity.Infinity].
 type Limit struct {
 	Resource int // RLIMIT_* number
 	Name     string
@@ -141,7 +141,7 @@ type Worker struct {
 	AmbientCapabilities []string // upper case, with CAP_; none if Entry is set
 
 	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and
-	// MemoryMax are bytes. The three that count may be Infinity.
+	// MemoryMax are bytes. The three that count may be quantity.Infinity.
 	MemoryHigh uint64
 	MemoryMax  uint64
 	TasksMax   uint64

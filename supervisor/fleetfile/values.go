@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 // The functions below make the value of a field: how a cell is checked and
@@ -96,9 +97,9 @@ func span[T any](dst func(*T) *time.Duration, endless bool) value[T] {
 				c.refuse()
 				return
 			}
-			d, err := ParseTimeSpan(s)
+			d, err := quantity.ParseTimeSpan(s)
 			switch {
-			case errors.Is(err, errNotSpan):
+			case errors.Is(err, quantity.ErrNotSpan):
 				c.refuse()
 			case err != nil:
 				c.errorf(c.path, "%v", err)
@@ -112,7 +113,7 @@ func span[T any](dst func(*T) *time.Duration, endless bool) value[T] {
 			if *dst(t) < 0 {
 				return ""
 			}
-			return quote(FormatTimeSpan(*dst(t)))
+			return quote(quantity.FormatTimeSpan(*dst(t)))
 		},
 	}
 }

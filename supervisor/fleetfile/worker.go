@@ -12,6 +12,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 const (
@@ -164,7 +165,7 @@ func (d *draft) checkRestart(l *loader) {
 		most = sec // the file is right but for this worker, or both are in [defaults]
 	}
 	l.errorf(most, "restart_max_delay_sec (%s) must not be less than restart_sec (%s); raise it, or lower restart_sec",
-		FormatTimeSpan(p.RestartMaxDelay), FormatTimeSpan(p.RestartSec))
+		quantity.FormatTimeSpan(p.RestartMaxDelay), quantity.FormatTimeSpan(p.RestartSec))
 }
 
 func setExec(c *cell, d *draft) {

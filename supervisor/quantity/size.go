@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleetfile
+package quantity
 
 import (
 	"errors"
@@ -13,7 +13,8 @@ import (
 const Infinity uint64 = math.MaxUint64
 
 var (
-	errNotSize  = errors.New("not a size; write a number and K, M, G, T, P or E, as in 200M")
+	// ErrNotSize is for a text that is no size at all.
+	ErrNotSize  = errors.New("not a size; write a number and K, M, G, T, P or E, as in 200M")
 	errSizeLong = errors.New("a size must be below 16E; write infinity for no limit")
 )
 
@@ -43,7 +44,7 @@ func ParseSize(s string) (uint64, error) {
 		n, err := strconv.ParseUint(whole, 10, 64)
 		switch {
 		case whole == "":
-			return 0, errNotSize
+			return 0, ErrNotSize
 		case err != nil:
 			return 0, errSizeLong
 		}
@@ -56,7 +57,7 @@ func ParseSize(s string) (uint64, error) {
 			units = units[1:]
 		}
 		if len(units) == 0 {
-			return 0, errNotSize
+			return 0, ErrNotSize
 		}
 		part, ok := scaled(n, fraction, uint64(units[0].factor))
 		if total += part; !ok || total < part {

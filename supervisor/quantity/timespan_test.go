@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleetfile_test
+package quantity_test
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 // The rows are what "systemd-analyze timespan" of systemd 252 prints.
@@ -23,13 +23,13 @@ func TestTimeSpanIsReadAsBySystemd(t *testing.T) {
 		"1\ts": 1e6, "2minutes3seconds4msec5usec": 123004005, "5 +5": 10e6, "1sec2": 3e6,
 		" 7s ": 7e6, "1years 1days": 31644000e6,
 	} {
-		got, err := fleetfile.ParseTimeSpan(text)
+		got, err := quantity.ParseTimeSpan(text)
 		if want := time.Duration(usec) * time.Microsecond; err != nil || got != want {
 			t.Errorf("ParseTimeSpan(%q) = %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"infinity", " infinity "} {
-		if got, err := fleetfile.ParseTimeSpan(text); err != nil || got != fleet.Forever {
+		if got, err := quantity.ParseTimeSpan(text); err != nil || got != fleet.Forever {
 			t.Errorf("ParseTimeSpan(%q) = %v, %v, want fleet.Forever", text, got, err)
 		}
 	}
@@ -41,12 +41,12 @@ func TestTimeSpanThatSystemdRefusesIsRefused(t *testing.T) {
 		"18446744073709551615", "infinity 5", "+ 5", "1.+5", "s", ".", "+.5", "++5", "5 -1",
 		"infinitys", "1 x",
 	} {
-		if got, err := fleetfile.ParseTimeSpan(text); err == nil {
+		if got, err := quantity.ParseTimeSpan(text); err == nil {
 			t.Errorf("ParseTimeSpan(%q) = %v, want an error", text, got)
 		}
 	}
 	// systemd counts in microseconds and can go further than a Duration.
-	if got, err := fleetfile.ParseTimeSpan("293y"); err == nil {
+	if got, err := quantity.ParseTimeSpan("293y"); err == nil {
 		t.Errorf("ParseTimeSpan(293y) = %v, want an error", got)
 	}
 }
@@ -56,7 +56,7 @@ func TestFormatTimeSpanUsesTheLargestUnits(t *testing.T) {
 		"0": 0, "1min 30s": 90 * time.Second, "2w 1d 3h": 363 * time.Hour,
 		"1s 500ms": 1500 * time.Millisecond, "3us": 3*time.Microsecond + 7, "infinity": fleet.Forever,
 	} {
-		if got := fleetfile.FormatTimeSpan(d); got != want {
+		if got := quantity.FormatTimeSpan(d); got != want {
 			t.Errorf("FormatTimeSpan(%d) = %q, want %q", d, got, want)
 		}
 	}
@@ -67,7 +67,7 @@ func FuzzTimeSpan(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := fleetfile.ParseTimeSpan(s)
+		d, err := quantity.ParseTimeSpan(s)
 		if err != nil {
 			if !strings.Contains(err.Error(), "; ") {
 				t.Errorf("ParseTimeSpan(%q): no remedy in %q", s, err)
@@ -77,8 +77,8 @@ func FuzzTimeSpan(f *testing.F) {
 		if d < 0 || d != fleet.Forever && d%time.Microsecond != 0 {
 			t.Fatalf("ParseTimeSpan(%q) = %d", s, d)
 		}
-		if again, err := fleetfile.ParseTimeSpan(fleetfile.FormatTimeSpan(d)); err != nil || again != d {
-			t.Errorf("ParseTimeSpan(%q) = %d, printed %q, read again as %d, %v", s, d, fleetfile.FormatTimeSpan(d), again, err)
+		if again, err := quantity.ParseTimeSpan(quantity.FormatTimeSpan(d)); err != nil || again != d {
+			t.Errorf("ParseTimeSpan(%q) = %d, printed %q, read again as %d, %v", s, d, quantity.FormatTimeSpan(d), again, err)
 		}
 	})
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleetfile_test
+package quantity_test
 
 import (
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 func TestCPUQuotaIsTimePerSecond(t *testing.T) {
@@ -16,7 +16,7 @@ func TestCPUQuotaIsTimePerSecond(t *testing.T) {
 		"12.5%": 125 * time.Millisecond, "0.01%": 100 * time.Microsecond, "007.05%": 70500 * time.Microsecond,
 		"21474836.47%": 214748364700 * time.Microsecond,
 	} {
-		if got, err := fleetfile.ParseCPUQuota(text); err != nil || got != want {
+		if got, err := quantity.ParseCPUQuota(text); err != nil || got != want {
 			t.Errorf("ParseCPUQuota(%q) = %v, %v, want %v", text, got, err, want)
 		}
 	}
@@ -24,7 +24,7 @@ func TestCPUQuotaIsTimePerSecond(t *testing.T) {
 		"", "%", "20", "0%", "0.00%", "-1%", "+1%", "1.%", ".1%", "1.234%", "1 %", " 1%", "1%%", "1e2%",
 		"0x1%", "21474836.48%", "99999999999999999999%", "infinity",
 	} {
-		if got, err := fleetfile.ParseCPUQuota(text); err == nil {
+		if got, err := quantity.ParseCPUQuota(text); err == nil {
 			t.Errorf("ParseCPUQuota(%q) = %v, want an error", text, got)
 		}
 	}
@@ -35,7 +35,7 @@ func TestFormatCPUQuotaHasNoDecimalsThatSayNothing(t *testing.T) {
 		"20%": 200 * time.Millisecond, "12.5%": 125 * time.Millisecond, "7.05%": 70500 * time.Microsecond,
 		"0.01%": 199 * time.Microsecond, "1000%": 10 * time.Second,
 	} {
-		if got := fleetfile.FormatCPUQuota(d); got != want {
+		if got := quantity.FormatCPUQuota(d); got != want {
 			t.Errorf("FormatCPUQuota(%v) = %q, want %q", d, got, want)
 		}
 	}
@@ -46,7 +46,7 @@ func FuzzCPUQuota(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := fleetfile.ParseCPUQuota(s)
+		d, err := quantity.ParseCPUQuota(s)
 		if err != nil {
 			if !strings.Contains(err.Error(), "; ") {
 				t.Errorf("ParseCPUQuota(%q): no remedy in %q", s, err)
@@ -56,8 +56,8 @@ func FuzzCPUQuota(f *testing.F) {
 		if d <= 0 || d%(100*time.Microsecond) != 0 {
 			t.Fatalf("ParseCPUQuota(%q) = %d", s, d)
 		}
-		if again, err := fleetfile.ParseCPUQuota(fleetfile.FormatCPUQuota(d)); err != nil || again != d {
-			t.Errorf("ParseCPUQuota(%q) = %d, printed %q, read again as %d, %v", s, d, fleetfile.FormatCPUQuota(d), again, err)
+		if again, err := quantity.ParseCPUQuota(quantity.FormatCPUQuota(d)); err != nil || again != d {
+			t.Errorf("ParseCPUQuota(%q) = %d, printed %q, read again as %d, %v", s, d, quantity.FormatCPUQuota(d), again, err)
 		}
 	})
 }

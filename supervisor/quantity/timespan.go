@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleetfile
+// Package quantity reads and writes quantities as systemd does: time spans
+// (systemd.time(7)), sizes, and shares of a processor (systemd.resource-control(5)).
+package quantity
 
 import (
 	"errors"
@@ -13,7 +15,8 @@ import (
 )
 
 var (
-	errNotSpan  = errors.New("not a time span; write a number and a unit, as in 1min 30s")
+	// ErrNotSpan is for a text that is no time span at all.
+	ErrNotSpan  = errors.New("not a time span; write a number and a unit, as in 1min 30s")
 	errNegative = errors.New("a time span cannot be negative; write a number from 0 up")
 	errSpanLong = errors.New("a time span must be shorter than 292 years; write infinity for no end")
 )
@@ -69,21 +72,21 @@ const (
 // number is seconds. The result is a multiple of a microsecond, as in systemd,
 // or fleet.Forever for "infinity".
 func ParseTimeSpan(s string) (time.Duration, error) {
-	return parseSpan(s, int64(time.Second/time.Microsecond))
+	return ParseSpanIn(s, int64(time.Second/time.Microsecond))
 }
 
-// parseSpan is ParseTimeSpan with the unit of a bare number in microseconds.
-func parseSpan(s string, bare int64) (time.Duration, error) {
+// ParseSpanIn is ParseTimeSpan with the unit of a bare number in microseconds.
+func ParseSpanIn(s string, bare int64) (time.Duration, error) {
 	const limit = math.MaxInt64 / int64(time.Microsecond)
 	s = strings.TrimLeft(s, blanks)
 	if rest, ok := strings.CutPrefix(s, "infinity"); ok {
 		if strings.TrimLeft(rest, blanks) != "" {
-			return 0, errNotSpan
+			return 0, ErrNotSpan
 		}
 		return fleet.Forever, nil
 	}
 	if s == "" {
-		return 0, errNotSpan
+		return 0, ErrNotSpan
 	}
 	var total int64
 	for s != "" {
@@ -106,7 +109,7 @@ func spanPart(s string, bare, limit int64) (usec int64, rest string, err error) 
 	}
 	whole, fraction, rest := spanNumber(s)
 	if whole == "" {
-		return 0, "", errNotSpan
+		return 0, "", ErrNotSpan
 	}
 	factor := bare
 	trimmed := strings.TrimLeft(rest, blanks)
@@ -115,7 +118,7 @@ func spanPart(s string, bare, limit int64) (usec int64, rest string, err error) 
 	if u := findUnit(spanUnits, rest); u.name != "" {
 		factor, rest = u.factor, rest[len(u.name):]
 	} else if rest != "" && !spaced {
-		return 0, "", errNotSpan // 12.34.56, 5x
+		return 0, "", ErrNotSpan // 12.34.56, 5x
 	}
 	n, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || n >= limit/factor {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleetfile
+package quantity
 
 import (
 	"errors"
@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	errNotQuota  = errors.New(`not a percentage; write a number with at most two decimals and %, as in 150%`)
+	// ErrNotQuota is for a text that is no percentage at all.
+	ErrNotQuota  = errors.New(`not a percentage; write a number with at most two decimals and %, as in 150%`)
 	errQuotaNone = errors.New(`a quota must be above 0%; write 0.01% or more, or remove it for no quota`)
 	errQuotaLong = errors.New(`a quota must be at most 21474836.47%; remove it for no quota`)
 )
@@ -26,7 +27,7 @@ func ParseCPUQuota(s string) (time.Duration, error) {
 	number, ok := strings.CutSuffix(s, "%")
 	whole, fraction, dotted := strings.Cut(number, ".")
 	if !ok || !isDigits(whole) || dotted && !isDigits(fraction) || len(fraction) > 2 {
-		return 0, errNotQuota
+		return 0, ErrNotQuota
 	}
 	// systemd keeps hundredths of a percent in an int.
 	n, err := strconv.ParseUint(whole+(fraction + "00")[:2], 10, 31)
