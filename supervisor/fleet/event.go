@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/verb"
@@ -142,3 +143,116 @@ func (NoDemand) event()      {}
 func (Operate) event()       {}
 func (FreezeFailed) event()  {}
 func (Inspect) event()       {}
+
+// handle gives an event to the part that it is about. What is about a process that nobody
+// has any more changes nothing.
+func (f *Fleet) handle(now Instant, ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case StopRequested:
+		f.stopRequested(now, ev.Why)
+	case FloorProgress:
+		f.floor.progressed(ev)
+	case FloorLoaded:
+		f.floor.becameLoaded(now, ev)
+	case FloorBroken:
+		f.floor.broke(now, ev)
+	case Introduced:
+		f.introduced(now, ev)
+	case SpawnFailed:
+		f.spawnFailed(now, ev)
+	case Exited:
+		f.exited(now, ev)
+	case Swept:
+		f.swept(now, ev)
+	case Demand:
+		if w := f.demanding(ev.Worker); w != nil {
+			w.demanded(now)
+		}
+	case NoDemand:
+		if w := f.demanding(ev.Worker); w != nil {
+			w.notDemanded()
+		}
+	case Operate:
+		f.operate(now, ev)
+	case Inspect:
+		f.do(Show{f.snapshot(now)})
+	default:
+		f.handleWords(now, ev)
+	}
+}
+
+// handleWords gives what a slot's process has done or said to its slot.
+func (f *Fleet) handleWords(now Instant, ev Event) {
+	switch ev := ev.(type) {
+	case Running:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.runs(now)
+		}
+	case CannotBecome:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.cannotBecome(ev.Text)
+		}
+	case Notified:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.notified(now, ev)
+		}
+	case FreezeFailed:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.freezeFailed(now, ev.Why)
+		}
+	default:
+		panic(fmt.Sprintf("fleet: unknown event %T", ev))
+	}
+}
+
+func (f *Fleet) introduced(now Instant, ev Introduced) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.pool.request:
+		f.pool.introduced(now, ev)
+	case s != nil:
+		s.introduced(now, ev)
+	}
+}
+
+// spawnFailed: there is no process, or (after Assign) one that cannot become the slot and
+// must end.
+func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.floor.proc:
+		f.floor.nextGeneration(now, ev.Why)
+	case ev.Proc == f.pool.request:
+		f.pool.forkFailed(now, ev.Why)
+	case s != nil:
+		s.spawnFailed(now, ev.Why)
+	}
+}
+
+// exited takes the end of any process of the fleet.
+func (f *Fleet) exited(now Instant, ev Exited) {
+	s := f.owners[ev.Proc]
+	switch {
+	case ev.Proc == 0:
+	case ev.Proc == f.floor.proc:
+		f.floor.exited(now, ev)
+	case ev.Proc == f.pool.request:
+		f.pool.forkFailed(now, howItEnded(ev.Exit))
+	case s != nil:
+		s.exited(now, ev)
+	default:
+		f.pool.exited(now, ev)
+	}
+}
+
+func (f *Fleet) swept(now Instant, ev Swept) {
+	if ev.Proc == f.floor.proc && f.floor.sweeping {
+		f.floor.nextGeneration(now, f.floor.cause)
+	}
+	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
+		s.settle(now)
+	}
+}

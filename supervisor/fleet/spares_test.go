@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"testing"
+	"time"
+)
+
+func TestForkRefused(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.exit("w.0", status1)
+	for _, d := range []time.Duration{1, 2, 4} {
+		wantDelay(t, p.untilDue(), d*sec)
+		p.send(SpawnFailed{p.f.pool.request, "fork: cannot allocate memory"})
+		p.wantState("w.0", StateWaiting)
+		p.wantResult("w.0", Resources)
+		none[Fork](p)
+	}
+	p.wantStatus("(resources: fork: cannot allocate memory, 4th in a row)")
+	p.untilDue()
+	p.forked()
+	p.run("w.0")
+}
+
+// A forked process that ends before its gate is a fork that failed.
+func TestForkedProcessEndsEarly(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.exit("w.0", status1)
+	p.untilDue()
+	p.send(Exited{Proc: p.f.pool.request, Exit: killed})
+	p.wantState("w.0", StateWaiting)
+	p.wantResult("w.0", Resources)
+}
+
+// Only the slot that has waited longest pays for a refused fork.
+func TestForkRefusedForOneOfMany(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 3)))
+	p.loaded()
+	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	p.wantState("w.0", StateWaiting)
+	p.wantState("w.1", StateStarting)
+	if got := len(all[Fork](p.got)); got != 1 {
+		t.Errorf("%d forks, want 1", got)
+	}
+	p.forked()
+	p.run("w.1")
+	p.run("w.2")
+}
+
+// What a floor refuses while it is being replaced is nobody's fault.
+func TestForkRefusedByAFloorThatEnds(t *testing.T) {
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	p.loaded()
+	p.send(FloorBroken{p.f.floor.proc, "its socket is closed"})
+	p.send(SpawnFailed{p.f.pool.request, "fork: broken pipe"})
+	p.wantState("w.0", StateStarting)
+	p.loseFloor()
+	p.untilDue()
+	p.up()
+}
+
+func TestOneForkAtATime(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 5))
+	cfg.Spares = 2
+	p := play(t, cfg)
+	p.loaded()
+	for i := range 7 {
+		if got := len(all[Fork](p.got)); got != 1 {
+			t.Fatalf("fork %d: %d requests", i, got)
+		}
+		p.send(Introduced{p.f.pool.request, 100 + i})
+		for j := range p.f.slots {
+			if i == 4 {
+				p.run(p.f.slots[j].name)
+			}
+		}
+	}
+	none[Fork](p)
+	if got := len(p.f.pool.spares); got != 2 {
+		t.Errorf("%d spares, want 2", got)
+	}
+}
+
+// Spares are made when no slot is on its way.
+func TestSparesKeepOutOfTheWay(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 1))
+	cfg.Spares = 1
+	p := play(t, cfg)
+	p.loaded()
+	p.send(Introduced{p.f.pool.request, 5})
+	none[Fork](p)
+	p.run("w.0")
+	if got := len(all[Fork](p.got)); got != 1 {
+		t.Errorf("%d forks once w.0 runs, want 1", got)
+	}
+}
+
+func TestSpareReplacesAtOnce(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 1))
+	cfg.Spares, cfg.Workers[0].Policy.RestartSec = 1, 0
+	p := play(t, cfg)
+	p.up()
+	p.wait(sec)
+	spare := p.f.pool.spares[0].proc
+	p.exit("w.0", killed)
+	p.want(Assign{spare, 1})
+}
+
+func TestSparesThatDie(t *testing.T) {
+	p := upWith(t, 1, 1)
+	for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+		none[Fork](p)
+		p.want(Report{Level: Warning, Kind: KindSpareFailed, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
+		if got := p.untilDue(); got != d*sec {
+			t.Fatalf("the next spare in %s, want %d s", got, d)
+		}
+		p.forked()
+	}
+	p.wait(30 * sec)
+	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	if got := p.untilDue(); got != sec {
+		t.Errorf("after a spare that lived: the next one in %s, want 1 s", got)
+	}
+	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	if got := p.untilDue(); got != 2*sec {
+		t.Errorf("after a refused spare: the next one in %s, want 2 s", got)
+	}
+	p.forked()
+	p.exit("w.0", status1)
+	p.wait(2 * sec) // the spare becomes w.0
+	p.run("w.0")
+	p.forked()
+	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	if got := p.untilDue(); got != sec {
+		t.Errorf("after a spare that was of use: the next one in %s, want 1 s", got)
+	}
+}
+
+func TestSparesThatDieTogetherAreOneFailure(t *testing.T) {
+	p := upWith(t, 1, 3)
+	for range 3 {
+		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	}
+	if got := p.untilDue(); got != sec {
+		t.Errorf("the next spare in %s, want 1 s", got)
+	}
+	p.forked()
+	if got := len(p.f.pool.spares); got != 3 {
+		t.Errorf("%d spares, want 3", got)
+	}
+}
