@@ -11,8 +11,6 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -66,28 +64,6 @@ func newReset() *cobra.Command {
 waits for its restart, is started at once. Without a slot, all of the fleet.`, nil)
 }
 
-func newKill() *cobra.Command {
-	var name string
-	cmd := &cobra.Command{
-		Use:   "kill FLEET WORKER[.N]...",
-		Short: "Send a signal to the processes of slots",
-		Long: `Send a signal to the main process of each slot. If it ends by that, its restart
-policy applies.` + whoMay,
-		Example:           "  prefork kill --signal USR1 fleet web",
-		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
-		ValidArgsFunction: completeSlots,
-		RunE: func(_ *cobra.Command, args []string) error {
-			signal, ok := fleetfile.ParseSignal(name)
-			if !ok {
-				return &status{exitUsage, fmt.Sprintf("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)}
-			}
-			return operate(args[0], args[1:], verb.Call{Name: verb.Kill, Signal: int(signal)})
-		},
-	}
-	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
-	return cmd
-}
-
 func newFreeze() *cobra.Command {
 	return freezer("freeze", "Keep the processes of slots from running",
 		`Freeze slots: none of their processes runs until they are thawed. Their watchdogs
@@ -139,40 +115,34 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 
 // operate does something to slots of a fleet that runs; to all, if none is named.
 func operate(fleet string, names []string, call verb.Call) error {
-	at, f, err := find(fleet)
+	m, err := connect(fleet)
 	if err != nil {
 		return err
 	}
-	slots := slotNames(f)
+	defer m.Close()
+	slots := slotNames(m.status)
 	if len(names) > 0 {
 		slots = nil
 	}
 	for _, name := range names { // all of them, before anything is done
-		chosen, err := choose(fleet, name, slotNames(f))
+		chosen, err := choose(fleet, name, slotNames(m.status))
 		if err != nil {
 			return err
 		}
 		slots = append(slots, chosen...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
-	defer cancel()
-	c, err := control.Dial(ctx, at)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
 	for _, slot := range slots {
-		if err := operateSlot(c, slot, call); err != nil {
+		if err := m.operate(slot, call); err != nil {
 			return refused(fleet, slot, err)
 		}
 	}
 	return nil
 }
 
-func operateSlot(c *control.Client, slot string, call verb.Call) error {
+func (m *master) operate(slot string, call verb.Call) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	return c.Operate(ctx, slot, call)
+	return m.Operate(ctx, slot, call)
 }
 
 // refused says why a slot was left as it is.
@@ -180,9 +150,9 @@ func refused(fleet, slot string, err error) error {
 	e := dbus.Error{}
 	switch {
 	case errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.AccessDenied":
-		return &status{exitFailed, fmt.Sprintf("prefork: %s: %v: try sudo", slot, err)}
+		return failed("%s: %v: try sudo", slot, err)
 	case errors.As(err, &e):
-		return &status{exitFailed, fmt.Sprintf("prefork: %s: %v", slot, err)}
+		return failed("%s: %v", slot, err)
 	default:
 		return explain(fleet, err)
 	}

@@ -3,19 +3,14 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -56,102 +51,6 @@ Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
 	return cmd
 }
 
-// answerTimeout is how long a master may take to answer before it is called
-// stuck.
-const answerTimeout = 5 * time.Second
-
-// lookAt asks the master of the fleet that FLEET names.
-func lookAt(arg string) (*control.Status, error) {
-	_, f, err := find(arg)
-	return f, err
-}
-
-// find returns the control socket of the fleet that FLEET names, too.
-func find(arg string) (at control.Address, f *control.Status, err error) {
-	path, missing := fleetfile.Resolve(arg)
-	if faults := fleetfile.Errors(nil); missing != nil && !errors.As(missing, &faults) {
-		return at, nil, &status{exitUsage, missing.Error()}
-	}
-	sockets, err := socketsOf(arg, path)
-	if err != nil {
-		return at, nil, &status{exitFailed, "prefork: " + err.Error()}
-	}
-	for _, at := range sockets {
-		f, err := look(at)
-		if err == nil || !isAbsent(err) {
-			return at, f, explain(arg, err)
-		}
-	}
-	if missing == nil {
-		_, missing = os.Stat(path)
-	}
-	if missing != nil {
-		return at, nil, &status{exitFailed, fmt.Sprintf("prefork: no fleet runs by that name, and: %v", missing)}
-	}
-	return at, nil, &status{exitFailed, fmt.Sprintf("prefork: fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
-}
-
-func look(at control.Address) (*control.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
-	defer cancel()
-	return control.Look(ctx, at)
-}
-
-// socketsOf are the places where the master may be: that of the unit, and that of
-// a fleet that this user runs from the file at path, which may be "".
-func socketsOf(arg, path string) (sockets []control.Address, err error) {
-	if !fleetfile.IsPath(arg) {
-		sockets = append(sockets, rundir.ControlOfUnit(arg))
-	}
-	if path == "" {
-		return sockets, nil
-	}
-	own, ok, err := rundir.ControlOfFile(path)
-	if ok {
-		sockets = append(sockets, own)
-	}
-	return sockets, err
-}
-
-// isAbsent reports whether an error says that there is no master.
-func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
-}
-
-// explain says what to do about an error.
-func explain(fleet string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrPermission):
-		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: only root and the user that it runs as may look at it: sudo prefork status %s", fleet, fleet)}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: its master does not answer: it is stuck, or stopped; "+
-			"systemd's watchdog ends it, else see ps and kill -ABRT, which has it say what it does", fleet)}
-	default:
-		return &status{exitFailed, fmt.Sprintf("prefork: fleet %s: %v", fleet, err)}
-	}
-}
-
-// unitSays is what systemd says of a fleet that does not run, if it is not just
-// stopped.
-func unitSays(arg string) string {
-	if fleetfile.IsPath(arg) {
-		return ""
-	}
-	if f, ok := unitFleets()[arg]; ok && f.StatusText != "" {
-		return fmt.Sprintf(" (%s: %s)", f.ActiveState, f.StatusText)
-	}
-	return ""
-}
-
-func startWith(arg string) string {
-	if fleetfile.IsPath(arg) {
-		return "prefork run " + arg
-	}
-	return "systemctl start prefork@" + arg
-}
-
 func writeJSON(out io.Writer, v any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
@@ -171,7 +70,7 @@ func statusOfAll(out io.Writer, asJSON bool) error {
 		err = errors.Join(writeFleets(out, fleets), err)
 	}
 	if err != nil {
-		return &status{exitFailed, err.Error()}
+		return failed("%v", err)
 	}
 	return nil
 }
@@ -179,7 +78,7 @@ func statusOfAll(out io.Writer, asJSON bool) error {
 func allFleets() (fleets []control.Status, errs []error) {
 	found, err := fleetfile.Find(fleetfile.Dirs)
 	if err != nil {
-		errs = append(errs, fmt.Errorf("prefork: %w", err))
+		errs = append(errs, err)
 	}
 	sockets := rundir.Controls()
 	looked := make([]*control.Status, len(sockets))

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -36,16 +35,17 @@ is no terminal.`,
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
-			at, f, err := find(args[0])
+			m, err := connect(args[0])
 			if err != nil {
 				return err
 			}
+			m.Close()
 			view, err := findView()
 			if err != nil {
 				return err
 			}
-			err = unix.Exec(view, []string{viewName, "top", "--socket", at.Socket, "--name", f.Name, "--file", f.File, "--", args[0]}, os.Environ())
-			return &status{exitFailed, fmt.Sprintf("prefork: exec %s: %v", view, err)}
+			err = unix.Exec(view, []string{viewName, "top", "--socket", m.address.Socket, "--name", m.status.Name, "--file", m.status.File, "--", args[0]}, os.Environ())
+			return failed("exec %s: %v", view, err)
 		},
 	}
 }
@@ -58,7 +58,7 @@ func findView() (string, error) {
 		self, err = filepath.EvalSymlinks(self)
 	}
 	if err != nil {
-		return "", &status{exitFailed, "prefork: " + err.Error()}
+		return "", failed("%v", err)
 	}
 	places := []string{filepath.Join(filepath.Dir(self), viewName), filepath.Join(filepath.Dir(self), "../lib/prefork", viewName)}
 	for _, place := range places {
@@ -66,6 +66,6 @@ func findView() (string, error) {
 			return place, nil
 		}
 	}
-	return "", &status{exitFailed, fmt.Sprintf("prefork: top is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
-		viewName, places[0], places[1])}
+	return "", failed("top is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
+		viewName, places[0], places[1])
 }

@@ -4,54 +4,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
-	"github.com/spf13/cobra"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
-
-func newEnable() *cobra.Command {
-	return enabler("enable", "Have a fleet start with the machine",
-		`Have systemd start a fleet with the machine, as systemctl enable prefork@FLEET does.
-start = "boot" in the fleet file does the same.`,
-		func(ctx context.Context, c *systemd.Conn, unit string) error {
-			_, _, err := c.EnableUnitFilesContext(ctx, []string{unit}, false, false)
-			return err
-		})
-}
-
-func newDisable() *cobra.Command {
-	return enabler("disable", "Do not start a fleet with the machine",
-		`Take back what enable did, as systemctl disable prefork@FLEET does. A fleet whose
-file says start = "boot" starts nevertheless.`,
-		func(ctx context.Context, c *systemd.Conn, unit string) error {
-			_, err := c.DisableUnitFilesContext(ctx, []string{unit}, false)
-			return err
-		})
-}
-
-func enabler(name, short, long string, do func(context.Context, *systemd.Conn, string) error) *cobra.Command {
-	return &cobra.Command{
-		Use:               name + " FLEET",
-		Short:             short,
-		Long:              long,
-		Args:              oneFleet,
-		ValidArgsFunction: completeFleet,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return onUnit(args[0], name, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
-				if err := do(ctx, c, unit); err != nil {
-					return err
-				}
-				done <- jobDone
-				return c.ReloadContext(ctx)
-			})
-		},
-	}
-}
 
 // jobDone is the result of a job of systemd's that has done its work.
 const jobDone = "done"
@@ -60,7 +19,7 @@ const jobDone = "done"
 func toSystemd(ctx context.Context, fleet string) (*systemd.Conn, error) {
 	conn, err := systemd.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return nil, &status{exitFailed, fmt.Sprintf("prefork: systemd, which runs fleets by their names, cannot be reached: %v; to run one here: prefork run %s", err, fleet)}
+		return nil, failed("systemd, which runs fleets by their names, cannot be reached: %v; to run one here: prefork run %s", err, fleet)
 	}
 	return conn, nil
 }
@@ -68,8 +27,8 @@ func toSystemd(ctx context.Context, fleet string) (*systemd.Conn, error) {
 // onUnit has systemd do something to the unit of a fleet, and waits until it has.
 func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, chan<- string) error) error {
 	if fleetfile.IsPath(fleet) {
-		return &status{exitUsage, fmt.Sprintf("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
-			name, fleet, fleet)}
+		return misused("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
+			name, fleet, fleet)
 	}
 	if err := mustExist(fleet); err != nil && (name != "stop" || exitOf(err) == exitUsage) {
 		return err // what runs can be stopped even if its file is gone
@@ -82,10 +41,10 @@ func onUnit(fleet, name string, do func(context.Context, *systemd.Conn, string, 
 	defer conn.Close()
 	done := make(chan string, 1) // without room the library would wait for ever
 	if err := do(ctx, conn, unitOf(fleet), done); err != nil {
-		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %v", name, unitOf(fleet), err)}
+		return failed("%s %s: %v", name, unitOf(fleet), err)
 	}
 	if result := <-done; result != jobDone {
-		return &status{exitFailed, fmt.Sprintf("prefork: %s %s: %s; see why: prefork logs %s", name, unitOf(fleet), result, fleet)}
+		return failed("%s %s: %s; see why: prefork logs %s", name, unitOf(fleet), result, fleet)
 	}
 	return nil
 }

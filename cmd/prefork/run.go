@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/sdnotify"
+	"github.com/decnet/prefork/supervisor"
+	"github.com/decnet/prefork/supervisor/output"
+)
+
+func newRun() *cobra.Command {
+	var stopAfter string
+	var debugLog bool
+	cmd := &cobra.Command{
+		Use:   "run FLEET",
+		Short: "Run a fleet in the foreground",
+		Long: `Run a fleet until it is told to stop (SIGTERM or SIGINT; a second one kills), or
+until every slot has finished. prefork@NAME.service runs this command.
+
+Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file.`,
+		Example:           "  prefork run ./fleet.toml\n  prefork run fleet --stop-after 5s",
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
+		RunE: func(_ *cobra.Command, args []string) error {
+			after, err := span("--stop-after", stopAfter)
+			if err != nil {
+				return err
+			}
+			return run(args[0], after, debugLog)
+		},
+	}
+	cmd.Flags().StringVar(&stopAfter, "stop-after", "", "stop by itself after this `DURATION`, such as 5s or 1min 30s")
+	cmd.Flags().BoolVar(&debugLog, "debug", false, "log every step")
+	return cmd
+}
+
+func run(fleet string, stopAfter time.Duration, debugLog bool) error {
+	env := sdnotify.TakeEnvironment()
+	log := output.NewLog(env, debugLog)
+	defer log.Close()
+	file, err := load(fleet)
+	if err != nil {
+		code := exitOf(err)
+		supervisor.Reject(env, log, err.Error(), code)
+		return silent(code)
+	}
+	code := supervisor.Run(supervisor.Options{File: file, Env: env, Log: log, StopAfter: stopAfter})
+	if code != 0 {
+		return silent(code)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/cmd/internal/display"
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleetfile"
+)
+
+func newWhy() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why FLEET WORKER.N",
+		Short: "Tell why a slot is as it is",
+		Long: `Tell how a slot is, why, and what comes next, and the last things that happened to
+it. journalctl -x has what can be done about each.`,
+		Example:           "  prefork why fleet web.0",
+		Args:              fleetAnd("WORKER.N", 1, 1),
+		ValidArgsFunction: completeSlots,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := connect(args[0])
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			f := m.status
+			i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == args[1] })
+			if i < 0 {
+				return failed("fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))
+			}
+			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
+				return err
+			}
+			if !fleetfile.IsPath(args[0]) {
+				if told, err := fromJournal(out, args[0], args[1]); told || err != nil {
+					return err
+				}
+			}
+			return m.lastEvents(out, args[1:])
+		},
+	}
+}
+
+// writeWhy tells how a slot is.
+func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
+	text := fmt.Sprintf("%s has been %s for %s", s.Name, s.State, ago(s.StateTimestamp, now))
+	if s.MainPID > 0 {
+		text += fmt.Sprintf(", process %d", s.MainPID)
+	}
+	lines := []string{text}
+	if s.Reason != "" {
+		lines = append(lines, wrap("why: "+s.Reason, usualWidth-2)...)
+	}
+	if next := display.Doing(s, now); next != "" && s.State == "waiting" {
+		lines = append(lines, "next: "+next)
+	}
+	if s.StatusText != "" {
+		lines = append(lines, wrap("it says: "+s.StatusText, usualWidth-2)...)
+	}
+	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", s.NRestarts, s.Failures))
+	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
+	return err
+}
+
+// fromJournal prints what the journal, if there is one, has of a slot's history.
+func fromJournal(out io.Writer, fleet, slot string) (told bool, err error) {
+	args := []string{
+		"--quiet", "--no-pager", "--lines=10", "--output=short",
+		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork", "PREFORK_SLOT=" + slot,
+	}
+	text, err := exec.Command("journalctl", args...).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) || err == nil && len(text) == 0 {
+		return false, nil // it runs without systemd
+	}
+	if err != nil {
+		return false, failed("journalctl: %v: %s", err, strings.TrimSpace(string(text)))
+	}
+	_, err = out.Write(text)
+	return true, err
+}
