@@ -52,7 +52,7 @@ func top(at control.Address, fleet string) error {
 	defer cancel()
 	now := time.Now()
 	return show(&screen{
-		model:   model{name: fleet, now: now, asked: now, plain: !isUTF8(os.Getenv)},
+		model:   model{name: fleet, now: now, sight: sight{asked: now}, plain: !isUTF8(os.Getenv)},
 		feed:    func(tell func(any)) { feed(ctx, at, tell) },
 		operate: func(o operation) error { return carryOut(ctx, at, o) },
 	})

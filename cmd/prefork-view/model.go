@@ -21,22 +21,31 @@ type model struct {
 	width, height int
 	now           time.Time
 
-	fleet *control.Status // as it was last seen; nil: never yet
-	asked time.Time       // when that was, or the view began
-	lost  string          // why there is nothing newer; "": it may yet come
-	usage usage
-	past  []event // the newest comes last
-
-	order    int    // into orders
-	filter   string // shows slots with this text only
-	typing   bool   // the filter is being typed
-	selected string // a slot; "": the first, whichever it is
-	top      int    // the first slot that is shown
+	sight
+	list
 
 	asking *operation // waits for y or n
 	note   note       // what came of the last
 	help   bool
 	plain  bool // the terminal shows ASCII only
+}
+
+// sight is what is known of the fleet.
+type sight struct {
+	fleet *control.Status // as it was last seen; nil: never yet
+	asked time.Time       // when that was, or the view began
+	lost  string          // why there is nothing newer; "": it may yet come
+	usage usage
+	past  []event // the newest comes last
+}
+
+// list is how the slots are shown.
+type list struct {
+	order    int    // into orders
+	filter   string // shows slots with this text only
+	typing   bool   // the filter is being typed
+	selected string // a slot; "": the first, whichever it is
+	top      int    // the first slot that is shown
 }
 
 // operation is something to do to a slot.

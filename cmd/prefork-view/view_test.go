@@ -59,7 +59,7 @@ func edge() *control.Status {
 
 // seen is a view that has seen two samples, a second apart.
 func seen(width, height int) *model {
-	m := &model{name: "edge", width: width, height: height, now: noon, asked: noon}
+	m := &model{name: "edge", width: width, height: height, now: noon, sight: sight{asked: noon}}
 	first, second := edge(), edge()
 	for i := range first.Slots {
 		if s := &first.Slots[i]; s.CPUUsageNSec > 0 {
@@ -121,7 +121,7 @@ func TestFrames(t *testing.T) {
 		{"filter", 80, 24, func(m *model) { press(m, "/", "w", "e", "b") }},
 		{"by-memory", 80, 24, func(m *model) { press(m, "s", "s", "s") }},
 		{"gone", 80, 24, func(m *model) { m.lose(gone, noon.Add(time.Second)); m.now = noon.Add(12 * time.Second) }},
-		{"never", 80, 24, func(m *model) { *m = model{name: "edge", width: 80, height: 24, now: noon, asked: noon} }},
+		{"never", 80, 24, func(m *model) { *m = model{name: "edge", width: 80, height: 24, now: noon, sight: sight{asked: noon}} }},
 		{"events", 80, 24, func(m *model) {
 			f := edge()
 			f.MainPID, f.FloorPID, f.Generation = 20001, 20002, 1

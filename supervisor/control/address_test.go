@@ -65,7 +65,7 @@ func TestAnotherFleetIsNotOperated(t *testing.T) {
 	}
 	right := edge(other)
 	right.Serves = func(name, file string) bool { return name == demo.Name && file == demo.File }
-	if _, err := Look(within(t, ceiling), right); err != nil {
+	if _, err := lookThere(within(t, ceiling), right); err != nil {
 		t.Errorf("the right one: %v", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestWhatAMasterSaysIsPrintable(t *testing.T) {
 		return &Status{Name: "demo" + steers, File: steers, ActiveState: steers, StatusText: steers, Slots: []SlotStatus{said}}, nil
 	}}
 	path := serveBackend(t, b)
-	f, err := Look(within(t, ceiling), anyAt(path))
+	f, err := lookThere(within(t, ceiling), anyAt(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestWhatAMasterSaysIsPrintable(t *testing.T) {
 		if name == "api.0" {
 			said.Worker = "web"
 		}
-		if f, err := Look(within(t, ceiling), anyAt(path)); err == nil || !strings.Contains(err.Error(), "the master says nonsense") {
+		if f, err := lookThere(within(t, ceiling), anyAt(path)); err == nil || !strings.Contains(err.Error(), "the master says nonsense") {
 			t.Errorf("slot %q: got %+v, %v", name, f, err)
 		}
 	}

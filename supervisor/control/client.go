@@ -136,16 +136,6 @@ func (c *Client) Changes(ctx context.Context) (<-chan struct{}, error) {
 	return changes, inTime(ctx, c.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(propertiesInterface)))
 }
 
-// Look asks the master at an address for its fleet, as a [Client] does.
-func Look(ctx context.Context, at Address) (*Status, error) {
-	c, err := Dial(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.Look(ctx)
-}
-
 // fleetOf puts a fleet together. Its slots come by worker and number. Who answers may
 // be a worker that has taken the master's place, which shares its user: texts are made
 // printable, and names, which go into commands and a shell's completions, must be some.

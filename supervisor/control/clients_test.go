@@ -89,7 +89,7 @@ func TestHostileClients(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Look(within(t, ceiling), anyAt(path)); err != nil {
+	if _, err := lookThere(within(t, ceiling), anyAt(path)); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -112,7 +112,7 @@ func TestIdleClientsKeepNobodyOut(t *testing.T) {
 		}
 	}()
 	for range 10 {
-		if _, err := Look(within(t, ceiling), anyAt(path)); err != nil {
+		if _, err := lookThere(within(t, ceiling), anyAt(path)); err != nil {
 			t.Fatal(err)
 		}
 	}

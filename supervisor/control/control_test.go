@@ -151,7 +151,7 @@ func TestLookSeesTheFleet(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: %v, %v", info, err)
 	}
-	got, err := Look(within(t, ceiling), anyAt(path))
+	got, err := lookThere(within(t, ceiling), anyAt(path))
 	if err != nil || !reflect.DeepEqual(got, demo) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, demo)
 	}
@@ -178,7 +178,7 @@ func TestOperate(t *testing.T) {
 
 func TestLookSaysWhyItSeesNothing(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Look(within(t, ceiling), anyAt(filepath.Join(dir, "none"))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := lookThere(within(t, ceiling), anyAt(filepath.Join(dir, "none"))); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no socket: %v", err)
 	}
 	stale := filepath.Join(dir, "stale")
@@ -191,15 +191,15 @@ func TestLookSaysWhyItSeesNothing(t *testing.T) {
 	if _, err := net.Listen("unix", mute); err != nil { // closed with the process
 		t.Fatal(err)
 	}
-	if _, err := Look(within(t, 50*time.Millisecond), anyAt(mute)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := lookThere(within(t, 50*time.Millisecond), anyAt(mute)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a master that does not answer: %v", err)
 	}
 	l.Close()
-	if _, err := Look(within(t, ceiling), anyAt(stale)); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := lookThere(within(t, ceiling), anyAt(stale)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a socket that nobody serves: %v", err)
 	}
 	busy := serve(t, func() (*Status, error) { return nil, errors.New("busy") })
-	if _, err := Look(within(t, ceiling), anyAt(busy)); err == nil || !strings.Contains(err.Error(), "busy") {
+	if _, err := lookThere(within(t, ceiling), anyAt(busy)); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("a busy master: %v", err)
 	}
 }
@@ -330,4 +330,14 @@ func dbusText(v any) string {
 		}
 	}
 	return dbus.MakeVariant(v).String()
+}
+
+// lookThere asks the master at an address for its fleet.
+func lookThere(ctx context.Context, at Address) (*Status, error) {
+	c, err := Dial(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Look(ctx)
 }
