@@ -37,6 +37,7 @@ lint: $(TOOLS)/staticcheck
 	@out=$$($(TOOLS)/gofumpt -l cmd supervisor sdnotify units packaging) && test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
 	go vet ./...
 	$(TOOLS)/staticcheck -checks all,-ST1000 ./...
+	packaging/lint-python
 
 # The linters, at the versions that packaging/tools/go.mod pins.
 $(TOOLS)/staticcheck: packaging/tools/go.mod packaging/tools/go.sum

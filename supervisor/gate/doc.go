@@ -4,7 +4,7 @@
 // code: it waits at the gate until the master names it and says go.
 //
 // Every process of a fleet passes the same gate, whether it was forked from a
-// floor (the other end is zygote.py) or is the shim that becomes a program (the
+// floor (the other end is prefork_zygote) or is the shim that becomes a program (the
 // other end is [RunShim]). The gate is one SOCK_SEQPACKET socket pair per
 // process. A message is its name and its fields, separated by NUL:
 //

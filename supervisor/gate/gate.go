@@ -24,7 +24,7 @@ const (
 )
 
 // MaxText is the size in bytes of the longest text that is shown, and maxMessage
-// that of the longest message of a process: zygote.py cuts its texts at
+// that of the longest message of a process: the zygote cuts its texts at
 // InlineMax.
 const (
 	MaxText    = 512

@@ -24,7 +24,7 @@ type reader int
 const (
 	byAll    reader = iota
 	byShim          // a program, or the interpreter of a floor
-	byWorker        // one that was forked (worker.py)
+	byWorker        // one that was forked (prefork_zygote)
 )
 
 // keys are all keys, in the order in which they are sent.

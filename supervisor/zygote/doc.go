@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
 // Package zygote holds the program that loads a floor and forks workers from
-// it (worker.py, prepare.py and zygote.py: one program in three files), the
-// module that workers import (prefork.py), and the messages between master and
+// it (the Python package prefork_zygote, of which the zygote gets all modules as one),
+// the module that workers import (prefork.py), and the messages between master and
 // zygote.
 //
 // The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
 // pair and a memfd with the program, above the numbers that workers' sockets will
 // have: those are held from execve(2) on, so that nothing that the interpreter loads
-// before its first line gets one. The master must have made the pair itself: who made it, by SO_PEERCRED, is the parent that a worker
-// waits for before it says hello. The zygote has one thread and is
+// before its first line gets one. The master must have made the pair itself: who made it,
+// by SO_PEERCRED, is the parent that a worker waits for before it says hello. The zygote has one thread and is
 // blocked in recvmsg(2) whenever it is not loading or forking. A message is its
 // name and its fields, separated by NUL:
 //

@@ -24,11 +24,10 @@ The attribute watchdog_sec is how often, in seconds, the supervisor must hear
 watchdog(): a float, or None without a watchdog. Half of it is a good interval.
 """
 
+import _socket
 import os
 import sys
 import time
-
-import _socket
 
 fleet = None  # name of the fleet
 worker = None  # name of the worker, "web"
@@ -36,8 +35,8 @@ slot = None  # name of the slot, "web.0"
 index = None  # index of the slot, 0
 generation = None  # number of the floor that this process was forked from
 
-_listen = ()  # (name, descriptor), in the order of the descriptors
-_stored = ()  # the same for what was stored; it comes after the sockets
+_listen = ()  # type: tuple[tuple[str, int], ...]  # (name, descriptor), in the order of the descriptors
+_stored = ()  # type: tuple[tuple[str, int], ...]  # the same for what was stored; it comes after the sockets
 _sockets = None  # what sockets() has made
 
 _LONGEST = 4095  # bytes of a message: a longer one would be dropped by who reads it
@@ -64,7 +63,7 @@ def _make():
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(None)
     try:
-        made = {}
+        made: dict[str, list[socket.socket]] = {}
         for name, descriptor in _listen:
             made.setdefault(name, []).append(socket.socket(fileno=descriptor))
         return made
@@ -78,7 +77,7 @@ def stored():
     The descriptors are open and belong to the caller; see store(). What is closed
     here stays in the store, and the next process gets it again.
     """
-    found = {}
+    found: dict[str, list[int]] = {}
     for name, descriptor in _stored:
         found.setdefault(name, []).append(descriptor)
     return found
@@ -109,8 +108,8 @@ def status(text):
     An empty text takes the last one back.
     """
     line = "".join(c if c.isprintable() else " " for c in text)
-    line = ("STATUS=" + line).encode()[:_LONGEST]
-    return _send(line.decode("utf-8", "ignore").encode())  # the cut may have split a character
+    cut = ("STATUS=" + line).encode()[:_LONGEST]
+    return _send(cut.decode("utf-8", "ignore").encode())  # the cut may have split a character
 
 
 def watchdog():

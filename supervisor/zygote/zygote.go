@@ -3,22 +3,39 @@
 package zygote
 
 import (
-	_ "embed" // for the Python programs
+	"embed"
+	"regexp"
 	"strconv"
+	"strings"
 )
 
-//go:embed worker.py
-var workerSource string
+//go:embed prefork_zygote/*.py
+var modules embed.FS
 
-//go:embed prepare.py
-var prepareSource string
+// parts are the modules of the zygote's program: each imports from those before it.
+var parts = []string{
+	"base", "cfunctions", "leave", "accounts", "orders", "looks", "prepare", "memory", "worker", "floor", "zygote",
+}
 
-//go:embed zygote.py
-var zygoteSource string
+// Source is the zygote's program: all modules of prefork_zygote in one namespace, which
+// is loaded once and shared. It belongs into a memfd, see [Argv].
+var Source = pack()
 
-// Source is the zygote's program. It belongs into a memfd, see [Argv]. The
-// three files are one program: see the first lines of each.
-var Source = workerSource + prepareSource + zygoteSource
+// sibling is what a module imports from another.
+var sibling = regexp.MustCompile(`(?m)^from \.\w+ import (?:\((?s:.*?)\n\)|[^(\n]*)\n`)
+
+// pack puts the modules together. What one imports from another is there already.
+func pack() string {
+	var all strings.Builder
+	for _, name := range parts {
+		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		all.WriteString(sibling.ReplaceAllString(string(text), ""))
+	}
+	return all.String()
+}
 
 // Module is the source of the module prefork that workers import. It travels
 // in the floor message, see [LoadRequest.Encode].

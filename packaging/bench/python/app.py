@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What the workers of the benchmarks run, under whatever supervisor."""
 
+import _socket
 import gc
 import os
 import signal
 import time
-
-import _socket
 
 
 def first():

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: 0BSD
 """The application of asgi.toml, and uvicorn without its command line."""
 
-import uvicorn
-
 import prefork
+import uvicorn
 
 
 async def application(scope, receive, send):

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: 0BSD
 """The web workers of the demo. The imports are paid for once, by the floor."""
 
-import decimal
-import email
-import http.client
 import json
 import os
 import select
 import signal
 import socket
-import xml.dom.minidom
 
 import prefork
 
@@ -43,7 +39,8 @@ def answer(connection):
         connection.settimeout(5)
         connection.recv(65536)
         body = json.dumps({"worker": prefork.slot, "pid": os.getpid(), "generation": prefork.generation}) + "\n"
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        kind = "Content-Type: application/json\r\nConnection: close"
+        head = f"HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall((head + body).encode())
     except OSError:
         pass

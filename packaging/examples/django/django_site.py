@@ -4,9 +4,8 @@
 import django.core.asgi
 import django.http
 import django.urls
-import uvicorn
-
 import prefork
+import uvicorn
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = __name__

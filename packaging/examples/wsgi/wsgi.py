@@ -3,7 +3,6 @@
 
 import gunicorn.app.base
 import gunicorn.workers.gthread  # by name it would be imported late, in each worker
-
 import prefork
 
 

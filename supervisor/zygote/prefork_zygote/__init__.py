@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: 0BSD
+"""The zygote's program: see base.py."""
