@@ -18,7 +18,7 @@ func TestFirstFleetOfTheReadme(t *testing.T) {
 		m.WriteFile(t, "/etc/prefork/hello.py", indented(string(readme), "`hello.py`:\n"))
 		m.WriteFile(t, "/etc/prefork/hello.toml", indented(string(readme), "and `hello.toml`:\n"))
 		session := indented(string(readme), "\nThen:\n")
-		for _, want := range []string{"web.1 restarts in", "web.1  waiting  -", "prefork kill --signal KILL hello web.1"} {
+		for _, want := range []string{"web.1 restarts in", "prefork kill --signal KILL hello web.1"} {
 			if !strings.Contains(session, want) {
 				t.Errorf("the session has no %q:\n%s", want, session)
 			}
