@@ -149,7 +149,8 @@ func TestNothingIsTooBig(t *testing.T) {
 // for others than the loop. Anywhere else a deadline is a field, which a test can move.
 var timersIn = []string{
 	"supervisor/bridge", "supervisor/control", "supervisor/metrics", "supervisor/output",
-	"supervisor/procs", // a glance at /proc, which must not last
+	"supervisor/internal/accept", // of those
+	"supervisor/procs",           // a glance at /proc, which must not last
 	"cmd/prefork", "cmd/prefork-view", "sdnotify", "packaging/bench", "packaging/systemdtest",
 }
 

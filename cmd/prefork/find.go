@@ -139,7 +139,7 @@ func explain(fleet string, err error) error {
 		return failed("fleet %s: only root and the user that it runs as may look at it: sudo prefork status %s", fleet, fleet)
 	case errors.Is(err, context.DeadlineExceeded):
 		return failed("fleet %s: its master does not answer: it is stuck, or stopped; "+
-			"systemd's watchdog ends it, else see ps and kill -ABRT, which has it say what it does", fleet)
+			"systemd's watchdog will restart it; without systemd, kill -ABRT its process, which dumps its goroutines", fleet)
 	default:
 		return failed("fleet %s: %v", fleet, err)
 	}

@@ -14,8 +14,8 @@ func newKill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill FLEET WORKER[.N]...",
 		Short: "Send a signal to the processes of slots",
-		Long: `Send a signal to the main process of each slot. If it ends by that, its restart
-policy applies.` + whoMay,
+		Long: `Send a signal to the main process of each slot. If the signal ends it, its
+restart policy applies.` + whoMay,
 		Example:           "  prefork kill --signal USR1 fleet web",
 		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
 		ValidArgsFunction: completeSlots,

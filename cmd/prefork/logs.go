@@ -28,8 +28,8 @@ func newLogs() *cobra.Command {
 		Long: `Show the journal of a fleet that systemd runs, by journalctl: all of it, or what
 the processes of one worker or slot have said, with the master's words about them.
 
-A fleet that is run from a file says everything where it runs; of that one, what
-last happened to its slots is shown.`,
+A fleet that is run from a file logs to its own terminal; of that one, the last events
+of its slots are shown.`,
 		Example:           "  prefork logs fleet\n  prefork logs -f fleet web\n  prefork logs fleet web.0",
 		Args:              fleetAnd("WORKER or WORKER.N", 0, 1),
 		ValidArgsFunction: completeSlots,
@@ -55,8 +55,8 @@ last happened to its slots is shown.`,
 			return journalctl(append(options, matches...))
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
-	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "begin with so many `LINES`")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing new entries")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "show the last `LINES` entries")
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func journalctl(args []string) error {
 // eventsOf prints what there is of a fleet that is run from a file.
 func eventsOf(out io.Writer, fleet string, names []string, follow bool) error {
 	if follow {
-		return failed("a fleet that is run from a file says everything where it runs; of prefork@%s: prefork logs -f %[1]s",
+		return failed("a fleet that is run from a file logs to its own terminal; of prefork@%s: prefork logs -f %[1]s",
 			fleetfile.NameOf(fleet))
 	}
 	m, err := connect(fleet)

@@ -80,7 +80,7 @@ func TestCommandLine(t *testing.T) {
 		{"reset " + good, 1, "", "does not run"},
 		{"logs", 2, "", "logs takes a FLEET"},
 		{"logs " + good, 1, "", "does not run; start it"},
-		{"logs -f " + good, 1, "", "says everything where it runs"},
+		{"logs -f " + good, 1, "", "logs to its own terminal"},
 		{"logs ..name", 2, "", "..name"},
 		{"status a b", 2, "", "accepts at most 1 arg"},
 		{"status ..name", 2, "", "..name"},

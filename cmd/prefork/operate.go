@@ -76,7 +76,7 @@ its master, is frozen by systemctl freeze prefork@FLEET.`)
 
 func newThaw() *cobra.Command {
 	return freezer("thaw", "Let the processes of frozen slots run again",
-		`Thaw slots: what was left of their watchdogs and timeouts is left of them now.`)
+		`Thaw slots: their watchdogs and timeouts are extended by the time that was lost.`)
 }
 
 // freezer is a command for slots that are named: all at once would be an accident.

@@ -21,14 +21,14 @@ func newStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status [FLEET]",
-		Short: "Show how a fleet is, or all fleets",
-		Long: `Show how a fleet is: its slots, the worst first, with why and what comes next.
+		Short: "Show the status of one fleet, or of all",
+		Long: `Show the status of a fleet: its slots, worst first, with why and what comes next.
 Without FLEET, a line for each fleet.
 
 With --json, the same as one object, or as a list of them; the manual describes
 the fields.
 
-Exit status: 0 it was shown; 1 the fleet does not run or does not answer.`,
+Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 		Example:           "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFleet,

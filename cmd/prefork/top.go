@@ -29,7 +29,7 @@ slot, x stops and S starts it, f freezes and t thaws it, each after a question;
 It needs a terminal; prefork status is for everything else. NO_COLOR=1 leaves out
 colours. Nothing is asked of a master while nobody watches.
 
-Exit status: 0 it was quit; 1 the fleet does not run or does not answer, or there
+Exit status: 0 success; 1 the fleet does not run or does not answer, or there
 is no terminal.`,
 		Example:           "  prefork top fleet\n  NO_COLOR=1 prefork top ./fleet.toml",
 		Args:              oneFleet,

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/internal/accept"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/verb"
 )
@@ -28,7 +29,6 @@ const (
 	maxMessage   = 4096 // bytes; what can be called takes little
 	authTimeout  = 5 * time.Second
 	writeTimeout = 5 * time.Second
-	acceptPause  = time.Second // when there are no descriptors left
 
 	closePatience = time.Second
 )
@@ -134,17 +134,10 @@ func (s *Server) Close() {
 
 func (s *Server) accept() {
 	defer s.done.Done()
-	for {
-		conn, err := s.listener.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // EMFILE, for example: others have to give way first
-			time.Sleep(acceptPause)
-			continue
-		}
-		s.admit(&client{server: s, conn: conn, reader: bufio.NewReaderSize(conn, maxMessage), gone: make(chan struct{})})
-	}
+	accept.All(s.listener, func(conn net.Conn) {
+		own := conn.(*net.UnixConn) // of such a listener
+		s.admit(&client{server: s, conn: own, reader: bufio.NewReaderSize(own, maxMessage), gone: make(chan struct{})})
+	})
 }
 
 // admit serves a client that the kernel knows to be root or the owner.

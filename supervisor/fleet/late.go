@@ -44,7 +44,7 @@ func (f *Fleet) forgive(now Instant) {
 	}
 	if waiting {
 		f.reportKind(KindOverslept, Notice, fmt.Sprintf("the master did not run for %s (frozen, stopped, or short of CPU); "+
-			"nothing is held against the processes of the fleet", Span(now.Sub(f.late.promised))))
+			"the deadlines of its processes were extended", Span(now.Sub(f.late.promised))))
 	}
 }
 

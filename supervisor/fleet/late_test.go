@@ -42,7 +42,7 @@ func TestLateByHalfASecond(t *testing.T) {
 	p.frozen(3*sec+lateAfter, Tick{})
 	none[Kill](p)
 	p.want(Report{Level: Notice, Kind: KindOverslept, Text: "the master did not run for 500ms (frozen, stopped, or short of CPU); " +
-		"nothing is held against the processes of the fleet"})
+		"the deadlines of its processes were extended"})
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("aborted after %s, want the 3 s that were left", got)
 	}

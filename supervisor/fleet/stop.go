@@ -10,7 +10,7 @@ func (f *Fleet) stopRequested(now Instant, why string) {
 	case second:
 		f.killAll(now, why+" again")
 	case f.phase == stopping:
-		f.report(Notice, why+": the fleet stops already; once more kills what is left")
+		f.report(Notice, why+": already stopping; repeat it to kill what is left")
 	default:
 		f.stop(now, 0, why)
 	}

@@ -5,14 +5,13 @@ package fleetfile
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 const maxFile = 1 << 20
@@ -79,35 +78,22 @@ func (l *loader) above(name string, broken int) (root map[string]any) {
 
 // read returns the file, or the rule that it breaks.
 func read(path string) ([]byte, *Error) {
-	// To open a device or a pipe may do something: look first.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, irregular(path, info)
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
-		return nil, irregular(path, info)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	if len(data) > maxFile {
+	data, err := linux.ReadRegular(path, maxFile)
+	other := (*linux.Irregular)(nil)
+	switch {
+	case errors.As(err, &other):
+		return nil, irregular(path, other.Mode)
+	case errors.Is(err, linux.ErrTooLong):
 		return nil, &Error{File: path, Text: "a fleet file must be at most 1 MiB long; make several fleets"}
+	case err != nil:
+		return nil, unreadable(path, err)
 	}
 	return data, nil
 }
 
-func irregular(path string, info fs.FileInfo) *Error {
+func irregular(path string, mode fs.FileMode) *Error {
 	what := "a pipe, socket or device"
-	if info.IsDir() {
+	if mode.IsDir() {
 		what = "a directory"
 	}
 	return &Error{File: path, Text: "must be a regular file, not " + what + "; name the fleet file"}

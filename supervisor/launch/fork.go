@@ -52,7 +52,7 @@ func (l *Launcher) sendFork(p, floor *procs.Process) error {
 // and its sender must be a child of this process.
 func (l *Launcher) introduced(p *procs.Process, hello gate.Hello) []fleet.Event {
 	if p != l.request || hello.ID != uint64(p.ID) {
-		l.log.Warn("a process introduced itself for a request that is not open; ignored", slog.Int("pid", hello.PID))
+		l.log.Warn("hello for an unknown request; ignored", slog.Int("pid", hello.PID))
 		return nil
 	}
 	l.request = nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/internal/accept"
 )
 
 // The bounds of what clients may take.
@@ -23,7 +24,6 @@ const (
 	writeTimeout = 5 * time.Second // for a whole answer
 	lingerTime   = time.Second     // for what was sent and is not wanted
 	maxUnwanted  = 64 << 10        // bytes of it
-	acceptPause  = time.Second     // when there are no descriptors left
 )
 
 // Backend is the fleet behind a server. Its methods are called from many
@@ -81,17 +81,7 @@ func (s *Server) Close() {
 
 func (s *Server) accept() {
 	defer s.done.Done()
-	for {
-		conn, err := s.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // EMFILE, for example: others have to give way first
-			time.Sleep(acceptPause)
-			continue
-		}
-		s.admit(&client{conn: conn})
-	}
+	accept.All(s.listener, func(conn net.Conn) { s.admit(&client{conn: conn}) })
 }
 
 func (s *Server) admit(c *client) {

@@ -12,12 +12,12 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
-// Forbidden is a key of the fleet file that this master has no right to honour.
+// Forbidden is a key of the fleet file that this master is not permitted to honour.
 type Forbidden struct{ Text string }
 
 func (f *Forbidden) Error() string { return f.Text }
 
-// Check refuses what this master has no right to do, before anything is
+// Check refuses what this master is not permitted to do, before anything is
 // started. managed says that systemd started it. An error is a [*Forbidden].
 func Check(file *fleetfile.File, managed bool) error {
 	r := ask(file)
@@ -127,5 +127,5 @@ func (c *check) refuse(key, what, dropIn string) {
 	case c.managed:
 		remedy = fmt.Sprintf("remove the key, or add the capability to AmbientCapabilities= and CapabilityBoundingSet= with systemctl edit %s", unit)
 	}
-	c.err = &Forbidden{Text: fmt.Sprintf("%s: %s: this master has no right to %s: %s", c.file.Path, key, what, remedy)}
+	c.err = &Forbidden{Text: fmt.Sprintf("%s: %s: this master is not permitted to %s: %s", c.file.Path, key, what, remedy)}
 }

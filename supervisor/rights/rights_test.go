@@ -20,12 +20,12 @@ func TestRightsAreChecked(t *testing.T) {
 		rights mayDo
 		want   string // a part of the message; none if it is allowed
 	}{
-		"user":              {fleetfile.Worker{User: "www-data"}, mayDo{}, "worker.w.user: this master has no right to change users"},
+		"user":              {fleetfile.Worker{User: "www-data"}, mayDo{}, "worker.w.user: this master is not permitted to change users"},
 		"user allowed":      {fleetfile.Worker{User: "www-data"}, mayDo{users: true, give: true}, ""},
-		"notify socket":     {fleetfile.Worker{User: "www-data"}, mayDo{users: true}, "worker.w.user: this master has no right to give a notify socket"},
+		"notify socket":     {fleetfile.Worker{User: "www-data"}, mayDo{users: true}, "worker.w.user: this master is not permitted to give a notify socket"},
 		"no notify socket":  {fleetfile.Worker{User: "www-data", NotifyAccess: fleetfile.NotifyNone}, mayDo{users: true}, ""},
 		"group":             {fleetfile.Worker{Group: "www-data"}, mayDo{}, "worker.w.group: "},
-		"nice":              {fleetfile.Worker{Nice: &low}, mayDo{nice: 0}, "worker.w.nice: this master has no right to set nice -5"},
+		"nice":              {fleetfile.Worker{Nice: &low}, mayDo{nice: 0}, "worker.w.nice: this master is not permitted to set nice -5"},
 		"nice just allowed": {fleetfile.Worker{Nice: &low}, mayDo{nice: -5}, ""},
 		"nice upwards":      {fleetfile.Worker{Nice: &high}, mayDo{nice: 0}, ""},
 		"nice filtered":     {fleetfile.Worker{Nice: &high}, mayDo{nice: 20}, "prefork@f.service.d /usr/share/prefork/priorities.conf"},
@@ -48,7 +48,7 @@ func TestRightsAreChecked(t *testing.T) {
 		"working directory in a home": {
 			fleetfile.Worker{WorkingDirectory: "/home/app"},
 			mayDo{hidden: []string{"/home"}},
-			"worker.w.working_directory: this master has no right to see /home/app: remove the key, or allow it: " +
+			"worker.w.working_directory: this master is not permitted to see /home/app: remove the key, or allow it: " +
 				"install -D -m0644 -t /etc/systemd/system/prefork@f.service.d /usr/share/prefork/home.conf",
 		},
 		"program in a home":     {fleetfile.Worker{Exec: []string{"/root/x.py"}}, mayDo{hidden: []string{"/root"}}, "worker.w.exec: "},

@@ -7,13 +7,11 @@ package envfile
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
 // File is one entry of environment_file=.
@@ -31,7 +29,7 @@ const maxSize = 1 << 20
 // as long as the file systems do. An error names the file and its key.
 func Read(files []File) (env, ignored []string, err error) {
 	for _, file := range files {
-		text, err := readRegular(file.Path)
+		text, err := read(file.Path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && file.Optional:
 			continue
@@ -49,23 +47,14 @@ func Read(files []File) (env, ignored []string, err error) {
 	return env, ignored, nil
 }
 
-// readRegular does not block on what its owner may put in the place of a file.
-func readRegular(path string) (string, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = file.Close() }() // read only
-	info, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s: must be a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(text) > maxSize {
-		err = fmt.Errorf("%s: must have at most %d bytes", path, maxSize)
+// read returns the text of one file.
+func read(path string) (string, error) {
+	text, err := linux.ReadRegular(path, maxSize)
+	switch {
+	case errors.Is(err, linux.ErrTooLong):
+		return "", fmt.Errorf("%s: must have at most %d bytes", path, maxSize)
+	case errors.As(err, new(*linux.Irregular)):
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return string(text), err
 }
