@@ -127,7 +127,7 @@ const propertiesChanged = "PropertiesChanged"
 func (c *change) body() []any { return []any{c.iface, c.properties, []string{}} }
 
 // changes are the differences between two views of one fleet, of the properties
-// that emit them.
+// that emit them. A slot is its name, wherever it stands.
 func changes(was, is *Status) (all []change) {
 	add := func(path dbus.ObjectPath, iface string, was, is any) {
 		if changed := difference(was, is); len(changed) > 0 {
@@ -135,12 +135,12 @@ func changes(was, is *Status) (all []change) {
 		}
 	}
 	add(Path, Interface, *was, *is)
-	for i := range is.Slots {
-		before := SlotStatus{}
-		if i < len(was.Slots) {
-			before = was.Slots[i]
-		}
-		add(SlotPath(is.Slots[i].Name), SlotInterface, before, is.Slots[i])
+	before := map[string]SlotStatus{}
+	for _, s := range was.Slots {
+		before[s.Name] = s
+	}
+	for _, s := range is.Slots {
+		add(SlotPath(s.Name), SlotInterface, before[s.Name], s)
 	}
 	return all
 }

@@ -202,6 +202,20 @@ func TestWhatIsToldOfEachProperty(t *testing.T) {
 	}
 }
 
+// A slot is its name: of those that only stand elsewhere nothing is told.
+func TestChangesAreOfSlotsByName(t *testing.T) {
+	slot := func(name, state string) SlotStatus { return SlotStatus{Name: name, State: state} }
+	was := &Status{Slots: []SlotStatus{slot("a.0", "ready"), slot("a.1", "ready"), slot("b.0", "ready")}}
+	is := &Status{Slots: []SlotStatus{slot("a.0", "ready"), slot("b.0", "ready"), slot("c.0", "ready"), slot("a.1", "failed")}}
+	var told []string
+	for _, c := range changes(was, is) {
+		told = append(told, string(c.path))
+	}
+	if want := []string{string(SlotPath("c.0")), string(SlotPath("a.1"))}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, want %q", told, want)
+	}
+}
+
 // TestLastClientIsTold: the fleet hears when nobody is left who looks.
 func TestLastClientIsTold(t *testing.T) {
 	b := &backend{look: lookAtDemo}
