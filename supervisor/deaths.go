@@ -54,7 +54,7 @@ func (m *master) known(pid int, events *[]fleet.Event) []*procs.Process {
 	p := m.procs.OfPID(pid)
 	if p == nil {
 		// It may be a worker whose introduction has not been read.
-		*events = append(*events, m.launch.AtRequest()...)
+		*events = append(*events, m.launch.ReadRequest()...)
 		p = m.procs.OfPID(pid)
 	}
 	if p == nil {
@@ -99,7 +99,7 @@ func (m *master) endStragglers() {
 		for _, pid := range left {
 			switch {
 			case now >= killAt || m.procs.OfPID(pid) != nil: // one that did not end from SIGKILL
-				_ = unix.Kill(pid, unix.SIGKILL) // a child: it ends, or has ended
+				_ = unix.Kill(pid, unix.SIGKILL) // a child of ours: ESRCH only if it has ended
 			case !asked[pid]:
 				asked[pid], patient = true, true
 				_ = unix.Kill(pid, unix.SIGTERM) // the same

@@ -45,13 +45,13 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 	case wakeups:
 		return m.woken()
 	case gates:
-		return m.launch.AtGate(fleet.Proc(ready.ID))
+		return m.launch.ReadGate(fleet.Proc(ready.ID))
 	case commands:
-		return m.launch.FloorSays(fleet.Proc(ready.ID))
+		return m.launch.ReadFloor(fleet.Proc(ready.ID))
 	case outputs:
 		m.outputs.Readable(ready.ID)
 	case notices:
-		return m.slots.Hear(fleet.SlotID(ready.ID))
+		return m.slots.Read(fleet.SlotID(ready.ID))
 	case storedFDs:
 		m.slots.HungUp(ready.ID)
 	case connections:

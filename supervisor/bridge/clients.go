@@ -56,5 +56,5 @@ func (c *clients) Idle() { c.tidy.Reset(tidyAfter) }
 
 func tidy() {
 	debug.FreeOSMemory()
-	_ = linux.ReleaseConstants() // it is memory only
+	_ = linux.ReleaseConstants() // it only gives memory back
 }

@@ -34,12 +34,12 @@ func (a Address) connect(ctx context.Context) (socket net.Conn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = unix.Close(dir) }() // it names a directory only
+	defer func() { _ = unix.Close(dir) }() // opened with O_PATH: nothing is lost
 	file, err := a.open(dir, filepath.Base(a.Socket), unix.S_IFSOCK)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = unix.Close(file) }() // it names a socket only
+	defer func() { _ = unix.Close(file) }() // opened with O_PATH: nothing is lost
 	socket, err = new(net.Dialer).DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(file))
 	if err != nil {
 		if errno := unix.Errno(0); errors.As(err, &errno) {
@@ -65,7 +65,7 @@ func (a Address) open(dir int, name string, kind uint32) (int, error) {
 	if err == nil && st.Mode&unix.S_IFMT == kind {
 		return fd, nil
 	}
-	_ = unix.Close(fd) // it names something only
+	_ = unix.Close(fd) // opened with O_PATH: nothing is lost
 	if err != nil {
 		return -1, &os.PathError{Op: "stat", Path: a.Socket, Err: err}
 	}

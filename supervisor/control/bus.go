@@ -64,7 +64,7 @@ func (b *bus) join() (err error) {
 	if b.conn, err = dbus.SystemBusPrivate(dbus.WithHandler(b)); err != nil {
 		return err
 	}
-	defer func() { _ = b.conn.Close() }() // what is not sent is for nobody
+	defer func() { _ = b.conn.Close() }() // a signal that is not sent has no reader
 	if err := b.take(); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (b *bus) join() (err error) {
 
 // take gets the name of the fleet. A bus that does not answer is given up.
 func (b *bus) take() error {
-	late := time.AfterFunc(busTimeout, func() { _ = b.conn.Close() }) // which fails all that waits
+	late := time.AfterFunc(busTimeout, func() { _ = b.conn.Close() }) // all calls that wait for an answer fail with it
 	defer late.Stop()
 	if err := b.conn.Auth(nil); err != nil {
 		return fmt.Errorf("the bus: %w", err)

@@ -122,9 +122,9 @@ func TestIdleClientsKeepNobodyOut(t *testing.T) {
 func TestVictimIsNotRoot(t *testing.T) {
 	a, b, c := &client{}, &client{caller: Caller{UID: 1000}}, &client{caller: Caller{UID: 1000}}
 	s := &Server{clients: []*client{a, b, c}}
-	s.heard(b)
+	s.touch(b)
 	for _, want := range []*client{c, b, a} {
-		if got := s.victim(); got != want {
+		if got := s.evict(); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}

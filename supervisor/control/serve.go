@@ -46,7 +46,7 @@ func (s *Server) serve(c *client) {
 		if err != nil {
 			return
 		}
-		s.heard(c)
+		s.touch(c)
 		if m.kind != methodCall {
 			continue
 		}

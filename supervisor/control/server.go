@@ -154,17 +154,17 @@ func (s *Server) admit(c *client) {
 		return
 	}
 	if len(s.clients) >= maxClients {
-		go s.victim().hangUp() // its goroutine ends
+		go s.evict().hangUp() // its goroutine ends
 	}
 	s.clients = append(s.clients, c)
 	s.done.Add(1)
 	go s.serve(c)
 }
 
-// victim is who makes room: the one that has been silent longest, of the owner's
+// evict chooses who makes room: the one that has been silent longest, of the owner's
 // before root's, so that workers, which may share the owner's uid, cannot keep
 // root out.
-func (s *Server) victim() *client {
+func (s *Server) evict() *client {
 	i := 0
 	if n := slices.IndexFunc(s.clients, func(c *client) bool { return c.caller.UID != 0 }); n >= 0 {
 		i = n
@@ -174,8 +174,8 @@ func (s *Server) victim() *client {
 	return victim
 }
 
-// heard moves a client to the end of those who have to make room.
-func (s *Server) heard(c *client) {
+// touch moves a client to the end of those who have to make room.
+func (s *Server) touch(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.clients, c); i >= 0 {

@@ -101,13 +101,13 @@ func (s *slot) stopsItself(now Instant) {
 func (s *slot) abort(now Instant, why string) {
 	s.thaw(now)
 	s.result = Watchdog
-	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.words()+"; sent SIGABRT")
+	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.lastWords()+"; sent SIGABRT")
 	s.fleet.signal(s.proc, SIGABRT, s.signalsAll())
 }
 
-// words is what a process last said of itself, for a line that says how it
+// lastWords is what a process last said of itself, for a line that says how it
 // failed.
-func (s *slot) words() string {
+func (s *slot) lastWords() string {
 	text := ""
 	if s.status != "" {
 		text += fmt.Sprintf("; its last status: %q", s.status)

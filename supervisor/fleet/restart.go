@@ -189,7 +189,7 @@ func (s *slot) settle(now Instant) {
 		what += ", timed out"
 	}
 	if s.result != "" || !s.policy().clean(s.exit) {
-		what += s.words()
+		what += s.lastWords()
 	}
 	s.conclude(now, what)
 }

@@ -205,7 +205,7 @@ func (s *slot) startTimeout(now Instant) {
 		what = "send READY=1"
 	}
 	s.stop(now, KindSlotTimeout, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
-		Span(s.policy().TimeoutStart), s.words()))
+		Span(s.policy().TimeoutStart), s.lastWords()))
 }
 
 // start gives a slot that is due a process, or makes it wait for one.

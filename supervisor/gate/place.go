@@ -52,7 +52,7 @@ func moveUp(fd *int, low int) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 	}
-	_ = unix.Close(*fd) // moved
+	_ = unix.Close(*fd) // the copy has replaced it
 	*fd = moved
 	return nil
 }

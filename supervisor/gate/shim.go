@@ -90,7 +90,7 @@ func enterGroup(args []string) error {
 		return nil
 	}
 	_, err := unix.Write(shimGroup, []byte("0"))
-	_ = unix.Close(shimGroup) // written or not
+	_ = unix.Close(shimGroup) // read only, or its write has been checked
 	if err != nil {
 		return refuse(ExitCgroup, "cgroup: %v", err)
 	}
@@ -153,7 +153,7 @@ func (o *Orders) takeOutput(fds []int) ([]int, error) {
 		if err := unix.Dup3(fds[0], to, 0); err != nil {
 			return nil, refuse(ExitFDs, "dup3: %v", err)
 		}
-		_ = unix.Close(fds[0]) // its copy stays
+		_ = unix.Close(fds[0]) // the copy at its new number stays open
 		fds = fds[1:]
 	}
 	return fds, nil

@@ -89,9 +89,9 @@ func until[E fleet.Event](h *house) (want E) {
 			case 0:
 				all = append(all, h.Resume()...)
 			case gates:
-				all = append(all, h.AtGate(id)...)
+				all = append(all, h.ReadGate(id)...)
 			case commands:
-				all = append(all, h.FloorSays(id)...)
+				all = append(all, h.ReadFloor(id)...)
 			case deaths:
 				if p := h.procs.Dead(id); p != nil {
 					exit, _ := h.procs.Reap(p)
@@ -242,7 +242,7 @@ func TestAbandon(t *testing.T) {
 	if m.request != nil || m.procs.Of(7) != nil || m.p.Birth.Gate != -1 {
 		t.Errorf("got %+v", m.p)
 	}
-	if events := m.AtRequest(); events != nil {
+	if events := m.ReadRequest(); events != nil {
 		t.Errorf("got %+v", events)
 	}
 }

@@ -70,14 +70,14 @@ func (l *Launcher) startZygote(p *procs.Process, generation int) error {
 	return linux.Send(p.Birth.Command, l.book.floorMessage(generation).Encode())
 }
 
-// FloorSays reads one message of a floor. What it leaves is there the next time.
-func (l *Launcher) FloorSays(id fleet.Proc) []fleet.Event {
-	said, _ := l.floorSays(id)
+// ReadFloor reads one message of a floor. What it leaves is there the next time.
+func (l *Launcher) ReadFloor(id fleet.Proc) []fleet.Event {
+	said, _ := l.readFloor(id)
 	return said
 }
 
-// floorSays is FloorSays; more is false if there was no message.
-func (l *Launcher) floorSays(id fleet.Proc) (events []fleet.Event, more bool) {
+// readFloor is ReadFloor; more is false if there was no message.
+func (l *Launcher) readFloor(id fleet.Proc) (events []fleet.Event, more bool) {
 	p := l.procs.Of(id)
 	if p == nil || p.Birth.Command < 0 {
 		return nil, false

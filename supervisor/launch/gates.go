@@ -16,23 +16,23 @@ import (
 	"github.com/decnet/prefork/supervisor/procs"
 )
 
-// AtGate reads one message of a process at its gate. What it leaves is there the next
+// ReadGate reads one message of a process at its gate. What it leaves is there the next
 // time.
-func (l *Launcher) AtGate(id fleet.Proc) []fleet.Event {
-	said, _ := l.atGate(id)
+func (l *Launcher) ReadGate(id fleet.Proc) []fleet.Event {
+	said, _ := l.readGate(id)
 	return said
 }
 
-// AtRequest reads one message of the worker that a floor has been asked for.
-func (l *Launcher) AtRequest() []fleet.Event {
+// ReadRequest reads one message of the worker that a floor has been asked for.
+func (l *Launcher) ReadRequest() []fleet.Event {
 	if l.request == nil {
 		return nil
 	}
-	return l.AtGate(l.request.ID)
+	return l.ReadGate(l.request.ID)
 }
 
-// atGate is AtGate; more is false if there was no message.
-func (l *Launcher) atGate(id fleet.Proc) (events []fleet.Event, more bool) {
+// readGate is ReadGate; more is false if there was no message.
+func (l *Launcher) readGate(id fleet.Proc) (events []fleet.Event, more bool) {
 	p := l.procs.Of(id)
 	if p == nil || p.Birth.Gate < 0 {
 		return nil, false

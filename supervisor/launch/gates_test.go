@@ -114,17 +114,17 @@ func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	m.p.Floor = true
 	for range 10 {
 		say(t, m.command, "progress\x00x")
-		if events, more := m.floorSays(m.p.ID); len(events) != 1 || !more {
+		if events, more := m.readFloor(m.p.ID); len(events) != 1 || !more {
 			t.Errorf("got %+v and %t", events, more)
 		}
 	}
 	say(t, m.command, "")
-	events, more := m.floorSays(m.p.ID)
+	events, more := m.readFloor(m.p.ID)
 	if _, ok := events[0].(fleet.FloorBroken); !ok || !more {
 		t.Errorf("an empty message: got %+v and %t, want it broken", events, more)
 	}
 	say(t, m.command, "refused\x0099\x0011\x00not asked for")
-	if events, more := m.floorSays(m.p.ID); len(events) != 0 || !more {
+	if events, more := m.readFloor(m.p.ID); len(events) != 0 || !more {
 		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
 	}
 }
@@ -134,16 +134,16 @@ func TestOnlyAChildIsAdopted(t *testing.T) {
 	m := newWorld(t)
 	m.p.PID = 0
 	say(t, m.gate, "hello\x007")
-	if events, _ := m.atGate(m.p.ID); len(events) != 0 {
+	if events, _ := m.readGate(m.p.ID); len(events) != 0 {
 		t.Errorf("without a request: got %+v", events)
 	}
 	m.request = m.p
 	say(t, m.gate, "hello\x008")
-	if events, _ := m.atGate(m.p.ID); len(events) != 0 || m.request != m.p {
+	if events, _ := m.readGate(m.p.ID); len(events) != 0 || m.request != m.p {
 		t.Errorf("with another's number: got %+v", events)
 	}
 	say(t, m.gate, "hello\x007") // from this process, which is not its own child
-	events, _ := m.atGate(m.p.ID)
+	events, _ := m.readGate(m.p.ID)
 	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Fatalf("from a stranger: got %+v", events)
 	}
@@ -173,12 +173,12 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	push(m.p.Birth.Gate, m.gate)
 	push(m.p.Birth.Command, m.command)
 	errandstest.Quick(t, "the gate", func() {
-		if events, more := m.atGate(7); len(events) != 0 || more || m.p.Birth.Gate != -1 {
+		if events, more := m.readGate(7); len(events) != 0 || more || m.p.Birth.Gate != -1 {
 			t.Errorf("got %+v, %t; the gate is %d", events, more, m.p.Birth.Gate)
 		}
 	})
 	errandstest.Quick(t, "the socket of a floor", func() {
-		if events, more := m.floorSays(7); len(events) != 0 || more || m.p.Birth.Command != -1 {
+		if events, more := m.readFloor(7); len(events) != 0 || more || m.p.Birth.Command != -1 {
 			t.Errorf("got %+v, %t; the socket is %d", events, more, m.p.Birth.Command)
 		}
 	})
@@ -202,7 +202,7 @@ func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
 	if err := linux.Send(m.gate, []byte("hello\x007"), 0); err != nil {
 		t.Fatal(err)
 	}
-	events, _ := m.atGate(7)
+	events, _ := m.readGate(7)
 	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
 		t.Errorf("got %+v", events)
 	}

@@ -43,8 +43,8 @@ type Config struct {
 	Sockets  *sockets.Sockets
 	Errands  *errands.Pool
 
-	Gates    poll.Source // reports by fleet.Proc: [Launcher.AtGate]
-	Commands poll.Source // of floors, by fleet.Proc: [Launcher.FloorSays]
+	Gates    poll.Source // reports by fleet.Proc: [Launcher.ReadGate]
+	Commands poll.Source // of floors, by fleet.Proc: [Launcher.ReadFloor]
 }
 
 // Launcher makes the processes of a fleet. Only the loop calls its methods, none of
@@ -91,7 +91,7 @@ func (l *Launcher) Stopping() { l.dropShim() }
 // Drain reads all that a process said before it ended, why it was not able to become a
 // slot, or what is wrong with the floor, and closes what was open for its birth.
 func (l *Launcher) Drain(p *procs.Process) (events []fleet.Event) {
-	for _, readable := range []func(fleet.Proc) ([]fleet.Event, bool){l.atGate, l.floorSays} {
+	for _, readable := range []func(fleet.Proc) ([]fleet.Event, bool){l.readGate, l.readFloor} {
 		more := true
 		for n := 0; more && n < maxLastWords; n++ {
 			var said []fleet.Event

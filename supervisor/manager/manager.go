@@ -206,6 +206,6 @@ func (m *Manager) Reject(why string, code int, more ...sdnotify.Field) {
 // a process that is gone cannot be attributed any more. It
 // blocks for a second at most.
 func (m *Manager) Close() {
-	_ = m.client.Barrier(time.Second) // it is only a courtesy
+	_ = m.client.Barrier(time.Second) // the manager may have gone; nothing depends on it
 	_ = m.client.Close()
 }

@@ -148,8 +148,8 @@ func hangUp(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(lingerTime)) // as above
-	_, _ = io.CopyN(io.Discard, conn, maxUnwanted)       // the end of it is no news
+	_ = conn.SetReadDeadline(time.Now().Add(lingerTime)) // its goroutine ends
+	_, _ = io.CopyN(io.Discard, conn, maxUnwanted)       // closing fails only if it is closed already
 }
 
 // answer is a response of HTTP.

@@ -75,7 +75,7 @@ func (l *Log) EndJournal() {
 	if w == nil {
 		return
 	}
-	_ = w.retry() // the rest goes the other way
+	_ = w.retry() // what the journal does not take is printed
 	for _, e := range w.waiting {
 		l.handler.line(e.level, e.text)
 	}

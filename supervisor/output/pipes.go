@@ -176,7 +176,7 @@ func (t *pipes) finish(id uint64) {
 func (t *pipes) pause() {
 	t.paused = true
 	for _, o := range t.byID {
-		_ = t.source.Remove(o.fd) // it is in there
+		_ = t.source.Remove(o.fd) // the poller has it: this cannot fail
 	}
 }
 
@@ -192,7 +192,7 @@ func (t *pipes) resume() {
 	}
 	t.paused = false
 	for id, o := range t.byID {
-		_ = t.source.Add(o.fd, id) // it was in there
+		_ = t.source.Add(o.fd, id) // the poller had it before: this cannot fail
 	}
 }
 

@@ -47,7 +47,7 @@ const maxHeld = 64
 func (t *Table) mute(s *Slot, until fleet.Instant) {
 	s.inbox.quiet = max(s.inbox.quiet, until)
 	if !slices.Contains(t.muted, s) {
-		_ = t.notices.Remove(s.inbox.server.FD()) // it is in there
+		_ = t.notices.Remove(s.inbox.server.FD()) // the poller has it: this cannot fail
 		t.muted = append(t.muted, s)
 	}
 	t.unmuteAt = min(t.unmuteAt, s.inbox.quiet)
@@ -69,7 +69,7 @@ func (t *Table) Unmute(now fleet.Instant) {
 			return false // it wakes the loop
 		}
 		s.inbox.burdened, s.inbox.quiet = false, 0
-		_ = t.notices.Add(s.inbox.server.FD(), uint64(s.ID)) // it was in there
+		_ = t.notices.Add(s.inbox.server.FD(), uint64(s.ID)) // the poller had it before: this cannot fail
 		return true
 	})
 }

@@ -53,9 +53,9 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 			attack(m)
 			pass(t, m.fd, "READY=1")
 			errandstest.Quick(t, "to hear it", func() {
-				m.hear(m.s)
+				m.read(m.s)
 				m.Flush()
-				m.hear(m.s)
+				m.read(m.s)
 			})
 			if m.s.inbox.errands.Idle() {
 				t.Error("nothing is being dropped")
@@ -68,7 +68,7 @@ func TestNoDescriptorBlocksTheLoop(t *testing.T) {
 			}
 			errandstest.ProdAll(t, m.errands)
 			m.Unmute(poll.Now())
-			m.hear(m.s)
+			m.read(m.s)
 			if m.s.inbox.burdened || len(m.muted) > 0 {
 				t.Error("the slot is not heard again")
 			}
@@ -81,7 +81,7 @@ func TestTheEndWaitsForNoDescriptor(t *testing.T) {
 	linger := errandstest.Lingering(t)
 	m := newWorld(t, notifyMain())
 	pass(t, m.fd, "FDSTORE=1", linger())
-	m.hear(m.s)
+	m.read(m.s)
 	if len(m.s.store.fds) != 1 {
 		t.Fatal("nothing is stored")
 	}

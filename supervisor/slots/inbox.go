@@ -32,11 +32,11 @@ type inbox struct {
 // maxHeard bounds the datagrams of one slot that are read in a turn.
 const maxHeard = 100
 
-// Hear reads what the processes of a slot say. Several datagrams become one
+// Read reads what the processes of a slot say. Several datagrams become one
 // event where their order does not matter.
-func (t *Table) Hear(id fleet.SlotID) []fleet.Event { return t.hear(t.Of(id)) }
+func (t *Table) Read(id fleet.SlotID) []fleet.Event { return t.read(t.Of(id)) }
 
-func (t *Table) hear(s *Slot) (events []fleet.Event) {
+func (t *Table) read(s *Slot) (events []fleet.Event) {
 	now := poll.Now()
 	var last *fleet.Notified
 	for range maxHeard {
@@ -82,7 +82,7 @@ func (t *Table) accept(s *Slot, d *sdnotify.Datagram) (said fleet.Notified, ok b
 	case why == nil && t.stores(s, d), !known && !d.Carries:
 		why = t.take(s, d)
 	case !d.Carries:
-		_ = s.inbox.server.Skip() // it is there
+		_ = s.inbox.server.Skip() // it was looked at: it is the next
 	default:
 		if !known {
 			why = fmt.Errorf("from pid %d: descriptors that are not to be stored come from the main process alone", d.PID)
@@ -163,7 +163,7 @@ func (t *Table) burden(s *Slot) {
 // Flush is for the end of a turn: who waits for what it said to be done is told.
 func (t *Table) Flush() {
 	for _, s := range t.burdened {
-		s.inbox.errands.Do(func() { _ = s.inbox.server.Skip() }) // it is there
+		s.inbox.errands.Do(func() { _ = s.inbox.server.Skip() }) // it was looked at: it is the next
 	}
 	t.burdened = t.burdened[:0]
 }
@@ -254,7 +254,7 @@ func (t *Table) Drain(p *procs.Process) []fleet.Event {
 	}
 	var events []fleet.Event
 	if s.inbox.server != nil {
-		events = t.hear(s)
+		events = t.read(s)
 	}
 	if s.inbox.dropped > 1 {
 		t.log.Warn(fmt.Sprintf("%s: %d notifications were ignored", s.Name, s.inbox.dropped), slog.Int("pid", p.PID))

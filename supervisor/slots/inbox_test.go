@@ -86,11 +86,11 @@ func notifyMain() fleetfile.Worker {
 	return fleetfile.Worker{NotifyAccess: fleetfile.NotifyMain, FDStoreMax: 2}
 }
 
-// hearAll hears a slot until nothing that it said waits.
-func (m *world) hearAll(t *testing.T) (events []fleet.Event) {
+// readAll hears a slot until nothing that it said waits.
+func (m *world) readAll(t *testing.T) (events []fleet.Event) {
 	t.Helper()
 	for {
-		events = append(events, m.hear(m.s)...)
+		events = append(events, m.read(m.s)...)
 		m.Flush()
 		testutil.Eventually(t, "all is dropped", m.s.inbox.errands.Idle)
 		if !m.s.inbox.burdened {
@@ -136,7 +136,7 @@ func TestNotificationsBecomeEvents(t *testing.T) {
 		for _, text := range c.said {
 			sendTo(t, m.fd, text)
 		}
-		if got := m.hear(m.s); !reflect.DeepEqual(got, c.want) {
+		if got := m.read(m.s); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%q: got %+v, want %+v", c.said, got, c.want)
 		}
 	}
@@ -151,7 +151,7 @@ func TestHostileNotifications(t *testing.T) {
 		sendTo(t, m.fd, "READY=1\x00STOPPING=1", 0, 1, 2)
 		sendTo(t, m.fd, strings.Repeat("X", 5000), 0)
 		sendTo(t, m.fd, "READY=1\nFDSTOREREMOVE=1\nFDNAME=none", 0, 0, 0)
-		if got := len(m.hearAll(t)); got != 1 {
+		if got := len(m.readAll(t)); got != 1 {
 			t.Fatalf("got %d events, want that of the last", got)
 		}
 	}
@@ -166,7 +166,7 @@ func TestHostileNotifications(t *testing.T) {
 	}
 	m.said.Want(t, "web.0: 15 notifications were ignored")
 	sendTo(t, m.fd, "READY=1")
-	if got := m.hear(m.s); len(got) != 0 {
+	if got := m.read(m.s); len(got) != 0 {
 		t.Errorf("from a process that has ended: got %+v", got)
 	}
 }
@@ -185,12 +185,12 @@ func TestTheSenderIsChecked(t *testing.T) {
 			t.Skip("the tests lead a session")
 		}
 		sendTo(t, m.fd, "READY=1")
-		if got := m.hear(m.s); len(got) != want {
+		if got := m.read(m.s); len(got) != want {
 			t.Errorf("notify_access = %q: got %+v, want %d", access, got, want)
 		}
 		m.s.process.PID = 1 << 22 // nobody's session
 		sendTo(t, m.fd, "READY=1")
-		if got := m.hear(m.s); len(got) != 0 {
+		if got := m.read(m.s); len(got) != 0 {
 			t.Errorf("notify_access = %q, from a stranger: got %+v", access, got)
 		}
 		m.said.Want(t, "web.0: a notification is ignored: from pid")
@@ -220,7 +220,7 @@ func TestAFloodIsMuted(t *testing.T) {
 				break // its queue is full
 			}
 		}
-		if got := len(m.hear(m.s)); got > 1 {
+		if got := len(m.read(m.s)); got > 1 {
 			t.Fatalf("%d events of a hundred keep-alives, want 1", got)
 		}
 	}
@@ -276,17 +276,17 @@ func TestABarrierIsClosedAfterTheTurn(t *testing.T) {
 		n, err := unix.Read(pipe[0], make([]byte, 1))
 		return n == 0 && err == nil
 	}
-	if got := m.hear(m.s); len(got) != 1 || hungUp() {
+	if got := m.read(m.s); len(got) != 1 || hungUp() {
 		t.Fatalf("got %+v; the barrier is closed: %t", got, hungUp())
 	}
-	if got := m.hear(m.s); len(got) != 0 || len(m.poller.Wait(0, 1)) > 0 {
+	if got := m.read(m.s); len(got) != 0 || len(m.poller.Wait(0, 1)) > 0 {
 		t.Errorf("before the barrier is answered: got %+v", got)
 	}
 	m.Flush()
 	testutil.Eventually(t, "the barrier is closed", hungUp)
 	testutil.Eventually(t, "nothing is left to do", m.s.inbox.errands.Idle)
 	m.Unmute(poll.Now())
-	if got := m.hear(m.s); len(got) != 1 {
+	if got := m.read(m.s); len(got) != 1 {
 		t.Errorf("what was said after it: got %+v", got)
 	}
 }
@@ -314,7 +314,7 @@ func TestStore(t *testing.T) {
 	sendTo(t, m.fd, "FDSTORE=1\nFDNAME=again", int(file.Fd()))
 	sendTo(t, m.fd, "FDSTORE=1\nFDNAME=toomany", m.fd)
 	sendTo(t, m.fd, "FDSTORE=1\nFDNAME=toomany", m.fd)
-	m.hear(m.s)
+	m.read(m.s)
 	if got := strings.Join(names(), " "); got != "conn stored" {
 		t.Errorf("stored: %s", got)
 	}
@@ -332,7 +332,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("after the hang-up: %s", got)
 	}
 	sendTo(t, m.fd, "FDSTOREREMOVE=1\nFDNAME=stored")
-	m.hear(m.s)
+	m.read(m.s)
 	if got := names(); len(got) != 0 {
 		t.Errorf("after the removal: %s", got)
 	}

@@ -76,7 +76,7 @@ func TestWhatIsStoredOutlivesTheMaster(t *testing.T) {
 	}
 	pass(t, m.fd, "FDSTORE=1\nFDNAME=conn", a)
 	pass(t, m.fd, "FDSTORE=1\nFDNAME=conn\nFDPOLL=0", b)
-	m.hear(m.s)
+	m.read(m.s)
 	want := []string{"FDSTORE=1\nFDNAME=slot.web.0.conn +1", "FDSTORE=1\nFDNAME=slot.web.0.conn\nFDPOLL=0 +1"}
 	if got := datagrams(t, systemd); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -86,7 +86,7 @@ func TestWhatIsStoredOutlivesTheMaster(t *testing.T) {
 		t.Errorf("with one left: got %q", got)
 	}
 	sendTo(t, m.fd, "FDSTOREREMOVE=1\nFDNAME=conn")
-	m.hear(m.s)
+	m.read(m.s)
 	want = []string{"FDSTOREREMOVE=1\nFDNAME=slot.web.0.conn +0"}
 	if got := datagrams(t, systemd); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -104,7 +104,7 @@ func TestAnOldSystemdKeepsNoSockets(t *testing.T) {
 	}
 	defer linux.CloseFD(&b)
 	pass(t, m.fd, "FDSTORE=1\nFDNAME=conn", a)
-	m.hear(m.s)
+	m.read(m.s)
 	if got := datagrams(t, systemd); len(got) != 0 || len(m.s.store.fds) != 1 {
 		t.Errorf("got %q, and %d are stored here", got, len(m.s.store.fds))
 	}

@@ -3,7 +3,7 @@
 // Package slots has what is kept for a slot while its processes come and go: the socket
 // on which they notify, and the descriptors that they have stored for their successors.
 //
-//	notify socket ──> Hear ──> fleet.Notified
+//	notify socket ──> Read ──> fleet.Notified
 //	                   ├─ FDSTORE=1 ──> the slot's store, and a copy to systemd
 //	                   └─ other descriptors, barriers ──> dropped by a thread, for the loop
 //	                                                      cannot know how long that takes
@@ -64,7 +64,7 @@ type Table struct {
 }
 
 // New makes a table of the slots of a fleet, which the file configures. Its sources report that a slot has said something
-// ([Table.Hear]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
+// ([Table.Read]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
 func New(file *fleetfile.File, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
 		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,

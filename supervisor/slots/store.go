@@ -161,7 +161,7 @@ func (t *Table) dropStored(s *Slot, drop func(stored) bool) {
 		}
 		if f.id != 0 {
 			// Others may hold the same open file: closing would leave it polled.
-			_ = t.hangups.Remove(f.fd) // it is in there
+			_ = t.hangups.Remove(f.fd) // the poller has it: this cannot fail
 			delete(t.polled, f.id)
 		}
 		t.drop(s, f.fd)

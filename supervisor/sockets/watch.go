@@ -36,7 +36,7 @@ func (s *Sockets) Unwatch(worker fleet.WorkerID) {
 		}
 		// Systemd and workers hold the same open file, so that it would stay
 		// polled even if it were closed here.
-		_ = s.source.Remove(fd) // it is in there
+		_ = s.source.Remove(fd) // the poller has it: this cannot fail
 		delete(s.watchers, fd)
 	}
 }

@@ -176,7 +176,7 @@ func (p *Pool) Prod(now fleet.Instant) {
 			continue
 		}
 		if e.tid != 0 {
-			_ = unix.Tgkill(unix.Getpid(), e.tid, unix.SIGURG) // one of ours, if it has ended
+			_ = unix.Tgkill(unix.Getpid(), e.tid, unix.SIGURG) // ESRCH: the thread has ended
 		}
 		e.prodAt = now.Add(prodAfter)
 	}
@@ -191,7 +191,7 @@ func (p *Pool) CloseSocket(s poll.Source, fd *int) {
 	case linux.Drained(*fd):
 		linux.CloseFD(fd)
 	default:
-		_ = s.Remove(*fd) // it may be in there
+		_ = s.Remove(*fd) // ENOENT: it is not polled
 		p.Owner().Close(*fd)
 		*fd = -1
 	}
