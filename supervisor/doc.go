@@ -18,7 +18,9 @@
 // epoll_wait(2), with the earliest deadline as its timeout. Other goroutines only
 // pass things on: signals in, terminal lines out, and to each client of the
 // control socket (package control) and of the metrics socket (package metrics)
-// what the loop shows of the fleet.
+// what the loop shows of the fleet (package bridge). What could block for long, to close
+// a stranger's descriptor or to read an environment file, is done by threads for it
+// (package errands).
 //
 // Who owns which descriptor:
 //
