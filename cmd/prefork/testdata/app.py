@@ -89,20 +89,9 @@ def look(*args, **kwargs):
         for line in lines:
             key, _, value = line.partition(":")
             status[key] = value.strip()
-    note(
-        args=args,
-        kwargs=kwargs,
-        fds=fds,
-        environ=dict(os.environ),
-        status=status,
-        cwd=os.getcwd(),
-        sid=os.getsid(0),
-        uid=os.getuid(),
-        gid=os.getgid(),
-        nice=os.nice(0),
-        cmdline=open("/proc/self/cmdline").read().rstrip("\0"),
-        generation=prefork.generation,
-    )
+    note(args=args, kwargs=kwargs, fds=fds, environ=dict(os.environ), status=status, cwd=os.getcwd(),
+         sid=os.getsid(0), uid=os.getuid(), gid=os.getgid(), nice=os.nice(0),
+         cmdline=open("/proc/self/cmdline").read().rstrip("\0"), generation=prefork.generation)
     signal.pause()
 
 

@@ -1,5 +1,6 @@
 """Workers that mean no good, and one that suffers from them."""
 
+import encodings.idna  # which the user of the worker may not be able to read
 import errno
 import os
 import signal
@@ -39,14 +40,7 @@ def attack():
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.connect(os.environ["NOTIFY_SOCKET"])
     prefork.ready()
-    for text in [
-        b"",
-        b"READY=1\0",
-        b"STATUS=x",
-        b"BARRIER=1",
-        b"FDSTORE=1\nFDNAME=x",
-        b"FDSTOREREMOVE=1\nFDNAME=x",
-    ] * 2:
+    for text in [b"", b"READY=1\0", b"STATUS=x", b"BARRIER=1", b"FDSTORE=1\nFDNAME=x", b"FDSTOREREMOVE=1\nFDNAME=x"] * 2:
         s = lingering(listener.getsockname())
         socket.send_fds(notify, [text], [s.fileno()])
         # If the master was faster, this is the last close, and blocks.
@@ -55,9 +49,7 @@ def attack():
     socket.send_fds(notify, [b"BARRIER=1"], [theirs])
     os.close(theirs)
     os.read(ours, 1)  # until all of it has been dealt with
-    said = [
-        refused(os.path.join(os.path.dirname(os.environ["NOTIFY_SOCKET"]), name)) for name in ("calm.0", "attack.0")
-    ]
+    said = [refused(os.path.join(os.path.dirname(os.environ["NOTIFY_SOCKET"]), name)) for name in ("calm.0", "attack.0")]
     with open(DONE + ".new", "w") as file:
         file.write(" ".join(said))
     os.rename(DONE + ".new", DONE)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: 0BSD
 """The application of asgi.toml, and uvicorn without its command line."""
 
-import prefork
 import uvicorn
+
+import prefork
 
 
 async def application(scope, receive, send):

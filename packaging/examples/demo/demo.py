@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: 0BSD
 """The web workers of the demo. The imports are paid for once, by the floor."""
 
+import decimal  # noqa: F401
+import email  # noqa: F401
+import http.client  # noqa: F401
 import json
 import os
 import select
 import signal
 import socket
+import xml.dom.minidom  # noqa: F401
 
 import prefork
 

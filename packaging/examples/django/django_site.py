@@ -4,8 +4,9 @@
 import django.core.asgi
 import django.http
 import django.urls
-import prefork
 import uvicorn
+
+import prefork
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = __name__

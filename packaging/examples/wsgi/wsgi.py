@@ -3,6 +3,7 @@
 
 import gunicorn.app.base
 import gunicorn.workers.gthread  # by name it would be imported late, in each worker
+
 import prefork
 
 

@@ -29,7 +29,9 @@ def answer(connection):
             "floor": [name for name in FLOOR if name in sys.modules],
         }
     ).encode()
-    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    connection.sendall(
+        b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
 
 
 def serve():

@@ -33,7 +33,7 @@ def note(name, text):
 
 def calm():
     """Read all of the floor, and count."""
-    n, total = 0, sum(BALLAST[::4096])
+    n, total = 0, sum(BALLAST[:: 4096])
     while True:
         n += 1
         note("calm", n)

@@ -103,9 +103,7 @@ def facts(*args, **kwargs):
 
 def inherited():
     """What an executed program finds at 3 and up."""
-    os.execv(
-        "/bin/sh", ["sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES $LISTEN_PID $$; ls /proc/self/fd | tr '\\n' ' '"]
-    )
+    os.execv("/bin/sh", ["sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES $LISTEN_PID $$; ls /proc/self/fd | tr '\\n' ' '"])
 
 
 def sockets():

@@ -14,10 +14,7 @@ async def serve(reader, writer):
 
 async def work():
     loop = asyncio.get_running_loop()
-    print(
-        await asyncio.to_thread(lambda: "in a thread"),
-        await asyncio.gather(*(asyncio.sleep(0.001, i) for i in range(3))),
-    )
+    print(await asyncio.to_thread(lambda: "in a thread"), await asyncio.gather(*(asyncio.sleep(0.001, i) for i in range(3))))
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -37,7 +34,7 @@ async def work():
     print(await loop.sock_recv(a, 1))
     try:
         await asyncio.wait_for(asyncio.sleep(1000), 0.01)
-    except TimeoutError:
+    except asyncio.TimeoutError:
         print("timeout")
     print((await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM))[0][4])
 

@@ -13,10 +13,7 @@ def main():
     with db:
         db.execute("create table t (n integer primary key, text)")
         db.executemany("insert into t values (?, ?)", [(i, f"row {i}") for i in range(100)])
-    threads = [
-        threading.Thread(target=lambda: sqlite3.connect(path).execute("select count(*) from t").fetchone())
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: sqlite3.connect(path).execute("select count(*) from t").fetchone()) for _ in range(4)]
     for t in threads:
         t.start()
     for t in threads:

@@ -18,12 +18,7 @@ variable = contextvars.ContextVar("variable", default="default")
 
 
 def main():
-    print(
-        locale.setlocale(locale.LC_ALL, ""),
-        locale.getlocale(),
-        locale.getpreferredencoding(),
-        locale.localeconv()["decimal_point"],
-    )
+    print(locale.setlocale(locale.LC_ALL, ""), locale.getlocale(), locale.getpreferredencoding(), locale.localeconv()["decimal_point"])
     print(calendar.day_name[0], gettext.gettext("x"), f"{decimal.Decimal('1234.5'):n}")
     os.environ["TZ"] = "America/New_York"
     time.tzset()
@@ -34,9 +29,7 @@ def main():
         print(error)
     libc = ctypes.CDLL(None, use_errno=True)
     print(libc.getpid() == os.getpid(), libc.close(-1), ctypes.get_errno(), libc.abs(-5))
-    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))(
-        lambda a, b: a[0] - b[0]
-    )
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))(lambda a, b: a[0] - b[0])
     numbers = (ctypes.c_int * 4)(3, 1, 4, 1)
     libc.qsort(numbers, 4, 4, compare)
     libc.puts(b"by the stdio of C")

@@ -13,19 +13,10 @@ def ignored(status):
 def main():
     print(subprocess.run(["cat"], input="through a pipe", text=True, stdout=subprocess.PIPE, check=True).stdout)
     print(subprocess.run(["sh", "-c", "exit 7"]).returncode, subprocess.run(["sh", "-c", "kill -9 $$"]).returncode)
-    print(
-        subprocess.check_output(
-            ["sh", "-c", "ls /proc/self/fd | wc -l; grep -E 'Sig(Blk|Cgt)' /proc/self/status"], text=True
-        )
-    )
+    print(subprocess.check_output(["sh", "-c", "ls /proc/self/fd | wc -l; grep -E 'Sig(Blk|Cgt)' /proc/self/status"], text=True))
     # What the machine's own processes ignore (some ignore signal 32) is no module's
     # doing: what a child does not ignore and its parent does is.
-    print(
-        hex(
-            ignored(open("/proc/self/status").read())
-            ^ ignored(subprocess.check_output(["cat", "/proc/self/status"], text=True))
-        )
-    )
+    print(hex(ignored(open("/proc/self/status").read()) ^ ignored(subprocess.check_output(["cat", "/proc/self/status"], text=True))))
     try:
         subprocess.run(["sleep", "1000"], timeout=0.05)
     except subprocess.TimeoutExpired as error:

@@ -26,12 +26,7 @@ def main():
         t.start()
     for t in threads:
         t.join()
-    print(
-        counts["n"],
-        threading.current_thread().name,
-        threading.active_count(),
-        threading.current_thread() is threading.main_thread(),
-    )
+    print(counts["n"], threading.current_thread().name, threading.active_count(), threading.current_thread() is threading.main_thread())
     print(threading.get_native_id() == __import__("os").getpid())
     timer = threading.Timer(0.01, print, ["timer"])
     timer.start()
