@@ -4,8 +4,9 @@
 import asyncio
 import signal
 
-import prefork
 from aiohttp import web
+
+import prefork
 
 
 async def index(request):
