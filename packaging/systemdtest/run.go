@@ -112,7 +112,8 @@ func (m *Machine) WaitFor(t testing.TB, what string, fact func() bool) {
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: no %s within %v", m.Suite, what, ceiling)
+			processes, _ := m.Try("ps", "-eLo", "pid,tid,stat,wchan:24,etimes,args") // what hangs, and where
+			t.Fatalf("%s: no %s within %v; what runs:\n%s", m.Suite, what, ceiling, processes)
 		}
 	}
 }
