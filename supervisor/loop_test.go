@@ -95,7 +95,7 @@ func (s *fakeSystem) count(what string) (n int) {
 }
 
 func oneWorker() fleet.Config {
-	return fleet.Config{Seed: 1, Workers: []fleet.Worker{{Name: "web", Count: 1, Policy: fleet.Policy{
+	return fleet.Config{Host: fleet.Host{Seed: 1}, Workers: []fleet.Worker{{Name: "web", Count: 1, Policy: fleet.Policy{
 		Restart: fleet.RestartOnFailure, RestartSec: time.Second, RestartMaxDelay: 30 * time.Second,
 		RestartReset: -1, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
 	}}}}

@@ -125,11 +125,13 @@ func (m *master) config(opts Options) fleet.Config {
 	cfg := fleet.Config{
 		ReadyWhen:    file.ReadyWhen,
 		TimeoutStart: file.TimeoutStart,
-		StopAfter:    opts.StopAfter,
-		PingEvery:    m.manager.PingEvery(),
-		Extend:       m.manager.Listens(),
-		Freezer:      m.procs.Groups().On(),
-		Seed:         rand.Uint64(),
+		Host: fleet.Host{
+			StopAfter: opts.StopAfter,
+			PingEvery: m.manager.PingEvery(),
+			Extend:    m.manager.Listens(),
+			Freezer:   m.procs.Groups().On(),
+			Seed:      rand.Uint64(),
+		},
 	}
 	if file.Floor != nil {
 		cfg.Spares = file.Floor.Spares

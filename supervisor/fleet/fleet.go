@@ -8,17 +8,23 @@ import (
 	"time"
 )
 
-// Config is all that the state machine needs to know of a fleet file.
+// Config is all that the state machine needs to know: of a fleet file, and of the host.
 type Config struct {
 	Workers      []Worker
 	ReadyWhen    ReadyWhen
 	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
 	Spares       int
-	StopAfter    time.Duration // stop by itself after this long; 0: never
-	PingEvery    time.Duration // Ping for the watchdog this often; 0: never
-	Extend       bool          // the service manager wants Extend while the fleet starts and stops
-	Freezer      bool          // slots have control groups, so that they can be frozen
-	Seed         uint64        // of the jitter
+
+	Host
+}
+
+// Host is what does not come from the fleet file.
+type Host struct {
+	StopAfter time.Duration // stop by itself after this long; 0: never
+	PingEvery time.Duration // Ping for the watchdog this often; 0: never
+	Extend    bool          // the service manager wants Extend while the fleet starts and stops
+	Freezer   bool          // slots have control groups, so that they can be frozen
+	Seed      uint64        // of the jitter
 }
 
 // Worker is one worker of a Config.

@@ -35,7 +35,7 @@ func entryWorker(name string, count int) Worker {
 }
 
 func fleetOf(workers ...Worker) Config {
-	return Config{Workers: workers, TimeoutStart: 300 * sec, Freezer: true, Seed: 1}
+	return Config{Workers: workers, TimeoutStart: 300 * sec, Host: Host{Freezer: true, Seed: 1}}
 }
 
 // player drives a fleet, one event after the other, and checks after each that

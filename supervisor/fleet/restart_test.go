@@ -160,7 +160,7 @@ func TestBackoff(t *testing.T) {
 }
 
 func TestJitterIsAtMostTenPercent(t *testing.T) {
-	f := New(Config{Seed: 7})
+	f := New(Config{Host: Host{Seed: 7}})
 	var least, most time.Duration = Forever, 0
 	for range 10000 {
 		j := f.jitter(10 * sec)

@@ -78,7 +78,7 @@ type stage struct {
 
 // perform returns the script with what the fleet does about it.
 func perform(t *testing.T, script string) string {
-	st := &stage{t: t, cfg: Config{TimeoutStart: 5 * time.Minute, Seed: 1}}
+	st := &stage{t: t, cfg: Config{TimeoutStart: 5 * time.Minute, Host: Host{Seed: 1}}}
 	var out strings.Builder
 	for line := range strings.Lines(script) {
 		line = strings.TrimSuffix(line, "\n")

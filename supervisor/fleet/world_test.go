@@ -92,11 +92,13 @@ func (w *world) config() Config {
 		ReadyWhen:    pick(w, ReadyWhen{}, ReadyWhen{Floor: true}, ReadyWhen{N: 1}, ReadyWhen{N: 3}),
 		TimeoutStart: pick(w, 60*sec, 5*sec, 0, Forever),
 		Spares:       pick(w, 1, 0, 2),
-		StopAfter:    pick(w, 0, 0, 0, 40*sec),
-		PingEvery:    pick(w, 0, 5*sec),
-		Extend:       w.byte()%2 == 1,
-		Freezer:      true,
-		Seed:         uint64(w.byte()),
+		Host: Host{
+			StopAfter: pick(w, 0, 0, 0, 40*sec),
+			PingEvery: pick(w, 0, 5*sec),
+			Extend:    w.byte()%2 == 1,
+			Freezer:   true,
+			Seed:      uint64(w.byte()),
+		},
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
 		cfg.Workers = append(cfg.Workers, Worker{
