@@ -41,7 +41,7 @@ func (l *Launcher) startZygote(p *procs.Process, generation int) error {
 	}
 	p.Birth.Command = ours
 	defer linux.CloseFD(&theirs)
-	source, err := linux.Memfd("prefork-zygote", []byte(zygote.Source))
+	source, err := linux.Memfd("prefork-zygote", zygote.Source())
 	if err != nil {
 		return err
 	}

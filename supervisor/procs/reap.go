@@ -89,7 +89,7 @@ func (t *Table) Emptied(id fleet.Proc) []fleet.Event {
 	if populated, err := p.Group.Populated(); err == nil && populated {
 		return nil
 	}
-	_ = t.emptied.Remove(p.Group.Watch()) // it is in there
+	_ = t.emptied.Remove(p.Group.Watch()) // the poller has it: this cannot fail
 	t.Forget(p)
 	return []fleet.Event{fleet.Swept{Proc: p.ID}}
 }

@@ -107,7 +107,7 @@ func start(t *testing.T, python string, options ...func(*exec.Cmd)) *playedZygot
 	limitWaiting(t, pair[0])
 	theirs := os.NewFile(uintptr(pair[1]), "command")
 	defer theirs.Close()
-	source := memfd(t, Source)
+	source := memfd(t, string(Source()))
 	defer source.Close()
 	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	if err != nil {

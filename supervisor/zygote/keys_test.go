@@ -14,7 +14,7 @@ import (
 func TestAWorkerReadsItsKeys(t *testing.T) {
 	var read []string
 	reads := regexp.MustCompile(`(?:one\(orders, |orders\.get\(|\([12], )"(\w+)"|"(\w+)" in orders`)
-	for _, m := range reads.FindAllStringSubmatch(Source, -1) {
+	for _, m := range reads.FindAllStringSubmatch(string(Source()), -1) {
 		if key := m[1] + m[2]; key != "memfd" && !slices.Contains(read, key) { // that is where long orders are
 			read = append(read, key)
 		}

@@ -3,10 +3,9 @@
 package zygote
 
 import (
+	"bytes"
 	"embed"
-	"regexp"
 	"strconv"
-	"strings"
 )
 
 //go:embed prefork_zygote/*.py
@@ -18,23 +17,33 @@ var parts = []string{
 }
 
 // Source is the zygote's program: all modules of prefork_zygote in one namespace, which
-// is loaded once and shared. It belongs into a memfd, see [Argv].
-var Source = pack()
-
-// sibling is what a module imports from another.
-var sibling = regexp.MustCompile(`(?m)^from \.\w+ import (?:\((?s:.*?)\n\)|[^(\n]*)\n`)
-
-// pack puts the modules together. What one imports from another is there already.
-func pack() string {
-	var all strings.Builder
+// is loaded once and shared. It belongs into a memfd, see [Argv]. It is made anew at each
+// call: floors are few, and this program starts again as each shim.
+func Source() []byte {
+	var all bytes.Buffer
 	for _, name := range parts {
 		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
 		if err != nil {
 			panic(err) // it is embedded
 		}
-		all.WriteString(sibling.ReplaceAllString(string(text), ""))
+		writeModule(&all, text)
 	}
-	return all.String()
+	return all.Bytes()
+}
+
+// writeModule leaves out what a module imports from another: it is there already.
+func writeModule(to *bytes.Buffer, text []byte) {
+	imports := false // in parentheses
+	for line := range bytes.Lines(text) {
+		switch {
+		case imports:
+			imports = line[0] != ')'
+		case bytes.HasPrefix(line, []byte("from .")):
+			imports = bytes.HasSuffix(line, []byte("(\n"))
+		default:
+			to.Write(line)
+		}
+	}
 }
 
 // Module is the source of the module prefork that workers import. It travels
