@@ -35,7 +35,8 @@ type house struct {
 	slots  *slots.Table
 	poller *poll.Poller
 	said   *outputtest.Lines
-	dir    string // where processes may write
+	dir    string        // where processes may write
+	come   []fleet.Event // that nobody has asked for yet
 }
 
 func newHouse(t *testing.T, file *fleetfile.File) *house {
@@ -76,37 +77,45 @@ const (
 	hangups
 )
 
-// until plays the loop's part until one event of that type has come, or fails.
+// until plays the loop's part until an event of that type has come, and takes that one out
+// of what has come.
 func until[E fleet.Event](h *house) (want E) {
 	h.t.Helper()
-	found := false
-	var all []fleet.Event
 	testutil.Eventually(h.t, reflect.TypeFor[E]().Name(), func() bool {
-		now := poll.Now()
-		for _, ready := range h.poller.Wait(now.Add(testutil.Patience), now) {
-			id := fleet.Proc(ready.ID)
-			switch ready.Kind {
-			case 0:
-				all = append(all, h.Resume()...)
-			case gates:
-				all = append(all, h.ReadGate(id)...)
-			case commands:
-				all = append(all, h.ReadFloor(id)...)
-			case deaths:
-				if p := h.procs.Dead(id); p != nil {
-					exit, _ := h.procs.Reap(p)
-					all = append(append(all, h.Drain(p)...), h.procs.Settle(p, exit, nil))
-				}
-			}
-		}
-		for _, ev := range all {
+		for i, ev := range h.come {
 			if ev, ok := ev.(E); ok {
-				want, found = ev, true
+				want, h.come = ev, slices.Delete(h.come, i, i+1)
+				return true
 			}
 		}
-		return found
+		h.turn()
+		return false
 	})
 	return want
+}
+
+// turn waits for something to happen, and keeps what comes of it.
+func (h *house) turn() {
+	now := poll.Now()
+	for _, ready := range h.poller.Wait(now.Add(testutil.Patience), now) {
+		id := fleet.Proc(ready.ID)
+		switch ready.Kind {
+		case 0:
+			h.come = append(h.come, h.Resume()...)
+		case gates:
+			h.come = append(h.come, h.ReadGate(id)...)
+		case commands:
+			h.come = append(h.come, h.ReadFloor(id)...)
+		case deaths:
+			p := h.procs.Dead(id)
+			if p == nil {
+				continue
+			}
+			if exit, ok := h.procs.Reap(p); ok {
+				h.come = append(append(h.come, h.Drain(p)...), h.procs.Settle(p, exit, nil))
+			}
+		}
+	}
 }
 
 // A program is born: a shim at its gate becomes it, with its environment. The next one

@@ -3,6 +3,8 @@
 package launch
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,41 +18,55 @@ import (
 
 // reader reads environment files, each worker's by a thread of its own: a file system that
 // does not answer costs that worker its start, by the slot's own deadline, and nobody else
-// anything.
+// anything. One read of a worker is under way at a time, and serves all who have waited
+// when it began; who comes later waits for the next.
 type reader struct {
 	pool    *errands.Pool
 	threads map[fleet.WorkerID]*errands.Owner
-	waiting map[fleet.Proc]*slots.Slot // processes at their gates
+	waiting map[fleet.Proc]*waiter // processes at their gates
 
 	mu   sync.Mutex
 	done []environment
 }
 
-// environment is what the files of a process hold.
+// waiter is a process that waits for its environment files.
+type waiter struct {
+	slot  *slots.Slot
+	begun bool // the read that serves it
+}
+
+// environment is what the files of a worker hold.
 type environment struct {
-	proc         fleet.Proc
+	worker       fleet.WorkerID
 	env, ignored []string
 	err          error
 }
 
 func newReader(pool *errands.Pool) *reader {
-	return &reader{pool: pool, threads: map[fleet.WorkerID]*errands.Owner{}, waiting: map[fleet.Proc]*slots.Slot{}}
+	return &reader{pool: pool, threads: map[fleet.WorkerID]*errands.Owner{}, waiting: map[fleet.Proc]*waiter{}}
 }
 
-// read begins to read the files of a slot; a wakeup tells when to take what they hold.
+// read has the files of a slot read; a wakeup tells when to take what they hold.
 func (r *reader) read(id fleet.Proc, s *slots.Slot) {
-	thread := r.threads[s.Worker]
-	if thread == nil {
-		thread = r.pool.Owner()
-		r.threads[s.Worker] = thread
+	r.waiting[id] = &waiter{slot: s}
+	if r.threads[s.Worker] == nil {
+		r.begin(s)
 	}
-	r.waiting[id] = s
-	files := s.Config.EnvironmentFiles
+}
+
+// begin reads the files of a worker, of which no read is under way.
+func (r *reader) begin(s *slots.Slot) {
+	for _, w := range r.waiting {
+		w.begun = w.begun || w.slot.Worker == s.Worker
+	}
+	thread := r.pool.Owner()
+	r.threads[s.Worker] = thread
+	worker, files := s.Worker, s.Config.EnvironmentFiles
 	thread.Do(func() {
 		env, ignored, err := envfile.Read(files)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.done = append(r.done, environment{id, env, ignored, err})
+		r.done = append(r.done, environment{worker, env, ignored, err})
 	})
 }
 
@@ -63,28 +79,63 @@ func (r *reader) take() []environment {
 	return done
 }
 
+// served takes the processes that a read serves, in the order of their requests, and
+// begins the next read if some have come since.
+func (r *reader) served(worker fleet.WorkerID) (ids []fleet.Proc, by map[fleet.Proc]*slots.Slot) {
+	delete(r.threads, worker)
+	by = map[fleet.Proc]*slots.Slot{}
+	var late *slots.Slot
+	for id, w := range r.waiting {
+		switch {
+		case w.slot.Worker != worker:
+		case w.begun:
+			by[id] = w.slot
+			delete(r.waiting, id)
+		default:
+			late = w.slot
+		}
+	}
+	if late != nil {
+		r.begin(late)
+	}
+	return slices.Sorted(maps.Keys(by)), by
+}
+
 // Resume goes on with the processes whose environment files have been read. It is to be
 // called after a wakeup.
 func (l *Launcher) Resume() (events []fleet.Event) {
 	for _, e := range l.reader.take() {
-		s, waits := l.reader.waiting[e.proc]
-		if !waits {
-			continue // it has ended
+		ids, by := l.reader.served(e.worker) // none: all of them have ended
+		for _, id := range ids {
+			s := by[id]
+			if e.err != nil {
+				events = append(events, fleet.SpawnFailed{Proc: id, Why: e.err.Error()})
+				continue
+			}
+			l.warn(s, e)
+			events = append(events, l.send(l.procs.Of(id), s, slices.Clone(e.env))...)
 		}
-		delete(l.reader.waiting, e.proc)
-		if e.err != nil {
-			events = append(events, fleet.SpawnFailed{Proc: e.proc, Why: e.err.Error()})
-			continue
-		}
-		l.warn(s, e)
-		events = append(events, l.send(l.procs.Of(e.proc), s, e.env)...)
 	}
 	return events
 }
 
+// gaveUp says of a process that has ended what it was waiting for.
+func (l *Launcher) gaveUp(id fleet.Proc) {
+	w := l.reader.waiting[id]
+	if w == nil {
+		return
+	}
+	delete(l.reader.waiting, id)
+	var paths []string
+	for _, file := range w.slot.Config.EnvironmentFiles {
+		paths = append(paths, file.Path)
+	}
+	l.log.Warn(fmt.Sprintf("%s: ended before environment_file could be read: does the file system answer? %s", w.slot.Name, strings.Join(paths, ", ")))
+}
+
 // warn says which lines of the files mean nothing.
 func (l *Launcher) warn(s *slots.Slot, e environment) {
-	lines := e.ignored
+	lines := slices.Clone(e.ignored)
 	if s.Config.Entry != "" {
 		lines = append(lines, withoutEffect(e.env, append(list(l.book.file.Floor.Env), l.book.base...))...)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
 	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
-	"github.com/decnet/prefork/supervisor/internal/testutil"
 )
 
 // A program gets what its files hold at each start, and what means nothing is said.
@@ -54,17 +53,26 @@ func TestEnvironmentFilesAreReadAtEachStart(t *testing.T) {
 }
 
 // A file system that does not answer holds up the worker that needs it, and not the loop
-// or another worker. Who has ended meanwhile gets nothing.
+// or another worker. However often that worker is started meanwhile, one read is under way
+// and none is queued; who has ended gets nothing, and is told of; who waits at last gets
+// what was read after it came.
 func TestAFileThatIsNotRead(t *testing.T) {
 	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
 	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{
-		{Name: "stuck", Count: 1, Exec: []string{"/bin/true"}, EnvironmentFiles: []envfile.File{{Path: filepath.Join(dir, "a"), Optional: true}}},
+		{Name: "stuck", Count: 1, Exec: []string{"/bin/sh", "-c", `echo "$WHO" >` + out}, EnvironmentFiles: []envfile.File{{Path: filepath.Join(dir, "a"), Optional: true}}},
 		{Name: "well", Count: 1, Exec: []string{"/bin/true"}, EnvironmentFiles: []envfile.File{{Path: filepath.Join(dir, "b"), Optional: true}}},
 	}})
 	stuck, well := h.slots.All()[0], h.slots.All()[1]
 	answer := make(chan struct{})
-	h.reader.threads[stuck.Worker] = h.errands.Owner()
-	h.reader.threads[stuck.Worker].Do(func() { <-answer })
+	thread := h.errands.Owner()
+	h.reader.threads[stuck.Worker] = thread // a read that is under way
+	thread.Do(func() {
+		<-answer
+		h.reader.mu.Lock()
+		defer h.reader.mu.Unlock()
+		h.reader.done = append(h.reader.done, environment{worker: stuck.Worker, env: []string{"WHO=stale"}})
+	})
 	h.StartShim(1, stuck)
 	h.StartShim(2, well)
 	errandstest.Quick(t, "the loop", func() { h.Assign(1, stuck) })
@@ -72,16 +80,34 @@ func TestAFileThatIsNotRead(t *testing.T) {
 	if exited := until[fleet.Exited](h); exited.Proc != 2 {
 		t.Errorf("got %+v", exited)
 	}
-	if err := h.procs.Of(1).Signal(unix.SIGKILL); err != nil {
+	h.Stopping() // no shim is prepared
+	last := fleet.Proc(1)
+	for next := fleet.Proc(20); next <= 50; next += 10 {
+		if err := h.procs.Of(last).Signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		until[fleet.Exited](h)
+		last = next
+		h.StartShim(next, stuck)
+		h.Assign(next, stuck)
+		if len(h.reader.waiting) != 1 || h.reader.threads[stuck.Worker] != thread {
+			t.Fatalf("%d wait, and another read is under way: %t", len(h.reader.waiting), h.reader.threads[stuck.Worker] != thread)
+		}
+	}
+	h.said.Want(t, "stuck.0: ended before environment_file could be read: does the file system answer? "+filepath.Join(dir, "a"))
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("WHO=fresh\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until[fleet.Exited](h)
 	close(answer)
-	testutil.Eventually(t, "the file is read", h.reader.threads[stuck.Worker].Idle)
-	if events := h.Resume(); len(events) != 0 || len(h.reader.waiting) != 0 || len(h.reader.done) != 0 {
-		t.Errorf("got %+v", events)
+	if exited := until[fleet.Exited](h); exited.Proc != 50 || exited.Exit.Code != 0 {
+		t.Errorf("got %+v", exited)
 	}
-	h.Stopping()
+	if text, err := os.ReadFile(out); err != nil || string(text) != "fresh\n" {
+		t.Errorf("it got %q, %v: it was read before it was asked for", text, err)
+	}
+	if len(h.reader.waiting) != 0 || len(h.reader.threads) != 0 {
+		t.Errorf("afterwards %d wait, %d reads are under way", len(h.reader.waiting), len(h.reader.threads))
+	}
 }
 
 func TestWithoutEffect(t *testing.T) {

@@ -136,7 +136,7 @@ func (l *Launcher) forget(p *procs.Process) {
 func (l *Launcher) closeBirth(p *procs.Process) {
 	l.errands.CloseSocket(l.gates, &p.Birth.Gate)
 	l.errands.CloseSocket(l.commands, &p.Birth.Command)
-	delete(l.reader.waiting, p.ID)
+	l.gaveUp(p.ID)
 	if p.ID == l.prepared {
 		l.prepared, l.wantsPrepared = 0, false
 	}
