@@ -119,27 +119,15 @@ func loop(f *fleet.Fleet, sys system) int {
 	}
 }
 
-// config is what the fleet file means for the state machine.
+// config is what the fleet file means for the state machine, on this host.
 func (m *master) config(opts Options) fleet.Config {
-	file := opts.File
-	cfg := fleet.Config{
-		ReadyWhen:    file.ReadyWhen,
-		TimeoutStart: file.TimeoutStart,
-		Host: fleet.Host{
-			StopAfter: opts.StopAfter,
-			PingEvery: m.manager.PingEvery(),
-			Extend:    m.manager.Listens(),
-			Freezer:   m.procs.Groups().On(),
-			Seed:      rand.Uint64(),
-		},
-	}
-	if file.Floor != nil {
-		cfg.Spares = file.Floor.Spares
-	}
-	for _, w := range file.Workers {
-		cfg.Workers = append(cfg.Workers, fleet.Worker{
-			Name: w.Name, Count: w.Count, Entry: w.Entry != "", OnDemand: w.OnDemand, Policy: w.Policy,
-		})
+	cfg := opts.File.Config(nil)
+	cfg.Host = fleet.Host{
+		StopAfter: opts.StopAfter,
+		PingEvery: m.manager.PingEvery(),
+		Extend:    m.manager.Listens(),
+		Freezer:   m.procs.Groups().On(),
+		Seed:      rand.Uint64(),
 	}
 	return cfg
 }

@@ -14,6 +14,10 @@ type Config struct {
 	ReadyWhen    ReadyWhen
 	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
 	Spares       int
+	Sockets      []Socket
+
+	Keys      []Key // of the top of the file
+	FloorKeys []Key
 
 	Host
 }
@@ -33,7 +37,26 @@ type Worker struct {
 	Count    int
 	Entry    bool // forked from the floor; else started through the shim
 	OnDemand bool // no process until a connection waits at its sockets
+	Sockets  []string
 	Policy   Policy
+	Roll     Rolling
+	Keys     []Key
+}
+
+// Order is which of the two processes of a slot comes first when one replaces the other.
+type Order string
+
+// The orders.
+const (
+	StartFirst Order = "start-first" // the successor is ready before its predecessor is asked to stop
+	StopFirst  Order = "stop-first"  // there are never two of them
+)
+
+// Rolling says how the processes of a worker are replaced.
+type Rolling struct {
+	Order          Order
+	MaxUnavailable int           // slots that are replaced at the same time; 0 is 1
+	Settle         time.Duration // a successor counts when it has been ready for this long
 }
 
 // The limits that are not a matter of the fleet file.

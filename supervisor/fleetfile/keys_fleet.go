@@ -19,20 +19,20 @@ type fleetDraft struct {
 var topTable = table[fleetDraft]{
 	fields: []field[fleetDraft]{
 		{Key{
-			Name: "description", Kind: KindString, Example: `"edge collectors"`,
+			Name: "description", Kind: KindString, Class: fleet.Live, Example: `"edge collectors"`,
 			Rule: "a string of one line",
 		}, text(func(f *fleetDraft) *string { return &f.Description }, isLine)},
 		{Key{
-			Name: "ready_when", Kind: KindReady, Default: `"all"`, Example: `1`,
+			Name: "ready_when", Kind: KindReady, Class: fleet.Live, Default: `"all"`, Example: `1`,
 			Rule: `"all", "floor" or a number from 1 up`,
 			Only: "cannot be more than there are slots",
 		}, value[fleetDraft]{setReady, showReady}},
 		{Key{
-			Name: "timeout_start_sec", Kind: KindSpan, Default: `"5min"`, Example: `"10min"`,
+			Name: "timeout_start_sec", Kind: KindSpan, Class: fleet.Live, Default: `"5min"`, Example: `"10min"`,
 			Rule: "a time span",
 		}, timeout(func(f *fleetDraft) *time.Duration { return &f.TimeoutStart })},
 		{Key{
-			Name: "start", Kind: KindChoice, Default: `"manual"`, Example: `"boot"`,
+			Name: "start", Kind: KindChoice, Class: fleet.Live, Default: `"manual"`, Example: `"boot"`,
 			Rule: `"manual", "boot" or "connection"`,
 			Only: "\"connection\" with a [socket.NAME]",
 		}, choice(func(f *fleetDraft) *Start { return &f.Start }, StartManual, StartBoot, StartConnection)},
@@ -91,47 +91,47 @@ var floorTable = table[Floor]{
 	header: "[floor]",
 	fields: []field[Floor]{
 		{Key{
-			Name: "python", Kind: KindString, Default: `"python3"`, Example: `"/usr/bin/python3"`,
+			Name: "python", Kind: KindString, Class: fleet.Birth, Default: `"python3"`, Example: `"/usr/bin/python3"`,
 			Rule: "the name or the path of a program",
 		}, file(func(f *Floor) *string { return &f.Python }, true)},
 		{Key{
-			Name: "preload", Kind: KindStrings, Example: `["json", "asyncio"]`,
+			Name: "preload", Kind: KindStrings, Class: fleet.Birth, Example: `["json", "asyncio"]`,
 			Rule: "a list of module names",
 		}, texts(func(f *Floor) *[]string { return &f.Preload }, isModule)},
 		{Key{
-			Name: "path", Kind: KindStrings, Example: `["/opt/app"]`,
+			Name: "path", Kind: KindStrings, Class: fleet.Birth, Example: `["/opt/app"]`,
 			Rule: "a list of directories",
 		}, directories(func(f *Floor) *[]string { return &f.Path })},
 		{Key{
-			Name: "setup", Kind: KindString, Example: `"app.base:load_model"`,
+			Name: "setup", Kind: KindString, Class: fleet.Birth, Example: `"app.base:load_model"`,
 			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.Setup }, isCallable)},
 		{Key{
-			Name: "after_fork", Kind: KindString, Example: `"app.base:reopen"`,
+			Name: "after_fork", Kind: KindString, Class: fleet.Birth, Example: `"app.base:reopen"`,
 			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.AfterFork }, isCallable)},
 		{Key{
-			Name: "env", Kind: KindEnv, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
+			Name: "env", Kind: KindEnv, Class: fleet.Birth, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
 			Rule: "a table of strings",
 		}, environment(func(f *Floor) *map[string]string { return &f.Env })},
 		{Key{
-			Name: "user", Kind: KindID, Example: `"app"`,
+			Name: "user", Kind: KindID, Class: fleet.Birth, Example: `"app"`,
 			Rule: "the name or the number of a user",
 		}, identity(func(f *Floor) *string { return &f.User })},
 		{Key{
-			Name: "threads", Kind: KindChoice, Default: `"refuse"`, Example: `"allow"`,
+			Name: "threads", Kind: KindChoice, Class: fleet.Birth, Default: `"refuse"`, Example: `"allow"`,
 			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.Threads }, Refuse, Allow)},
 		{Key{
-			Name: "fds", Kind: KindChoice, Default: `"refuse"`, Example: `"allow"`,
+			Name: "fds", Kind: KindChoice, Class: fleet.Birth, Default: `"refuse"`, Example: `"allow"`,
 			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.FDs }, Refuse, Allow)},
 		{Key{
-			Name: "gc_freeze", Kind: KindBool, Default: `true`, Example: `false`,
+			Name: "gc_freeze", Kind: KindBool, Class: fleet.Birth, Default: `true`, Example: `false`,
 			Rule: "true or false",
 		}, truth(func(f *Floor) *bool { return &f.GCFreeze })},
 		{Key{
-			Name: "spares", Kind: KindInteger, Default: `1`, Example: `4`,
+			Name: "spares", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
 			Rule: "a whole number from 0 to 1000",
 		}, whole(func(f *Floor) *int { return &f.Spares }, 0, 1000)},
 	},

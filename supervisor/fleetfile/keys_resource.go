@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -21,28 +22,28 @@ const (
 // resourceFields are the keys of a slot's cgroup, see systemd.resource-control(5).
 var resourceFields = []field[draft]{
 	{Key{
-		Name: "memory_high", Kind: KindSize, Example: `"150M"`,
+		Name: "memory_high", Kind: KindSize, Class: fleet.Limit, Example: `"150M"`,
 		Rule: `a size or "infinity"`,
 		Only: "not above memory_max",
 	}, memory(func(d *draft) *uint64 { return &d.MemoryHigh })},
 	{Key{
-		Name: "memory_max", Kind: KindSize, Example: `"1.5G"`,
+		Name: "memory_max", Kind: KindSize, Class: fleet.Limit, Example: `"1.5G"`,
 		Rule: `a size or "infinity"`,
 	}, memory(func(d *draft) *uint64 { return &d.MemoryMax })},
 	{Key{
-		Name: "tasks_max", Kind: KindCount, Example: `64`,
+		Name: "tasks_max", Kind: KindCount, Class: fleet.Limit, Example: `64`,
 		Rule: `a whole number from 1 to 4194304 or "infinity"`,
 	}, value[draft]{setTasksMax, showTasksMax}},
 	{Key{
-		Name: "cpu_weight", Kind: KindInteger, Example: `200`,
+		Name: "cpu_weight", Kind: KindInteger, Class: fleet.Limit, Example: `200`,
 		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.CPUWeight })},
 	{Key{
-		Name: "cpu_quota", Kind: KindPercent, Example: `"150%"`,
+		Name: "cpu_quota", Kind: KindPercent, Class: fleet.Limit, Example: `"150%"`,
 		Rule: "a percentage with at most two decimals",
 	}, value[draft]{setCPUQuota, showCPUQuota}},
 	{Key{
-		Name: "io_weight", Kind: KindInteger, Example: `50`,
+		Name: "io_weight", Kind: KindInteger, Class: fleet.Limit, Example: `50`,
 		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.IOWeight })},
 }

@@ -48,7 +48,7 @@ func limitFields() []field[draft] {
 	fields := make([]field[draft], len(limits))
 	for i, lim := range limits {
 		fields[i] = field[draft]{Key{
-			Name: "limit_" + lim.name, Kind: KindLimit, Example: lim.example,
+			Name: "limit_" + lim.name, Kind: KindLimit, Class: fleet.Birth, Example: lim.example,
 			Rule: `a limit, "infinity" or "soft:hard" with soft not above hard`,
 		}, value[draft]{lim.set, lim.show}}
 	}

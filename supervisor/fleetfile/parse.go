@@ -222,6 +222,7 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		d.Name = name
 		walk(l, path, m[name], &workerTable, d, d.given, false)
 		d.check(l, path, f.Floor)
+		d.defaultRoll(f)
 		countsSound = countsSound && !d.bad["count"]
 		before := total
 		if total += d.Count; total > maxSlots && before <= maxSlots {

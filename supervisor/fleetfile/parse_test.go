@@ -133,6 +133,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
 			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
 			Policy: policy,
+			Roll:   fleet.Rolling{Order: fleet.StopFirst, MaxUnavailable: 1, Settle: time.Second},
 		}, {
 			Name: "web", Count: 4, IgnoreSIGPIPE: true, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
 			OnDemand: true, NotifyAccess: fleetfile.NotifyAll, FDStoreMax: 128,
@@ -155,6 +156,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 				{Resource: 15, Name: "rttime", Soft: 200, Hard: 200},
 			},
 			Policy: ofWeb,
+			Roll:   fleet.Rolling{Order: fleet.StartFirst, MaxUnavailable: 1, Settle: time.Second},
 		}},
 	}
 	if !reflect.DeepEqual(f, want) {

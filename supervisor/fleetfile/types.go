@@ -150,4 +150,5 @@ type Worker struct {
 	IOWeight   int
 
 	Policy fleet.Policy
+	Roll   fleet.Rolling // how its processes are replaced
 }

@@ -37,7 +37,7 @@ func newDraft() *draft {
 		TimeoutStop:     15 * time.Second,
 		KillSignal:      fleet.SIGTERM,
 		KillMode:        fleet.KillMixed,
-	}}}
+	}, Roll: fleet.Rolling{MaxUnavailable: 1, Settle: time.Second}}}
 }
 
 // clone shares lists and maps: setters replace them.
@@ -56,6 +56,21 @@ func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkNotify(l)
 	d.checkDescriptors(l)
 	d.checkEarly(l)
+}
+
+// defaultRoll: two processes of a slot can share the sockets that connections come to;
+// what else a slot is, a queue's consumer or the only one of its kind, it may have to be
+// alone.
+func (d *draft) defaultRoll(f *File) {
+	if d.Roll.Order != "" {
+		return
+	}
+	d.Roll.Order = fleet.StopFirst
+	for i := range f.Sockets {
+		if s := &f.Sockets[i]; s.Type == Stream && slices.Contains(d.Sockets, s.Name) {
+			d.Roll.Order = fleet.StartFirst
+		}
+	}
 }
 
 // checkDescriptors: addresses and stored descriptors travel in one message.

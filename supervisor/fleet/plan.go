@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import "slices"
+
+// Class is what it costs to change a key of the fleet file.
+type Class int
+
+// The classes.
+const (
+	Live  Class = iota + 1 // nothing: only the master uses it
+	Limit                  // a control group is told: nothing is replaced
+	Birth                  // a process is born with it, and must be replaced
+	Start                  // the master is: it takes effect when the fleet is started again
+)
+
+// Key is one key of a table, with the sum of its value: two that have the same sum are the
+// same.
+type Key struct {
+	Name  string
+	Class Class
+	Sum   uint64
+}
+
+// Socket is one socket of a Config.
+type Socket struct {
+	Name string
+	Keys []Key
+}
+
+// Step is what becomes of a part of the fleet.
+type Step int
+
+// The steps.
+const (
+	Keep   Step = iota
+	Update      // its keys change where it is
+	Roll        // its processes are replaced
+	Add
+	Remove
+)
+
+var stepNames = [...]string{"keep", "update", "roll", "add", "remove"}
+
+func (s Step) String() string { return stepNames[s] }
+
+// Plan is what a change does. Nothing that is not in it is touched.
+type Plan struct {
+	Keys    []string // of the fleet that change at once
+	Waits   []string // keys that wait for the next start of the fleet
+	Floor   PartPlan // Roll: a new one is loaded, beside the one that there is
+	Sockets []PartPlan
+	Workers []WorkerPlan
+}
+
+// PartPlan is what becomes of the floor, or of a socket. Keys are those that cause it.
+type PartPlan struct {
+	Name string
+	Step Step
+	Keys []string
+}
+
+// WorkerPlan is what becomes of a worker. If From is not To, it gets more slots or fewer.
+type WorkerPlan struct {
+	PartPlan
+	From, To int
+}
+
+// Empty reports whether nothing would change.
+func (p *Plan) Empty() bool {
+	kept := func(part PartPlan) bool { return part.Step == Keep }
+	return len(p.Keys) == 0 && len(p.Waits) == 0 && kept(p.Floor) &&
+		!slices.ContainsFunc(p.Sockets, func(s PartPlan) bool { return !kept(s) }) &&
+		!slices.ContainsFunc(p.Workers, func(w WorkerPlan) bool { return !kept(w.PartPlan) || w.From != w.To })
+}
+
+// Difference is what has to be done so that a fleet of old is one of next. What has the
+// same name is the same; the hosts are not compared.
+func Difference(old, next Config) Plan {
+	keys := changed(old.Keys, next.Keys)
+	plan := Plan{Keys: keys.of(Live, Limit, Birth), Waits: keys.of(Start), Floor: floorPlan(&old, &next)}
+	sockets := map[string]bool{} // whose descriptors are others
+	for _, part := range parts(old.Sockets, next.Sockets, func(s *Socket) string { return s.Name }) {
+		p := PartPlan{Name: part.name, Step: part.step}
+		if p.Step == Keep {
+			p.Step, p.Keys = changed(part.old.Keys, part.next.Keys).step()
+		}
+		sockets[p.Name] = p.Step == Roll
+		plan.Sockets = append(plan.Sockets, p)
+	}
+	for _, part := range parts(old.Workers, next.Workers, func(w *Worker) string { return w.Name }) {
+		plan.Workers = append(plan.Workers, workerPlan(part, plan.Floor.Step == Roll, sockets))
+	}
+	return plan
+}
+
+// Again is the plan of a restart: nothing of the file changes, and all is replaced; with
+// fresh on a new floor.
+func Again(cfg Config, fresh bool) Plan {
+	plan := Difference(cfg, cfg)
+	if fresh && cfg.hasEntries() {
+		plan.Floor.Step = Roll
+	}
+	for i := range plan.Workers {
+		plan.Workers[i].Step = Roll
+	}
+	return plan
+}
+
+func floorPlan(old, next *Config) PartPlan {
+	p := PartPlan{Name: "floor"}
+	switch had, has := old.hasEntries(), next.hasEntries(); {
+	case !had && has:
+		p.Step = Add
+	case had && !has:
+		p.Step = Remove
+	case has:
+		p.Step, p.Keys = changed(old.FloorKeys, next.FloorKeys).step()
+	}
+	return p
+}
+
+// hasEntries reports whether something is to be forked from a floor.
+func (c *Config) hasEntries() bool {
+	return slices.ContainsFunc(c.Workers, func(w Worker) bool { return w.Entry && w.Count > 0 })
+}
+
+func workerPlan(part part[Worker], newFloor bool, sockets map[string]bool) WorkerPlan {
+	p := WorkerPlan{PartPlan: PartPlan{Name: part.name, Step: part.step}}
+	if part.old != nil {
+		p.From = part.old.Count
+	}
+	if part.next != nil {
+		p.To = part.next.Count
+	}
+	if p.Step != Keep {
+		return p
+	}
+	p.Step, p.Keys = changed(part.old.Keys, part.next.Keys).step()
+	p.Keys = slices.DeleteFunc(p.Keys, func(name string) bool { return name == "count" })
+	if p.Step == Update && len(p.Keys) == 0 {
+		p.Step = Keep // it is resized
+	}
+	for _, name := range part.next.Sockets {
+		if sockets[name] {
+			p.Step, p.Keys = Roll, append(p.Keys, "socket."+name)
+		}
+	}
+	if newFloor && part.next.Entry {
+		p.Step, p.Keys = Roll, append(p.Keys, "floor")
+	}
+	return p
+}
+
+// part is one of the old and the new fleet; nil where it is not.
+type part[T any] struct {
+	name      string
+	step      Step
+	old, next *T
+}
+
+// parts pairs by name: those of next in their order, then what is not there any more.
+func parts[T any](old, next []T, name func(*T) string) (all []part[T]) {
+	find := func(in []T, wanted string) *T {
+		i := slices.IndexFunc(in, func(t T) bool { return name(&t) == wanted })
+		if i < 0 {
+			return nil
+		}
+		return &in[i]
+	}
+	for i := range next {
+		p := part[T]{name: name(&next[i]), old: find(old, name(&next[i])), next: &next[i]}
+		if p.old == nil {
+			p.step = Add
+		}
+		all = append(all, p)
+	}
+	for i := range old {
+		if n := name(&old[i]); find(next, n) == nil {
+			all = append(all, part[T]{name: n, step: Remove, old: &old[i]})
+		}
+	}
+	return all
+}
+
+// keys are those that differ.
+type keys []Key
+
+// changed compares the keys of one table.
+func changed(old, next []Key) (all keys) {
+	same := func(in []Key, k Key) bool { return slices.Contains(in, k) }
+	has := func(in []Key, k Key) bool {
+		return slices.ContainsFunc(in, func(o Key) bool { return o.Name == k.Name })
+	}
+	for _, k := range next {
+		if !same(old, k) {
+			all = append(all, k)
+		}
+	}
+	for _, k := range old {
+		if !has(next, k) {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+func (ks keys) of(classes ...Class) (names []string) {
+	for _, k := range ks {
+		if slices.Contains(classes, k.Class) {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// step is the least that these keys need, and their names.
+func (ks keys) step() (Step, []string) {
+	names := ks.of(Live, Limit, Birth, Start)
+	switch {
+	case len(ks) == 0:
+		return Keep, nil
+	case len(ks.of(Birth)) > 0:
+		return Roll, names
+	default:
+		return Update, names
+	}
+}
