@@ -15,6 +15,7 @@ type (
 	LoadFloor struct {
 		Proc       Proc
 		Generation int
+		Revision   Revision
 	}
 
 	// StopFloor asks the floor's process to end, by closing its socket.
@@ -92,10 +93,42 @@ type (
 		End        End // of the slot's last process
 	}
 
-	// Answer answers an Operate: Refusal says why nothing is done; "" is yes.
+	// Answer answers an Operate, Propose or Cancel: Refusal says why nothing is done; ""
+	// is yes. Change is that which has been proposed.
 	Answer struct {
 		ID      uint64
 		Refusal string
+		Change  ChangeID
+	}
+
+	// OpenSlot says that there is one more slot, which may take the place of another of
+	// its name. CloseSlot says that nothing is left of one.
+	OpenSlot  struct{ Info SlotInfo }
+	CloseSlot struct{ Slot SlotID }
+
+	// LimitSlot sets what a slot's process may use to what the fleet says now.
+	LimitSlot struct {
+		Proc Proc
+		Slot SlotID
+	}
+
+	// Commit says that the fleet is that of a revision; Slots are those that stay, of
+	// which some were born with the revision before. Discard says that one will not be.
+	Commit struct {
+		Revision Revision
+		Slots    []SlotID
+	}
+	Discard struct{ Revision Revision }
+
+	// Reloading tells the service manager that the fleet reloads; Ready follows.
+	Reloading struct{}
+
+	// Outcome says what has become of a change.
+	Outcome struct {
+		Change ChangeID
+		Kind   ChangeKind
+		Result string // ChangeDone, for example
+		Text   string
 	}
 
 	// Show answers an Inspect.
@@ -126,6 +159,13 @@ func (Extend) action()      {}
 func (Ping) action()        {}
 func (Report) action()      {}
 func (Answer) action()      {}
+func (OpenSlot) action()    {}
+func (CloseSlot) action()   {}
+func (LimitSlot) action()   {}
+func (Commit) action()      {}
+func (Discard) action()     {}
+func (Reloading) action()   {}
+func (Outcome) action()     {}
 func (Show) action()        {}
 func (Quit) action()        {}
 

@@ -23,17 +23,17 @@ func BenchmarkDecide(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("restart/%d", n), func(b *testing.B) {
 			p := benchUp(b, cfg)
-			i, before := 0, p.f.last
+			i, before := 0, p.f.last.proc
 			for b.Loop() {
 				p.now = p.now.Add(sec)
 				s := p.f.slots[i%n]
 				p.f.Decide(p.now, Exited{Proc: s.proc, Exit: killed})
 				p.f.Decide(p.now, Running{s.proc})
-				p.f.Decide(p.now, Introduced{p.f.pool.request, 1})
+				p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
 				p.f.Deadline()
 				i++
 			}
-			if got := p.f.last - before; got != Proc(i) {
+			if got := p.f.last.proc - before; got != Proc(i) {
 				b.Fatalf("%d restarts made %d processes", i, got)
 			}
 		})
@@ -51,11 +51,11 @@ func benchUp(b *testing.B, cfg Config) *player {
 	p.f.Decide(p.now, Tick{})
 	p.f.Decide(p.now, FloorLoaded{p.f.floor.proc})
 	for i := range p.f.slots {
-		p.f.Decide(p.now, Introduced{p.f.pool.request, 1})
+		p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
 		p.f.Decide(p.now, Running{p.f.slots[i].proc})
 	}
-	p.f.Decide(p.now, Introduced{p.f.pool.request, 1})
-	if p.f.phase != serving || len(p.f.pool.spares) != 1 {
+	p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
+	if p.f.phase != serving || len(p.f.floor.pool.spares) != 1 {
 		b.Fatalf("the fleet is not up: %s", p.f.status)
 	}
 	return p

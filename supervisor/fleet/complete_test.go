@@ -47,6 +47,10 @@ func eventsAboutNone() []Event {
 		c := verb.Call{Name: name, Signal: int(SIGHUP)}
 		all = append(all, Operate{1, "w.0", c, "uid 0"}, Operate{2, "", c, "uid 0"}, Operate{3, "w.99", c, "uid 0"})
 	}
+	all = append(all, Propose{ID: 4, Kind: ChangeRestart, Revision: 9, Who: "uid 0"}, Propose{ID: 5, Kind: ChangeRestart, Revision: 9, Fresh: true},
+		Propose{ID: 6, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.0"}}, Propose{ID: 7, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.99"}},
+		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &Config{TimeoutStart: sec, Workers: []Worker{execWorker("w", 2), entryWorker("n", 1)}}},
+		Cancel{ID: 9, Who: "uid 0"})
 	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, Inspect{})
 }
 
@@ -136,6 +140,7 @@ func situations() []situation {
 	all = append(all, entrySituations()...)
 	all = append(all, notifySituations()...)
 	all = append(all, demandSituations()...)
+	all = append(all, changeSituations()...)
 	for _, s := range slices.Clone(all) {
 		all = append(all, situation{s.name + ", fleet stops", func(t testing.TB) *player {
 			p := s.make(t)
@@ -170,7 +175,7 @@ var (
 	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
 	introduce = send(func(p *player) Event { return Introduced{p.slot("w.0").proc, 7} })
 	freeze    = send(func(*player) Event { return operator(verb.Freeze) })
-	spareDies = send(func(p *player) Event { return Exited{Proc: p.f.pool.spares[0].proc} })
+	spareDies = send(func(p *player) Event { return Exited{Proc: p.f.floor.pool.spares[0].proc} })
 	lose      = (*player).loseFloor
 	loaded    = (*player).loaded
 )
@@ -272,6 +277,48 @@ func demandSituations() []situation {
 	}
 }
 
+// changeSituations holds each phase of a change, of programs and of entries.
+func changeSituations() []situation {
+	exec := fleetOf(execWorker("w", 2), execWorker("other", 1))
+	entry := fleetOf(entryWorker("w", 2), execWorker("other", 1))
+	stopFirst := fleetOf(execWorker("w", 2), execWorker("other", 1))
+	for _, cfg := range []*Config{&exec, &entry, &stopFirst} {
+		cfg.Spares = 1
+		cfg.Workers[0].Roll = Rolling{Order: StartFirst, Settle: sec}
+	}
+	stopFirst.Workers[0].Roll.Order = StopFirst
+	restart := func(fresh bool, slots ...string) func(*player) {
+		return send(func(*player) Event {
+			return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Fresh: fresh, Slots: slots, Who: "uid 0"}
+		})
+	}
+	newFloor := send(func(p *player) Event { return FloorLoaded{p.f.change.floor.proc} })
+	next := func(p *player) { // the successor of w.0 is ready
+		p.forkedBy(p.f.change.floor)
+		s := p.slot("w.0").next
+		if !s.assigned {
+			p.send(Introduced{s.proc, 500})
+		}
+		p.send(Running{s.proc})
+	}
+	nextFails := send(func(p *player) Event { return Exited{Proc: p.slot("w.0").next.proc, Exit: status1} })
+	moved := func(p *player) { p.wait(sec) }
+	return []situation{
+		{"ready, its successor starts", drive(exec, up, restart(false))},
+		{"ready, its successor settles", drive(exec, up, restart(false), next)},
+		{"ready, its predecessor ends", drive(exec, up, restart(false), next, moved)},
+		{"ready, its successor has failed", drive(exec, up, restart(false), next, nextFails)},
+		{"ready, the next floor loads", drive(entry, up, restart(true))},
+		{"ready, its successor waits for the next floor", drive(entry, up, restart(true), newFloor)},
+		{"ready, its successor of the next floor settles", drive(entry, up, restart(true), newFloor, next)},
+		{"ready, all is moved back", drive(exec, up, restart(false), next, moved, send(func(*player) Event { return Cancel{1, "uid 0"} }))},
+		{"stopping for its successor", drive(stopFirst, up, restart(false))},
+		{"starting after its predecessor", drive(stopFirst, up, restart(false), func(p *player) { p.exit("w.0", termed) })},
+		{"ready, a newer change waits", drive(exec, up, restart(false), next, moved, restart(false, "other.0"))},
+		{"waiting, to be replaced on the spot", drive(exec, up, crash, restart(false, "w.1"))},
+	}
+}
+
 func TestEveryStateIsTried(t *testing.T) {
 	tried := map[string]bool{}
 	for _, s := range situations() {
@@ -299,11 +346,14 @@ func TestEveryEventInEveryState(t *testing.T) {
 	n := 0
 	for _, s := range situations() {
 		base := s.make(t)
-		procs := []Proc{0, base.f.floor.proc, base.f.pool.request, base.f.last + 1}
+		procs := []Proc{0, base.f.floor.proc, base.f.floor.pool.request, base.f.last.proc + 1}
 		for i := range base.f.slots {
 			procs = append(procs, base.f.slots[i].proc)
 		}
-		for _, sp := range base.f.pool.spares {
+		for _, l := range base.f.floors {
+			procs = append(procs, l.proc, l.pool.request)
+		}
+		for _, sp := range base.f.floor.pool.spares {
 			procs = append(procs, sp.proc)
 		}
 		slices.Sort(procs)

@@ -319,7 +319,7 @@ func TestSpareServesADemand(t *testing.T) {
 	p := play(t, cfg)
 	p.loaded()
 	p.forked()
-	spare := p.f.pool.spares[0].proc
+	spare := p.f.floor.pool.spares[0].proc
 	p.loseFloor()
 	p.send(Demand{1})
 	p.want(Assign{spare, 1})

@@ -14,7 +14,7 @@ import (
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand], [Operate] and [Inspect] is about one process; an event about
+// [Demand], [NoDemand], [Operate], [Propose], [Cancel] and [Inspect] is about one process; an event about
 // a process that the fleet does not hold changes nothing.
 type Event interface{ event() }
 
@@ -110,6 +110,26 @@ type (
 		Who  string
 	}
 
+	// Propose asks for a change: the fleet of Config, or, without one, the slots anew that
+	// there are. Answered by Answer; what is accepted ends with an Outcome, and its
+	// revision with Commit or Discard.
+	Propose struct {
+		ID       uint64
+		Kind     ChangeKind
+		Revision Revision // a new one
+		Config   *Config
+		Fresh    bool     // without a Config: from a new floor
+		Slots    []string // without a Config: their names; none is all
+		Reloads  bool     // the service manager is told, and waits
+		Who      string
+	}
+
+	// Cancel ends the change that is under way, or waits. Answered by Answer.
+	Cancel struct {
+		ID  uint64
+		Who string
+	}
+
 	// FreezeFailed says that a process could not be frozen, or thawed.
 	FreezeFailed struct {
 		Proc Proc
@@ -141,6 +161,8 @@ func (Swept) event()         {}
 func (Demand) event()        {}
 func (NoDemand) event()      {}
 func (Operate) event()       {}
+func (Propose) event()       {}
+func (Cancel) event()        {}
 func (FreezeFailed) event()  {}
 func (Inspect) event()       {}
 
@@ -151,12 +173,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 	case Tick:
 	case StopRequested:
 		f.stopRequested(now, ev.Why)
-	case FloorProgress:
-		f.floor.progressed(ev)
-	case FloorLoaded:
-		f.floor.becameLoaded(now, ev)
-	case FloorBroken:
-		f.floor.broke(now, ev)
+	case FloorProgress, FloorLoaded, FloorBroken:
+		f.handleFloor(now, ev)
 	case Introduced:
 		f.introduced(now, ev)
 	case SpawnFailed:
@@ -175,6 +193,10 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		}
 	case Operate:
 		f.operate(now, ev)
+	case Propose:
+		f.propose(now, ev)
+	case Cancel:
+		f.cancel(now, ev)
 	case Inspect:
 		f.do(Show{f.snapshot(now)})
 	default:
@@ -206,12 +228,35 @@ func (f *Fleet) handleWords(now Instant, ev Event) {
 	}
 }
 
+// handleFloor gives what a floor says to it.
+func (f *Fleet) handleFloor(now Instant, ev Event) {
+	for _, l := range f.floors {
+		switch ev := ev.(type) {
+		case FloorProgress:
+			l.progressed(ev)
+		case FloorLoaded:
+			l.becameLoaded(now, ev)
+		case FloorBroken:
+			l.broke(now, ev)
+		}
+	}
+}
+
+// floorOf is the floor that a process is, or was asked to fork; nil if there is none.
+func (f *Fleet) floorOf(p Proc) *floor {
+	for _, l := range f.floors {
+		if p != 0 && (l.proc == p || l.pool.request == p) {
+			return l
+		}
+	}
+	return nil
+}
+
 func (f *Fleet) introduced(now Instant, ev Introduced) {
-	s := f.owners[ev.Proc]
+	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
-	case ev.Proc == 0:
-	case ev.Proc == f.pool.request:
-		f.pool.introduced(now, ev)
+	case l != nil && ev.Proc == l.pool.request:
+		l.pool.introduced(now, ev)
 	case s != nil:
 		s.introduced(now, ev)
 	}
@@ -220,13 +265,12 @@ func (f *Fleet) introduced(now Instant, ev Introduced) {
 // spawnFailed: there is no process, or (after Assign) one that cannot become the slot and
 // must end.
 func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
-	s := f.owners[ev.Proc]
+	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
-	case ev.Proc == 0:
-	case ev.Proc == f.floor.proc:
-		f.floor.nextGeneration(now, ev.Why)
-	case ev.Proc == f.pool.request:
-		f.pool.forkFailed(now, ev.Why)
+	case l != nil && ev.Proc == l.proc:
+		l.nextGeneration(now, ev.Why)
+	case l != nil:
+		l.pool.forkFailed(now, ev.Why)
 	case s != nil:
 		s.spawnFailed(now, ev.Why)
 	}
@@ -234,23 +278,24 @@ func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
 
 // exited takes the end of any process of the fleet.
 func (f *Fleet) exited(now Instant, ev Exited) {
-	s := f.owners[ev.Proc]
+	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
-	case ev.Proc == 0:
-	case ev.Proc == f.floor.proc:
-		f.floor.exited(now, ev)
-	case ev.Proc == f.pool.request:
-		f.pool.forkFailed(now, howItEnded(ev.Exit))
+	case l != nil && ev.Proc == l.proc:
+		l.exited(now, ev)
+	case l != nil:
+		l.pool.forkFailed(now, howItEnded(ev.Exit))
 	case s != nil:
 		s.exited(now, ev)
 	default:
-		f.pool.exited(now, ev)
+		for _, l := range f.floors {
+			l.pool.exited(now, ev)
+		}
 	}
 }
 
 func (f *Fleet) swept(now Instant, ev Swept) {
-	if ev.Proc == f.floor.proc && f.floor.sweeping {
-		f.floor.nextGeneration(now, f.floor.cause)
+	if l := f.floorOf(ev.Proc); l != nil && l.proc == ev.Proc && l.sweeping {
+		l.nextGeneration(now, l.cause)
 	}
 	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
 		s.settle(now)

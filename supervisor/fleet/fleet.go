@@ -8,57 +8,6 @@ import (
 	"time"
 )
 
-// Config is all that the state machine needs to know: of a fleet file, and of the host.
-type Config struct {
-	Workers      []Worker
-	ReadyWhen    ReadyWhen
-	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
-	Spares       int
-	Sockets      []Socket
-
-	Keys      []Key // of the top of the file
-	FloorKeys []Key
-
-	Host
-}
-
-// Host is what does not come from the fleet file.
-type Host struct {
-	StopAfter time.Duration // stop by itself after this long; 0: never
-	PingEvery time.Duration // Ping for the watchdog this often; 0: never
-	Extend    bool          // the service manager wants Extend while the fleet starts and stops
-	Freezer   bool          // slots have control groups, so that they can be frozen
-	Seed      uint64        // of the jitter
-}
-
-// Worker is one worker of a Config.
-type Worker struct {
-	Name     string
-	Count    int
-	Entry    bool // forked from the floor; else started through the shim
-	OnDemand bool // no process until a connection waits at its sockets
-	Sockets  []string
-	Policy   Policy
-	Roll     Rolling
-	Keys     []Key
-}
-
-// Order is which of the two processes of a slot comes first when one replaces the other.
-type Order string
-
-// The orders.
-const (
-	StartFirst Order = "start-first" // the successor is ready before its predecessor is asked to stop
-	StopFirst  Order = "stop-first"  // there are never two of them
-)
-
-// Rolling says how the processes of a worker are replaced.
-type Rolling struct {
-	Order          Order
-	MaxUnavailable int           // slots that are replaced at the same time; 0 is 1
-	Settle         time.Duration // a successor counts when it has been ready for this long
-}
-
 // The limits that are not a matter of the fleet file.
 const (
 	// forkTimeout is how long a floor may take to fork before it is replaced.
@@ -116,27 +65,38 @@ type Fleet struct {
 	workers  []*worker
 	slots    []*slot        // of all workers, in the order of the Config
 	owners   map[Proc]*slot // the slot that a process belongs to
-	floor    floor
-	pool     pool
+	floor    *floor         // that of the fleet as it is
+	floors   []*floor       // all that something is left of
 	phase    phase
-	plan     plan
+	agenda   agenda
 	stopping ending
-	late     lateness
 	spawns   Histogram
 	random   uint64
-	last     Proc
+	last     ids
 	acts     []Action
-	status   string
+
+	changing
+	status string
 }
 
-// plan is what the fleet as a whole does at what time.
-type plan struct {
+// changing is how a fleet becomes another.
+type changing struct {
+	revision   Revision // of the fleet as it is
+	change     *change  // that is under way
+	pending    *proposal
+	lastChange lastChange
+	reloading  bool // the service manager was told, and not yet that it is over
+}
+
+// agenda is what the fleet as a whole does at what time.
+type agenda struct {
 	started       bool // the first Decide has set the deadlines
 	isReady       bool // READY was sent
 	startDeadline Instant
 	stopAt        Instant
 	nextPing      Instant
 	nextExtend    Instant
+	late          lateness
 }
 
 // ending is the end of a fleet that stops.
@@ -152,26 +112,34 @@ func New(cfg Config) *Fleet {
 		cfg:    cfg,
 		owners: map[Proc]*slot{},
 		random: cfg.Seed,
-		plan:   plan{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never},
-		late:   lateness{promised: Never},
+		agenda: agenda{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never, late: lateness{promised: Never}},
 	}
-	f.floor = floor{fleet: f, due: Never, deadline: Never}
-	f.pool = pool{fleet: f, due: Never, deadline: Never}
-	for _, config := range cfg.Workers {
-		w := &worker{fleet: f, id: WorkerID(len(f.workers) + 1), config: config, demand: demand{lookAt: Never}}
-		f.workers = append(f.workers, w)
-		f.floor.needed = f.floor.needed || config.Entry && config.Count > 0
-		for i := range config.Count {
-			w.slots = append(w.slots, newSlot(f, w, SlotID(len(f.slots)+1), i))
-			f.slots = append(f.slots, w.slots[i])
+	f.last.revision, f.revision = 1, 1
+	f.floor = f.newFloor(f.revision, cfg.hasEntries())
+	for i := range cfg.Workers {
+		w := f.newWorker(&f.cfg.Workers[i])
+		for n := range w.config.Count {
+			w.slots = append(w.slots, f.newSlot(w, n))
 		}
 	}
+	f.arrange()
 	return f
+}
+
+// ids are the last that were given. None is given twice.
+type ids struct {
+	proc       Proc
+	slot       SlotID
+	worker     WorkerID
+	generation int
+	revision   Revision
+	change     ChangeID
 }
 
 // SlotInfo is what does not change of a slot.
 type SlotInfo struct {
 	ID         SlotID
+	Revision   Revision
 	Name       string // "web.0": at any time it belongs to one slot
 	Worker     WorkerID
 	WorkerName string
@@ -181,7 +149,7 @@ type SlotInfo struct {
 // Slots lists the slots, each worker's in order, in the order of the Config.
 func (f *Fleet) Slots() (all []SlotInfo) {
 	for _, s := range f.slots {
-		all = append(all, SlotInfo{ID: s.id, Name: s.name, Worker: s.worker.id, WorkerName: s.worker.config.Name, Index: s.index})
+		all = append(all, s.info())
 	}
 	return all
 }
@@ -189,7 +157,7 @@ func (f *Fleet) Slots() (all []SlotInfo) {
 // named returns a slot by its name, nil if there is none.
 func (f *Fleet) named(name string) *slot {
 	for _, s := range f.slots {
-		if s.name == name {
+		if s.name == name && s.role == current {
 			return s
 		}
 	}
@@ -211,7 +179,7 @@ func (f *Fleet) demanding(id WorkerID) *worker {
 // last action, nothing is done any more.
 func (f *Fleet) Decide(now Instant, ev Event) []Action {
 	f.acts = f.acts[:0]
-	if !f.plan.started {
+	if !f.agenda.started {
 		f.begin(now)
 	}
 	if f.phase != ended {
@@ -233,11 +201,13 @@ func (f *Fleet) Deadline() Instant {
 	if f.phase == ended {
 		return Never
 	}
-	d := min(f.plan.startDeadline, f.plan.stopAt, f.plan.nextPing, f.plan.nextExtend,
-		f.floor.due, f.floor.deadline, f.pool.due, f.pool.deadline)
+	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.nextPing, f.agenda.nextExtend)
+	for _, l := range f.floors {
+		d = min(d, l.due, l.deadline, l.pool.due, l.pool.deadline)
+	}
 	for _, s := range f.slots {
 		if !s.frozen {
-			d = min(d, s.due, s.deadline, s.beatDue)
+			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt)
 		}
 	}
 	for _, w := range f.workers {
@@ -250,45 +220,52 @@ func (f *Fleet) Deadline() Instant {
 func (f *Fleet) Ended() bool { return f.phase == ended }
 
 func (f *Fleet) begin(now Instant) {
-	f.plan.started = true
-	f.plan.startDeadline = now.timeout(f.cfg.TimeoutStart)
+	f.agenda.started = true
+	f.agenda.startDeadline = now.timeout(f.cfg.TimeoutStart)
 	if f.cfg.StopAfter > 0 {
-		f.plan.stopAt = now.Add(f.cfg.StopAfter)
+		f.agenda.stopAt = now.Add(f.cfg.StopAfter)
 	}
 	if f.cfg.PingEvery > 0 {
-		f.plan.nextPing = now
+		f.agenda.nextPing = now
 	}
 	if f.cfg.Extend {
-		f.plan.nextExtend = now
+		f.agenda.nextExtend = now
 	}
 	for _, s := range f.slots {
 		s.due, s.since = now, now
 	}
-	if f.floor.needed {
-		f.floor.state, f.floor.due = floorWaiting, now
-	}
+	f.floor.begin(now)
 }
 
 // advance does what is due. It runs after every event, so that a successor
 // starts in the same turn in which its predecessor ended.
 func (f *Fleet) advance(now Instant) {
-	if now >= f.plan.nextPing {
+	if now >= f.agenda.nextPing {
 		f.do(Ping{})
-		f.plan.nextPing = now.Add(f.cfg.PingEvery)
+		f.agenda.nextPing = now.Add(f.cfg.PingEvery)
 	}
-	if now >= f.plan.stopAt {
+	if now >= f.agenda.stopAt {
 		f.stop(now, 0, "time is up (--stop-after)")
 	}
-	f.floor.advance(now)
+	for _, l := range f.floors {
+		l.advance(now)
+	}
 	for _, s := range f.slots {
 		s.advance(now)
 	}
-	f.pool.advance(now)
+	f.changes(now)
+	for _, l := range f.floors {
+		l.pool.advance(now)
+	}
 	for _, w := range f.workers {
 		w.advance(now)
 	}
+	f.tidy()
 	f.judge(now)
 	f.extend(now)
+	if f.pending != nil && f.change == nil && f.phase == serving {
+		f.advance(now) // it has waited for the end of the start
+	}
 }
 
 // anyOnItsWay reports whether some process is becoming a slot.
@@ -301,12 +278,12 @@ func (f *Fleet) judge(now Instant) {
 	n := f.count()
 	switch {
 	case f.phase == stopping:
-	case n.finished() == len(f.slots) && n.held == 0:
+	case n.finished() == n.slots && n.held == 0 && f.change == nil:
 		f.stop(now, boolInt(n.failed > 0), n.ending())
 	case f.phase == starting && f.readyNow(n):
 		f.serve(now)
-		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, len(f.slots)))
-	case f.phase == starting && now >= f.plan.startDeadline:
+		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, n.slots))
+	case f.phase == starting && now >= f.agenda.startDeadline:
 		f.startTimeout(now, n)
 	}
 	if f.phase == stopping && f.nothingLeft() {
@@ -316,7 +293,8 @@ func (f *Fleet) judge(now Instant) {
 
 // nothingLeft counts anew: a slot without a process has ended by being stopped.
 func (f *Fleet) nothingLeft() bool {
-	return f.floor.proc == 0 && f.pool.empty() && f.count().finished() == len(f.slots)
+	return !slices.ContainsFunc(f.floors, func(l *floor) bool { return l.proc != 0 || !l.pool.empty() }) &&
+		!slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state != StateExited && s.state != StateFailed })
 }
 
 func (f *Fleet) readyNow(n tally) bool {
@@ -324,22 +302,22 @@ func (f *Fleet) readyNow(n tally) bool {
 	case f.cfg.ReadyWhen.Floor:
 		return !f.floor.needed || f.floor.state == floorUp
 	case f.cfg.ReadyWhen.N > 0:
-		return n.ready+n.exited >= min(f.cfg.ReadyWhen.N, len(f.slots)-n.failed)
+		return n.ready+n.exited >= min(f.cfg.ReadyWhen.N, n.slots-n.failed)
 	default:
-		return n.ready+n.exited+n.failed == len(f.slots)
+		return n.ready+n.exited+n.failed == n.slots
 	}
 }
 
 // serve ends the start.
 func (f *Fleet) serve(now Instant) {
-	f.phase, f.plan.startDeadline = serving, Never
+	f.phase, f.agenda.startDeadline = serving, Never
 	f.floor.limitLoading(now)
 	f.sayReady()
 }
 
 func (f *Fleet) sayReady() {
-	if !f.plan.isReady {
-		f.plan.isReady = true
+	if !f.agenda.isReady {
+		f.agenda.isReady = true
 		f.do(Ready{})
 	}
 }
@@ -351,7 +329,7 @@ func (f *Fleet) startTimeout(now Instant, n tally) {
 	if n.ready > 0 {
 		f.serve(now)
 		f.reportKind(KindFleetDegraded, Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
-			n.ready, len(f.slots), limit))
+			n.ready, n.slots, limit))
 		return
 	}
 	why := fmt.Sprintf("no slot was ready within %s (timeout_start_sec)", limit)
@@ -374,15 +352,15 @@ func (f *Fleet) quit(now Instant) {
 }
 
 func (f *Fleet) extend(now Instant) {
-	if now < f.plan.nextExtend {
+	if now < f.agenda.nextExtend {
 		return
 	}
 	switch f.phase {
 	case starting, stopping:
 		f.do(Extend{By: extendBy})
-		f.plan.nextExtend = now.Add(extendEvery)
+		f.agenda.nextExtend = now.Add(extendEvery)
 	default:
-		f.plan.nextExtend = Never
+		f.agenda.nextExtend = Never
 	}
 }
 
@@ -395,8 +373,8 @@ func (f *Fleet) reportKind(kind Kind, level Level, text string) {
 }
 
 func (f *Fleet) newProc() Proc {
-	f.last++
-	return f.last
+	f.last.proc++
+	return f.last.proc
 }
 
 func boolInt(b bool) int {

@@ -192,7 +192,7 @@ func TestEndWithFloorAndSpares(t *testing.T) {
 	cfg.Spares = 1
 	p := play(t, cfg)
 	p.up()
-	floor, spare := p.f.floor.proc, p.f.pool.spares[0].proc
+	floor, spare := p.f.floor.proc, p.f.floor.pool.spares[0].proc
 	p.exit("w.0", status0)
 	p.want(Stopping{}, Kill{spare, SIGKILL, true}, StopFloor{floor})
 	p.wantStatus("stopping: 2 processes left")
@@ -301,7 +301,7 @@ func TestUnknownProcessesChangeNothing(t *testing.T) {
 	p := play(t, cfg)
 	p.up()
 	before := clone(p.f)
-	for _, proc := range []Proc{0, p.f.last + 1, 1 << 60} {
+	for _, proc := range []Proc{0, p.f.last.proc + 1, 1 << 60} {
 		for _, ev := range eventsAbout(proc) {
 			p.send(ev)
 			if len(p.got) != 0 || !same(before, p.f) {

@@ -18,12 +18,15 @@ const (
 // only while waiting.
 type floor struct {
 	fleet    *Fleet
+	revision Revision // with which it is loaded
 	needed   bool
+	retired  bool // another has taken its place
 	state    floorState
 	loaded   bool // some generation was
 	due      Instant
 	deadline Instant
 	failures int
+	pool     pool
 
 	generation
 }
@@ -40,6 +43,33 @@ type generation struct {
 	progress  string  // what it does while it loads
 	cause     string  // why it cannot be used
 }
+
+// newFloor makes a floor that is not loaded yet.
+func (f *Fleet) newFloor(revision Revision, needed bool) *floor {
+	l := &floor{fleet: f, revision: revision, needed: needed, due: Never, deadline: Never}
+	l.pool = pool{floor: l, due: Never, deadline: Never}
+	f.floors = append(f.floors, l)
+	return l
+}
+
+// begin has it loaded, if it is needed and nothing is there.
+func (l *floor) begin(now Instant) {
+	if l.needed && l.state == floorNone {
+		l.state, l.due = floorWaiting, now
+	}
+}
+
+// ending reports whether it is not to be loaded again.
+func (l *floor) ending() bool { return l.retired || l.fleet.phase == stopping }
+
+// retire ends a floor that is not forked from any more. What it forked lives on.
+func (l *floor) retire(now Instant) {
+	l.retired = true
+	l.stop(now)
+}
+
+// gone reports whether nothing is left of a floor that is not needed any more.
+func (l *floor) gone() bool { return l.retired && l.proc == 0 && l.pool.empty() }
 
 func (l *floor) doing() string {
 	if l.progress == "" {
@@ -67,12 +97,13 @@ func (l *floor) advance(now Instant) {
 }
 
 func (l *floor) load(now Instant) {
-	l.generation = generation{number: l.number + 1, proc: l.fleet.newProc(), since: now, upAt: Never}
+	l.fleet.last.generation++
+	l.generation = generation{number: l.fleet.last.generation, proc: l.fleet.newProc(), since: now, upAt: Never}
 	l.state, l.due, l.deadline = floorLoading, Never, Never
 	if l.fleet.phase == serving {
 		l.limitLoading(now)
 	}
-	l.fleet.do(LoadFloor{Proc: l.proc, Generation: l.number})
+	l.fleet.do(LoadFloor{Proc: l.proc, Generation: l.number, Revision: l.revision})
 }
 
 // limitLoading sets a deadline for a floor that loads while the fleet serves.
@@ -132,6 +163,8 @@ func (l *floor) unkillable(now Instant) {
 	case l.sweeping:
 		l.report("", Err, why+"; not waited for")
 		l.nextGeneration(now, l.cause)
+	case l.retired:
+		l.report("", Err, why+"; another has taken its place")
 	default:
 		l.report(KindFloorLost, Err, why+"; successors wait for it")
 	}
@@ -165,10 +198,13 @@ func (l *floor) nextGeneration(now Instant, how string) {
 		l.cause = how
 	}
 	l.proc, l.deadline, l.sweeping = 0, Never, false
-	l.fleet.pool.abandon() // its answer would be taken for the next generation's
+	l.pool.abandon() // its answer would be taken for the next generation's
 	switch {
-	case l.fleet.phase == stopping:
+	case l.ending():
 		l.state = floorNone
+	case l.fleet.tries(l):
+		l.state = floorNone
+		l.fleet.change.fail(now, ChangeFailed, "floor: "+l.cause)
 	case l.fleet.phase == starting && !l.loaded:
 		l.state = floorNone
 		l.fleet.stop(now, 1, "floor: "+l.cause)
@@ -194,6 +230,7 @@ func (l *floor) lost(now Instant) {
 
 // stop ends the floor of a fleet that stops.
 func (l *floor) stop(now Instant) {
+	l.pool.stop(now)
 	l.due = Never
 	switch l.state {
 	case floorUp:

@@ -14,8 +14,8 @@ func upWith(t *testing.T, n, spares int) *player {
 	cfg.Spares = spares
 	p := play(t, cfg)
 	p.up()
-	if len(p.f.pool.spares) != spares {
-		t.Fatalf("%d spares, want %d", len(p.f.pool.spares), spares)
+	if len(p.f.floor.pool.spares) != spares {
+		t.Fatalf("%d spares, want %d", len(p.f.floor.pool.spares), spares)
 	}
 	return p
 }
@@ -139,7 +139,7 @@ func TestDueSlotsWaitForTheFloor(t *testing.T) {
 func TestSpareOutlivesItsFloor(t *testing.T) {
 	p := upWith(t, 1, 1)
 	p.wait(sec)
-	spare := p.f.pool.spares[0].proc
+	spare := p.f.floor.pool.spares[0].proc
 	p.loseFloor()
 	p.exit("w.0", status1)
 	p.wait(2 * sec)
@@ -172,7 +172,7 @@ func TestBlockedSlotsEndWithTheFleet(t *testing.T) {
 func TestQueuedSlotIsServedByTheNextFloor(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
-	request := p.f.pool.request
+	request := p.f.floor.pool.request
 	p.wantState("w.0", StateStarting)
 	p.loseFloor()
 	p.want(Abandon{request})
@@ -192,7 +192,7 @@ func TestSilentFloorIsReplaced(t *testing.T) {
 	p.wait(time.Hour)
 	p.exit("w.0", status1)
 	p.untilDue()
-	request, floor := p.f.pool.request, p.f.floor.proc
+	request, floor := p.f.floor.pool.request, p.f.floor.proc
 	if got := p.untilDue(); got != forkTimeout {
 		t.Fatalf("waited %s for the fork", got)
 	}

@@ -51,6 +51,8 @@ func (w *world) step() {
 		w.connection()
 	case b < 90:
 		w.tell(StopRequested{"SIGTERM"})
+	case b < 100:
+		w.change()
 	case len(w.order) > 0:
 		w.happens(w.procs[w.order[int(w.byte())%len(w.order)]])
 	}
@@ -71,8 +73,7 @@ func (w *world) pass(d time.Duration) {
 // connection lets one come to some worker that is watched.
 func (w *world) connection() {
 	w.t.Helper()
-	for i := range w.cfg.Workers {
-		worker := WorkerID(i + 1)
+	for worker := WorkerID(1); worker <= w.f.last.worker; worker++ {
 		if w.watched[worker] && w.byte()%2 == 0 {
 			delete(w.watched, worker)
 			w.tell(Demand{worker})
@@ -126,8 +127,8 @@ func (w *world) quiet() {
 // what a tick does.
 func (w *world) strange() {
 	w.t.Helper()
-	unknown := []Proc{0, w.f.last + 1 + Proc(w.byte())}
-	for id := Proc(1); id <= w.f.last; id++ {
+	unknown := []Proc{0, w.f.last.proc + 1 + Proc(w.byte())}
+	for id := Proc(1); id <= w.f.last.proc; id++ {
 		if b := w.procs[id]; b == nil || b.abandoned {
 			unknown = append(unknown, id)
 		}
@@ -158,6 +159,34 @@ func (w *world) operator() {
 	w.tell(ev)
 }
 
+// change is something that somebody wants of the fleet as a whole.
+func (w *world) change() {
+	w.t.Helper()
+	w.revision++
+	ev := Propose{ID: 1, Kind: ChangeRestart, Revision: w.revision, Who: "uid 0"}
+	switch w.byte() % 8 {
+	case 0:
+		w.tell(Cancel{2, "uid 0"})
+		return
+	case 1:
+		ev.Fresh = true
+	case 2:
+	case 3:
+		if len(w.f.slots) > 0 {
+			ev.Slots = []string{w.f.slots[int(w.byte())%len(w.f.slots)].name}
+		}
+	default:
+		next := w.config()
+		next.Host = w.cfg.Host
+		next.FloorKeys = []Key{{"preload", Birth, uint64(w.byte() % 3)}}
+		for i := range next.Workers {
+			next.Workers[i].Keys = []Key{{"exec", Birth, uint64(w.byte() % 3)}, {"memory_max", Limit, uint64(w.byte() % 2)}}
+		}
+		ev.Kind, ev.Config, ev.Reloads = ChangeReload, &next, true
+	}
+	w.tell(ev)
+}
+
 // inspect looks at the fleet, which changes nothing, and wants to see it as it is.
 func (w *world) inspect() {
 	w.t.Helper()
@@ -170,11 +199,12 @@ func (w *world) inspect() {
 		return
 	}
 	show, ok := acts[0].(Show)
-	if !ok || len(acts) != 1 || len(show.Snapshot.Slots) != len(f.slots) {
+	if !ok || len(acts) != 1 || len(show.Snapshot.Slots) != f.count().slots {
 		w.fail("Inspect does:\n%s", transcribe(acts))
 	}
-	for i := range f.slots {
-		s, v := f.slots[i], &show.Snapshot.Slots[i]
+	for i := range show.Snapshot.Slots {
+		v := &show.Snapshot.Slots[i]
+		s := f.named(v.Name)
 		if v.Name != s.name || v.State != s.state || v.PID != s.pid || v.Since > w.now || v.Restarts < 0 ||
 			v.Due != Never && (s.state != StateWaiting || v.Due < w.now) {
 			w.fail("%s is shown as %+v", s.name, v)
@@ -238,9 +268,7 @@ func (w *world) workerHappens(b *being) {
 			return
 		}
 		b.state = atGate
-		if w.request == b.id {
-			w.request = 0
-		}
+		w.answered(b.id)
 		w.tell(Introduced{b.id, 100 + int(b.id)})
 	case atGate:
 		if c < 2 {

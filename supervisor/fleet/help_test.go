@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -120,9 +119,14 @@ func (p *player) loaded() {
 // forked answers every request to the floor until there is none.
 func (p *player) forked() {
 	p.t.Helper()
+	p.forkedBy(p.f.floor)
+}
+
+func (p *player) forkedBy(l *floor) {
+	p.t.Helper()
 	var all []Action
-	for p.f.pool.request != 0 {
-		p.send(Introduced{p.f.pool.request, 100 + int(p.f.pool.request)})
+	for l.pool.request != 0 {
+		p.send(Introduced{l.pool.request, 100 + int(l.pool.request)})
 		all = append(all, p.got...)
 	}
 	p.got = all
@@ -251,12 +255,45 @@ func check(f *Fleet, now Instant) error {
 			return fmt.Errorf("process %d is owned by %s, which has %d", proc, s.name, s.proc)
 		}
 	}
+	for _, w := range f.workers {
+		if err := checkPlaces(w); err != nil {
+			return err
+		}
+	}
 	return checkPool(f, now)
+}
+
+// checkPlaces: a slot has a current process and at most one successor; what else there is
+// of its name ends.
+func checkPlaces(w *worker) error {
+	onTheWay := 0
+	for i, s := range w.slots {
+		switch n := s.next; {
+		case s.index != i || s.role != current || s.former != nil:
+			return fmt.Errorf("%s has place %d and role %d", s.name, i, s.role)
+		case n != nil && (n.role != successor || n.former != s || n.next != nil || n.name != s.name || !n.moving || w.fleet.change == nil):
+			return fmt.Errorf("%s has a successor that is none: %+v", s.name, n.move)
+		case s.moving && w.fleet.change == nil:
+			return fmt.Errorf("%s is moved by nothing", s.name)
+		}
+		if s.onItsWay() && !s.fresh {
+			onTheWay++
+		}
+	}
+	for _, s := range w.leaving {
+		if s.role != leaving || s.next != nil || s.moving || s.state != StateStopping && s.state != StateKilling {
+			return fmt.Errorf("%s leaves: %s, %+v", s.name, s.state, s.move)
+		}
+	}
+	if most := max(1, w.config.Roll.MaxUnavailable); onTheWay > most {
+		return fmt.Errorf("%d slots of %s are on their way, more than %d", onTheWay, w.config.Name, most)
+	}
+	return nil
 }
 
 func checkSlot(f *Fleet, s *slot, now Instant) error {
 	_, owned := f.owners[s.proc]
-	queued := slices.Contains(f.pool.queue, s)
+	queued := slices.Contains(s.floor.pool.queue, s)
 	live := s.state.live()
 	switch {
 	case (s.proc != 0) != owned:
@@ -273,9 +310,9 @@ func checkSlot(f *Fleet, s *slot, now Instant) error {
 		return fmt.Errorf("a keep-alive or the end of a reload is due")
 	case s.woken && s.state != StateWaiting:
 		return fmt.Errorf("woken")
-	case s.state == StateListening && !s.worker.config.OnDemand:
+	case s.state == StateListening && !s.config.OnDemand:
 		return fmt.Errorf("listens, though it is not started on demand")
-	case s.blocked && (s.state != StateWaiting || f.pool.canFork()):
+	case s.blocked && (s.state != StateWaiting || s.floor.pool.canFork()):
 		return fmt.Errorf("blocked")
 	case s.state == StateReady && (!s.wasReady || !s.assigned || s.sweeping):
 		return fmt.Errorf("not told, or gone")
@@ -292,13 +329,13 @@ func checkSlot(f *Fleet, s *slot, now Instant) error {
 }
 
 func checkPool(f *Fleet, now Instant) error {
-	p, l := &f.pool, &f.floor
+	p, l := &f.floor.pool, f.floor
 	switch {
 	case len(p.queue) > 0 && len(p.spares) > 0:
 		return fmt.Errorf("slots wait in front of spares")
 	case len(p.queue) > 0 && l.state == floorUp && p.request == 0:
 		return fmt.Errorf("slots wait, but nothing is requested")
-	case len(p.spares) > f.cfg.Spares:
+	case len(p.spares) > p.wanted():
 		return fmt.Errorf("%d spares", len(p.spares))
 	case (p.request != 0) && (p.deadline == Never || f.phase == stopping):
 		return fmt.Errorf("request without an end")
@@ -308,48 +345,10 @@ func checkPool(f *Fleet, now Instant) error {
 		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(now))
 	case l.state == floorWaiting && l.due == Never:
 		return fmt.Errorf("floor is never loaded again")
-	case f.plan.isReady != (f.phase == serving) && f.phase != stopping:
-		return fmt.Errorf("phase %d, ready %t", f.phase, f.plan.isReady)
+	case f.agenda.isReady != (f.phase == serving) && f.phase != stopping:
+		return fmt.Errorf("phase %d, ready %t", f.phase, f.agenda.isReady)
 	}
 	return nil
-}
-
-// clone copies a fleet, so that a second one can be given the same event.
-func clone(f *Fleet) *Fleet {
-	c := *f
-	c.acts, c.slots, c.workers, c.owners = nil, nil, nil, map[Proc]*slot{}
-	c.floor.fleet, c.pool.fleet = &c, &c
-	copies := map[*slot]*slot{}
-	for _, w := range f.workers {
-		worker := *w
-		worker.fleet, worker.slots = &c, nil
-		for _, s := range w.slots {
-			slot := *s
-			slot.fleet, slot.worker, slot.starts = &c, &worker, slices.Clone(s.starts)
-			copies[s] = &slot
-			worker.slots = append(worker.slots, &slot)
-			c.slots = append(c.slots, &slot)
-		}
-		c.workers = append(c.workers, &worker)
-	}
-	for proc, s := range f.owners {
-		c.owners[proc] = copies[s]
-	}
-	c.pool.spares, c.pool.queue = slices.Clone(f.pool.spares), nil
-	for _, s := range f.pool.queue {
-		c.pool.queue = append(c.pool.queue, copies[s])
-	}
-	return &c
-}
-
-// same compares two fleets and what they did; nil and empty slices are the same.
-func same(a, b *Fleet) bool {
-	x, y := clone(a), clone(b)
-	return reflect.DeepEqual(x, y)
-}
-
-func sameActions(a, b []Action) bool {
-	return slices.EqualFunc(a, b, func(x, y Action) bool { return reflect.DeepEqual(x, y) })
 }
 
 // operator is what one does to w.0.

@@ -26,14 +26,17 @@ type lateness struct {
 // was left of each deadline when the master last ran is left of it now. Delays
 // and the deadlines of the fleet's own plan stay: time has passed.
 func (f *Fleet) forgive(now Instant) {
-	if f.late.promised == Never || now.Sub(f.late.promised) < lateAfter {
+	if f.agenda.late.promised == Never || now.Sub(f.agenda.late.promised) < lateAfter {
 		return
 	}
-	gap := now.Sub(f.late.decided)
-	waiting := min(f.plan.startDeadline, f.floor.deadline, f.pool.deadline) != Never
-	f.plan.startDeadline = f.plan.startDeadline.Add(gap)
-	f.floor.deadline = f.floor.deadline.Add(gap)
-	f.pool.deadline = f.pool.deadline.Add(gap)
+	gap := now.Sub(f.agenda.late.decided)
+	waiting := f.agenda.startDeadline != Never
+	f.agenda.startDeadline = f.agenda.startDeadline.Add(gap)
+	for _, l := range f.floors {
+		waiting = waiting || min(l.deadline, l.pool.deadline) != Never
+		l.deadline = l.deadline.Add(gap)
+		l.pool.deadline = l.pool.deadline.Add(gap)
+	}
 	for _, s := range f.slots {
 		watchdog := s.forgiven < maxForgiven
 		waiting = waiting || s.deadline != Never || watchdog && s.beatDue != Never
@@ -44,7 +47,7 @@ func (f *Fleet) forgive(now Instant) {
 	}
 	if waiting {
 		f.reportKind(KindOverslept, Notice, fmt.Sprintf("the master did not run for %s (frozen, stopped, or short of CPU); "+
-			"the deadlines of its processes were extended", Span(now.Sub(f.late.promised))))
+			"the deadlines of its processes were extended", Span(now.Sub(f.agenda.late.promised))))
 	}
 }
 
@@ -61,5 +64,5 @@ func (f *Fleet) hearFirst(now Instant) {
 
 // promise remembers when the next turn is due.
 func (f *Fleet) promise(now Instant) {
-	f.late = lateness{decided: now, promised: f.Deadline()}
+	f.agenda.late = lateness{decided: now, promised: f.Deadline()}
 }

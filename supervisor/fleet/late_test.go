@@ -154,7 +154,7 @@ func TestDelaysPassWhileFrozen(t *testing.T) {
 	p.loseFloor()
 	p.frozen(time.Minute, Tick{})
 	p.wantState("w.0", StateStarting)
-	p.want(LoadFloor{p.f.floor.proc, 2})
+	p.want(LoadFloor{p.f.floor.proc, 2, 1})
 	if len(p.overslept()) != 0 {
 		t.Error("there was nobody to forgive")
 	}

@@ -110,7 +110,7 @@ func TestReadyTwice(t *testing.T) {
 
 // withTime is a fleet that has decided as late as another one.
 func withTime(f, as *Fleet) *Fleet {
-	f.late = as.late
+	f.agenda.late = as.agenda.late
 	return f
 }
 

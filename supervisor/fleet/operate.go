@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/verb"
@@ -38,6 +37,8 @@ func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
 		return fmt.Sprintf("there is no verb %q", string(ev.Call.Name))
 	case f.phase == stopping:
 		return "the fleet stops"
+	case ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s):
+		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.kind, f.change.id)
 	}
 	return handler(s, now, ev, fmt.Sprintf("%s by %s", ev.Call.Name, ev.Who))
 }
@@ -120,11 +121,7 @@ func (s *slot) operatorEnd(now Instant, why string) {
 		s.stop(now, KindSlotStops, why)
 		return
 	}
-	p := &s.fleet.pool
-	p.queue = slices.DeleteFunc(p.queue, func(waits *slot) bool { return waits == s })
-	if len(p.queue) == 0 && len(p.spares) >= s.fleet.cfg.Spares {
-		p.abandon() // what it asked for is not wanted any more
-	}
+	s.withdraw()
 	if !s.startOnceEnded {
 		s.enter(now, StateExited, Never, KindSlotExited, Notice, why)
 		return
@@ -175,7 +172,7 @@ func (s *slot) resume(now Instant) {
 // postpone moves the deadlines of a process that could not meet them, and the watchdog's
 // if that is forgiven, too.
 func (s *slot) postpone(gap time.Duration, watchdog bool) {
-	s.deadline = s.deadline.Add(gap)
+	s.deadline, s.provenAt = s.deadline.Add(gap), s.provenAt.Add(gap)
 	if watchdog {
 		s.beatDue = s.beatDue.Add(gap)
 	}

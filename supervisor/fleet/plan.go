@@ -2,7 +2,11 @@
 
 package fleet
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Class is what it costs to change a key of the fleet file.
 type Class int
@@ -73,6 +77,44 @@ func (p *Plan) Empty() bool {
 	return len(p.Keys) == 0 && len(p.Waits) == 0 && kept(p.Floor) &&
 		!slices.ContainsFunc(p.Sockets, func(s PartPlan) bool { return !kept(s) }) &&
 		!slices.ContainsFunc(p.Workers, func(w WorkerPlan) bool { return !kept(w.PartPlan) || w.From != w.To })
+}
+
+// String says it in one line: "roll web (exec), add api, resize mail from 2 to 4".
+func (p *Plan) String() string {
+	var all []string
+	add := func(keys []string, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if len(keys) > 0 {
+			text += " (" + strings.Join(keys, ", ") + ")"
+		}
+		all = append(all, text)
+	}
+	if len(p.Keys) > 0 {
+		add(p.Keys, "update the fleet")
+	}
+	if len(p.Waits) > 0 {
+		add(p.Waits, "leave to the next start")
+	}
+	if p.Floor.Step != Keep {
+		add(p.Floor.Keys, "%s the floor", p.Floor.Step)
+	}
+	for _, s := range p.Sockets {
+		if s.Step != Keep {
+			add(s.Keys, "%s socket %s", s.Step, s.Name)
+		}
+	}
+	for _, w := range p.Workers {
+		if w.Step != Keep {
+			add(w.Keys, "%s %s", w.Step, w.Name)
+		}
+		if w.Step != Add && w.Step != Remove && w.From != w.To {
+			add(nil, "resize %s from %d to %d", w.Name, w.From, w.To)
+		}
+	}
+	if len(all) == 0 {
+		return "nothing changes"
+	}
+	return strings.Join(all, ", ")
 }
 
 // Difference is what has to be done so that a fleet of old is one of next. What has the

@@ -19,22 +19,40 @@ type spare struct {
 // time. Either no slot is queued or there is no spare. due is set while a new
 // spare must wait because the last one did not live.
 type pool struct {
-	fleet    *Fleet
+	floor    *floor
 	request  Proc    // outstanding; 0 if none
 	deadline Instant // of the request; of the killed spares once the fleet stops
 	spares   []spare
+	killed   []Proc  // that were spares, too many
 	queue    []*slot // that are starting and wait for a process
 	due      Instant
 	failures int
 }
 
-func (p *pool) empty() bool { return p.request == 0 && len(p.spares) == 0 }
+func (p *pool) empty() bool { return p.request == 0 && len(p.spares) == 0 && len(p.killed) == 0 }
 
 // answered forgets the request: it has an answer, or will not get one.
 func (p *pool) answered() { p.request, p.deadline = 0, Never }
 
+// wanted is how many spares there are to be.
+func (p *pool) wanted() int {
+	if f := p.floor.fleet; f.tries(p.floor) {
+		return f.change.cfg.Spares
+	}
+	return p.floor.fleet.cfg.Spares
+}
+
+// trim kills spares that are too many. They are nobody's from then on.
+func (p *pool) trim() {
+	for len(p.spares) > p.wanted() {
+		p.floor.fleet.signal(p.spares[0].proc, SIGKILL, true)
+		p.killed = append(p.killed, p.spares[0].proc)
+		p.spares = slices.Delete(p.spares, 0, 1)
+	}
+}
+
 // canFork reports whether a slot that is due can get a process soon.
-func (p *pool) canFork() bool { return p.fleet.floor.state == floorUp || len(p.spares) > 0 }
+func (p *pool) canFork() bool { return p.floor.state == floorUp || len(p.spares) > 0 }
 
 // serve lets spares become the slots that wait longest.
 func (p *pool) serve(now Instant) {
@@ -56,35 +74,41 @@ func (p *pool) advance(now Instant) {
 	if now >= p.deadline {
 		p.timeout(now)
 	}
-	f := p.fleet
-	if f.phase == stopping || f.floor.state != floorUp || p.request != 0 {
+	f := p.floor.fleet
+	if p.floor.ending() || p.floor.state != floorUp || p.request != 0 {
 		return
 	}
-	short := len(p.spares) < f.cfg.Spares && p.due == Never
+	short := len(p.spares) < p.wanted() && p.due == Never
 	if len(p.queue) > 0 || short && !f.anyOnItsWay() {
 		p.request, p.deadline = f.newProc(), now.Add(forkTimeout)
-		f.do(Fork{Proc: p.request, Floor: f.floor.proc})
+		f.do(Fork{Proc: p.request, Floor: p.floor.proc})
 	}
 }
 
 // timeout replaces a floor that has not answered. In a fleet that stops, it
 // lets go of spares that do not end.
 func (p *pool) timeout(now Instant) {
-	if p.fleet.phase == stopping {
-		p.fleet.blame(fmt.Sprintf("%s not ended %s after SIGKILL", times(len(p.spares), "spare"), Span(killGrace)))
-		p.spares, p.deadline = nil, Never
+	if p.floor.ending() {
+		why := fmt.Sprintf("%s not ended %s after SIGKILL", times(len(p.spares)+len(p.killed), "spare"), Span(killGrace))
+		p.deadline = Never
+		if p.floor.fleet.phase != stopping {
+			p.floor.fleet.report(Err, why)
+			return
+		}
+		p.floor.fleet.blame(why)
+		p.spares, p.killed = nil, nil
 		return
 	}
 	p.abandon()
-	if p.fleet.floor.state == floorUp {
-		p.fleet.floor.end(now, fmt.Sprintf("did not fork within %s", Span(forkTimeout)))
+	if p.floor.state == floorUp {
+		p.floor.end(now, fmt.Sprintf("did not fork within %s", Span(forkTimeout)))
 	}
 }
 
 // abandon gives up the request, if there is one.
 func (p *pool) abandon() {
 	if p.request != 0 {
-		p.fleet.do(Abandon{Proc: p.request})
+		p.floor.fleet.do(Abandon{Proc: p.request})
 		p.answered()
 	}
 }
@@ -92,7 +116,7 @@ func (p *pool) abandon() {
 // introduced takes the process that was asked for.
 func (p *pool) introduced(now Instant, ev Introduced) {
 	p.answered()
-	p.spares = append(p.spares, spare{proc: ev.Proc, pid: ev.PID, generation: p.fleet.floor.number, since: now})
+	p.spares = append(p.spares, spare{proc: ev.Proc, pid: ev.PID, generation: p.floor.number, since: now})
 	p.serve(now)
 }
 
@@ -101,7 +125,7 @@ func (p *pool) introduced(now Instant, ev Introduced) {
 func (p *pool) forkFailed(now Instant, why string) {
 	p.answered()
 	switch {
-	case p.fleet.floor.state != floorUp:
+	case p.floor.state != floorUp:
 	case len(p.queue) == 0:
 		p.spareFailed(now, why)
 	default:
@@ -118,11 +142,12 @@ func (p *pool) spareFailed(now Instant, why string) {
 		p.failures++
 		p.due = now.Add(backoff(floorBackoff, maxFloorBackoff, p.failures))
 	}
-	p.fleet.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
+	p.floor.fleet.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
 }
 
 // exited drops a spare. It has run no user code, so it left nothing behind.
 func (p *pool) exited(now Instant, ev Exited) {
+	p.killed = slices.DeleteFunc(p.killed, func(id Proc) bool { return id == ev.Proc })
 	i := slices.IndexFunc(p.spares, func(s spare) bool { return s.proc == ev.Proc })
 	if i < 0 {
 		return
@@ -132,9 +157,9 @@ func (p *pool) exited(now Instant, ev Exited) {
 	}
 	p.spares = slices.Delete(p.spares, i, i+1)
 	switch {
-	case p.fleet.phase != stopping:
+	case !p.floor.ending():
 		p.spareFailed(now, howItEnded(ev.Exit))
-	case len(p.spares) == 0:
+	case p.empty():
 		p.deadline = Never
 	}
 }
@@ -145,7 +170,9 @@ func (p *pool) stop(now Instant) {
 	p.abandon()
 	p.queue, p.due = nil, Never
 	for _, s := range p.spares {
-		p.fleet.signal(s.proc, SIGKILL, true)
+		p.floor.fleet.signal(s.proc, SIGKILL, true)
+	}
+	if !p.empty() {
 		p.deadline = now.Add(killGrace)
 	}
 }

@@ -101,12 +101,14 @@ func TestEveryChangeIsInTheTable(t *testing.T) {
 func kindsIn(t *testing.T) []Kind {
 	t.Helper()
 	var found []Kind
-	ast.Inspect(parse(t, "action.go"), func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Kind") {
-			found = append(found, Kind(strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`)))
-		}
-		return true
-	})
+	for _, file := range []string{"action.go", "change.go"} {
+		ast.Inspect(parse(t, file), func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Kind") {
+				found = append(found, Kind(strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`)))
+			}
+			return true
+		})
+	}
 	return found
 }
 
@@ -188,7 +190,7 @@ func TestKindsOfTheFleet(t *testing.T) {
 	p.run("x.0")
 	wants(p, Notice, KindFleetReady)
 	p.forked()
-	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 	wants(p, Warning, KindSpareFailed)
 	p.loseFloor()
 	p.wait(3 * sec) // it loads again
@@ -206,6 +208,15 @@ func TestKindsOfTheFleet(t *testing.T) {
 	p = play(t, fleetOf(entryWorker("w", 1)))
 	p.loseFloor()
 	wants(p, Err, KindFleetFails)
+
+	p = play(t, fleetOf(execWorker("w", 1)))
+	p.run("w.0")
+	p.send(Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Who: "uid 0"})
+	wants(p, Notice, KindChangeBegins)
+	p.send(Cancel{2, "uid 0"})
+	wants(p, Err, KindChangeFailed)
+	p.send(Propose{ID: 3, Kind: ChangeReload, Revision: 3, Config: &p.f.cfg, Who: "uid 0"})
+	wants(p, Notice, KindChangeDone)
 
 	for _, kind := range kindsIn(t) {
 		if !strings.HasPrefix(string(kind), "slot-") && !seen[kind] {

@@ -35,6 +35,12 @@ func reportCases() []reportCase {
 	demand := send(func(*player) Event { return Demand{1} })
 	stop := send(func(*player) Event { return StopRequested{"SIGTERM"} })
 	byHand := func(v verb.Name) func(p *player) { return send(func(*player) Event { return operator(v) }) }
+	startFirst := execWorker("w", 1)
+	startFirst.Roll = Rolling{Order: StartFirst, Settle: sec}
+	restarted := send(func(*player) Event {
+		return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Slots: []string{"w.0"}, Who: "uid 0"}
+	})
+	fleetChanges := line{"", Notice, KindChangeBegins, End{}}
 	begin, ready := (*player).begin, (*player).ready
 	say := func(n Notified) func(p *player) { return func(p *player) { p.say("w.0", n) } }
 	does := func(steps ...func(p *player)) []func(p *player) { return steps }
@@ -272,6 +278,24 @@ func reportCases() []reportCase {
 		{
 			"has failed and is reset", no, does(runW, ends(Exited{Exit: status1}), byHand(verb.Reset)),
 			[]line{{"failed -> waiting", Notice, "", End{}}},
+		},
+		{
+			"has failed and is restarted by a change", no, does(runW, ends(Exited{Exit: status1}), restarted),
+			[]line{
+				fleetChanges,
+				{"failed -> exited", Debug, "", End{}},
+				{"waiting -> starting", Debug, "", End{}},
+			},
+		},
+		{
+			"its successor is proven", startFirst, does(runW, restarted, func(p *player) {
+				p.send(Introduced{p.slot("w.0").next.proc, 9}, Running{p.slot("w.0").next.proc})
+			}, due),
+			[]line{
+				{"", Info, KindSlotReplaced, End{}},
+				{"ready -> stopping", Info, KindSlotStops, End{}},
+				{"", Notice, KindChangeDone, End{}},
+			},
 		},
 		{
 			"cannot be killed", sigkill, does(runW, stop, func(p *player) { p.exit("other.0", termed) }, due),

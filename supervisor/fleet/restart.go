@@ -200,13 +200,16 @@ func (s *slot) conclude(now Instant, what string) {
 		s.result = s.policy().result(s.exit)
 	}
 	s.lastResult = s.result
+	if s.concludeMove(now, what) {
+		return
+	}
 	restart, rule := s.policy().shouldRestart(s.result, s.exit)
 	switch {
 	case s.fleet.phase == stopping, s.held:
 		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what)
 	case s.startOnceEnded:
 		s.waitForRestart(now, Info, s.sooner(now), what)
-	case s.result == Success && s.worker.config.OnDemand && !s.policy().RestartPrevent.has(s.exit):
+	case s.result == Success && s.config.OnDemand && !s.policy().RestartPrevent.has(s.exit):
 		s.waitForRestart(now, Info, s.listenDelay(now), what)
 	case restart && s.result == Success:
 		s.waitForRestart(now, Info, s.cleanDelay(now), what)
@@ -218,6 +221,7 @@ func (s *slot) conclude(now Instant, what string) {
 		s.enter(now, StateFailed, Never, s.endKind(KindSlotFailed), Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
 	}
 	s.release()
+	s.failChange(now, what)
 }
 
 // cleanDelay: a clean exit restarts without backoff, but never faster than once
@@ -252,7 +256,7 @@ func (s *slot) endKind(kind Kind) Kind {
 func (s *slot) waitForRestart(now Instant, level Level, delay time.Duration, what string) {
 	s.waits = delay
 	next := "starts again"
-	if s.worker.config.OnDemand {
+	if s.config.OnDemand {
 		next = "listens again"
 	}
 	if delay > 0 {

@@ -38,6 +38,8 @@ type slot struct {
 	index  int // among the slots of its worker
 	name   string
 
+	origin
+	move
 	state    State
 	why      string  // of the state, for the operator
 	since    Instant // of the state
@@ -47,6 +49,13 @@ type slot struct {
 	run
 	record
 	hold
+}
+
+// origin is what a slot's processes are born of.
+type origin struct {
+	config   *Worker
+	floor    *floor // if it is an entry
+	revision Revision
 }
 
 // run is one start of a slot. Each start assigns a new one.
@@ -120,20 +129,27 @@ type hold struct {
 	woken          bool    // a connection waits for it to start
 }
 
-func newSlot(f *Fleet, w *worker, id SlotID, index int) *slot {
+// newSlot makes a slot of the fleet as it is.
+func (f *Fleet) newSlot(w *worker, index int) *slot {
+	f.last.slot++
 	return &slot{
-		fleet: f, worker: w, id: id, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
+		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
+		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: Never},
 		due: Never, deadline: Never, run: run{beat: beat{beatDue: Never}},
 	}
 }
 
-func (s *slot) policy() *Policy { return &s.worker.config.Policy }
+func (s *slot) info() SlotInfo {
+	return SlotInfo{ID: s.id, Revision: s.revision, Name: s.name, Worker: s.worker.id, WorkerName: s.config.Name, Index: s.index}
+}
+
+func (s *slot) policy() *Policy { return &s.config.Policy }
 
 // enter is the only place that writes a slot's state. No deadline survives it but until,
 // which is due of a slot that waits and the deadline of one that has a process.
 func (s *slot) enter(now Instant, to State, until Instant, kind Kind, level Level, why string) {
 	from := s.state
-	s.due, s.deadline, s.beatDue = Never, Never, Never
+	s.due, s.deadline, s.beatDue, s.provenAt = Never, Never, Never, Never
 	s.reloading, s.blocked, s.woken = false, false, false
 	switch to {
 	case StateWaiting:
@@ -172,7 +188,7 @@ func (s *slot) advance(now Instant) {
 	}
 	switch s.state {
 	case StateWaiting:
-		if now >= s.due || s.blocked && s.fleet.pool.canFork() {
+		if now >= s.due || s.blocked && s.floor.pool.canFork() {
 			s.start(now)
 		}
 	case StateStarting:
@@ -181,6 +197,8 @@ func (s *slot) advance(now Instant) {
 		}
 	case StateReady:
 		switch {
+		case now >= s.provenAt:
+			s.proven(now)
 		case now >= s.beatDue:
 			s.abort(now, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", Span(s.watchdog)))
 		case now >= s.deadline:
@@ -210,8 +228,8 @@ func (s *slot) startTimeout(now Instant) {
 
 // start gives a slot that is due a process, or makes it wait for one.
 func (s *slot) start(now Instant) {
-	listen := s.worker.config.OnDemand && !s.woken
-	if s.worker.config.Entry && !s.fleet.pool.canFork() && !(listen && s.fleet.floor.loaded) {
+	listen := s.config.OnDemand && !s.woken
+	if s.config.Entry && !s.floor.pool.canFork() && !(listen && s.floor.loaded) {
 		s.due, s.blocked = Never, true
 		return
 	}
@@ -229,11 +247,11 @@ func (s *slot) start(now Instant) {
 		s.restarts[i]++
 	}
 	s.startOnceEnded = false
-	s.run = run{outcome: outcome{exit: noExit}, requestedAt: now, startedAt: now}
-	if s.worker.config.Entry {
+	s.run = run{outcome: outcome{exit: noExit}, requestedAt: now, startedAt: now, beat: beat{beatDue: Never}}
+	if s.config.Entry {
 		s.enter(now, StateStarting, Never, "", Debug, "due") // the floor has a deadline of its own
-		s.fleet.pool.queue = append(s.fleet.pool.queue, s)
-		s.fleet.pool.serve(now)
+		s.floor.pool.queue = append(s.floor.pool.queue, s)
+		s.floor.pool.serve(now)
 		return
 	}
 	s.enter(now, StateStarting, now.timeout(s.policy().TimeoutStart), "", Debug, "due")
@@ -338,7 +356,10 @@ func (s *slot) becomeReady(now Instant) {
 	}
 	s.enter(now, StateReady, Never, KindSlotReady, Info, why)
 	s.beats(now)
-	if s.worker.config.OnDemand {
+	if s.moving {
+		s.provenAt = now.Add(s.config.Roll.Settle)
+	}
+	if s.config.OnDemand {
 		s.worker.demand.lookAt = now.Add(settleTime)
 	}
 }

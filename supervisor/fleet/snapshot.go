@@ -2,6 +2,11 @@
 
 package fleet
 
+import (
+	"slices"
+	"time"
+)
+
 // Snapshot is a fleet at one time, for those who look at it.
 type Snapshot struct {
 	State      string // "activating", "active" or "deactivating"
@@ -34,18 +39,21 @@ type SlotSnapshot struct {
 func (f *Fleet) snapshot(now Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
-		Generation: f.floor.number, Spares: len(f.pool.spares), Spawns: f.spawns, Slots: make([]SlotSnapshot, len(f.slots)),
+		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
 	}
 	if f.floor.state == floorUp {
 		v.Floor = f.floor.proc
 	}
-	for i, s := range f.slots {
-		v.Slots[i] = SlotSnapshot{
-			Name: s.name, Proc: s.proc, Worker: s.worker.config.Name,
+	for _, s := range f.slots {
+		if s.role != current {
+			continue
+		}
+		v.Slots = append(v.Slots, SlotSnapshot{
+			Name: s.name, Proc: s.proc, Worker: s.config.Name,
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
 			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
-		}
+		})
 	}
 	return v
 }
@@ -66,3 +74,25 @@ func (r *record) byResult() (by map[Result]int) {
 
 // phaseNames are systemd's words for the ActiveState of a unit.
 var phaseNames = [...]string{"activating", "active", "deactivating", "inactive"}
+
+// Histogram counts durations. Counts has one more than SpawnBounds, each is of
+// those that are at most its bound and above the one before.
+type Histogram struct {
+	Counts [len(SpawnBounds) + 1]uint64
+	Sum    time.Duration
+}
+
+// SpawnBounds are the bounds of how long slots take from when their process is
+// asked for until it runs.
+var SpawnBounds = [...]time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+func (h *Histogram) add(d time.Duration) {
+	i, _ := slices.BinarySearch(SpawnBounds[:], d)
+	h.Counts[i]++
+	h.Sum += d
+}

@@ -12,7 +12,7 @@ func TestForkRefused(t *testing.T) {
 	p.exit("w.0", status1)
 	for _, d := range []time.Duration{1, 2, 4} {
 		wantDelay(t, p.untilDue(), d*sec)
-		p.send(SpawnFailed{p.f.pool.request, "fork: cannot allocate memory"})
+		p.send(SpawnFailed{p.f.floor.pool.request, "fork: cannot allocate memory"})
 		p.wantState("w.0", StateWaiting)
 		p.wantResult("w.0", Resources)
 		none[Fork](p)
@@ -28,7 +28,7 @@ func TestForkedProcessEndsEarly(t *testing.T) {
 	p := upWith(t, 1, 0)
 	p.exit("w.0", status1)
 	p.untilDue()
-	p.send(Exited{Proc: p.f.pool.request, Exit: killed})
+	p.send(Exited{Proc: p.f.floor.pool.request, Exit: killed})
 	p.wantState("w.0", StateWaiting)
 	p.wantResult("w.0", Resources)
 }
@@ -37,7 +37,7 @@ func TestForkedProcessEndsEarly(t *testing.T) {
 func TestForkRefusedForOneOfMany(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 3)))
 	p.loaded()
-	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	p.send(SpawnFailed{p.f.floor.pool.request, "fork: try again"})
 	p.wantState("w.0", StateWaiting)
 	p.wantState("w.1", StateStarting)
 	if got := len(all[Fork](p.got)); got != 1 {
@@ -53,7 +53,7 @@ func TestForkRefusedByAFloorThatEnds(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
 	p.send(FloorBroken{p.f.floor.proc, "its socket is closed"})
-	p.send(SpawnFailed{p.f.pool.request, "fork: broken pipe"})
+	p.send(SpawnFailed{p.f.floor.pool.request, "fork: broken pipe"})
 	p.wantState("w.0", StateStarting)
 	p.loseFloor()
 	p.untilDue()
@@ -69,7 +69,7 @@ func TestOneForkAtATime(t *testing.T) {
 		if got := len(all[Fork](p.got)); got != 1 {
 			t.Fatalf("fork %d: %d requests", i, got)
 		}
-		p.send(Introduced{p.f.pool.request, 100 + i})
+		p.send(Introduced{p.f.floor.pool.request, 100 + i})
 		for j := range p.f.slots {
 			if i == 4 {
 				p.run(p.f.slots[j].name)
@@ -77,7 +77,7 @@ func TestOneForkAtATime(t *testing.T) {
 		}
 	}
 	none[Fork](p)
-	if got := len(p.f.pool.spares); got != 2 {
+	if got := len(p.f.floor.pool.spares); got != 2 {
 		t.Errorf("%d spares, want 2", got)
 	}
 }
@@ -88,7 +88,7 @@ func TestSparesKeepOutOfTheWay(t *testing.T) {
 	cfg.Spares = 1
 	p := play(t, cfg)
 	p.loaded()
-	p.send(Introduced{p.f.pool.request, 5})
+	p.send(Introduced{p.f.floor.pool.request, 5})
 	none[Fork](p)
 	p.run("w.0")
 	if got := len(all[Fork](p.got)); got != 1 {
@@ -102,7 +102,7 @@ func TestSpareReplacesAtOnce(t *testing.T) {
 	p := play(t, cfg)
 	p.up()
 	p.wait(sec)
-	spare := p.f.pool.spares[0].proc
+	spare := p.f.floor.pool.spares[0].proc
 	p.exit("w.0", killed)
 	p.want(Assign{spare, 1})
 }
@@ -110,7 +110,7 @@ func TestSpareReplacesAtOnce(t *testing.T) {
 func TestSparesThatDie(t *testing.T) {
 	p := upWith(t, 1, 1)
 	for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+		p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 		none[Fork](p)
 		p.want(Report{Level: Warning, Kind: KindSpareFailed, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
 		if got := p.untilDue(); got != d*sec {
@@ -119,11 +119,11 @@ func TestSparesThatDie(t *testing.T) {
 		p.forked()
 	}
 	p.wait(30 * sec)
-	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 	if got := p.untilDue(); got != sec {
 		t.Errorf("after a spare that lived: the next one in %s, want 1 s", got)
 	}
-	p.send(SpawnFailed{p.f.pool.request, "fork: try again"})
+	p.send(SpawnFailed{p.f.floor.pool.request, "fork: try again"})
 	if got := p.untilDue(); got != 2*sec {
 		t.Errorf("after a refused spare: the next one in %s, want 2 s", got)
 	}
@@ -132,7 +132,7 @@ func TestSparesThatDie(t *testing.T) {
 	p.wait(2 * sec) // the spare becomes w.0
 	p.run("w.0")
 	p.forked()
-	p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+	p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 	if got := p.untilDue(); got != sec {
 		t.Errorf("after a spare that was of use: the next one in %s, want 1 s", got)
 	}
@@ -141,13 +141,13 @@ func TestSparesThatDie(t *testing.T) {
 func TestSparesThatDieTogetherAreOneFailure(t *testing.T) {
 	p := upWith(t, 1, 3)
 	for range 3 {
-		p.send(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
+		p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 	}
 	if got := p.untilDue(); got != sec {
 		t.Errorf("the next spare in %s, want 1 s", got)
 	}
 	p.forked()
-	if got := len(p.f.pool.spares); got != 3 {
+	if got := len(p.f.floor.pool.spares); got != 3 {
 		t.Errorf("%d spares, want 3", got)
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 // tally counts slots by what matters to the fleet as a whole.
 type tally struct {
-	ready, listening, exited, failed, troubled int // ready counts listening too
-	held                                       int // of exited: stopped by an operator, who may start them
-	frozen                                     int
+	slots, ready, listening, exited, failed, troubled int // ready counts listening too
+	held                                              int // of exited: stopped by an operator, who may start them
+	frozen                                            int
 
 	worst *slot // in trouble; nil if none is
 }
@@ -30,6 +30,10 @@ func (f *Fleet) count() tally {
 	var n tally
 	var worst time.Duration
 	for _, s := range f.slots {
+		if s.role != current {
+			continue
+		}
+		n.slots++
 		switch s.state {
 		case StateReady:
 			n.ready++
@@ -80,7 +84,7 @@ func (f *Fleet) describe(now Instant) string {
 	case starting, serving:
 	}
 	n := f.count()
-	parts := []string{fmt.Sprintf("%d/%d ready", n.ready, len(f.slots))}
+	parts := []string{fmt.Sprintf("%d/%d ready", n.ready, n.slots)}
 	if n.listening > 0 {
 		parts[0] += fmt.Sprintf(" (%d listening)", n.listening)
 	}
@@ -92,6 +96,9 @@ func (f *Fleet) describe(now Instant) string {
 	}
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))
+	}
+	if f.change != nil {
+		parts = append(parts, f.change.inStatus())
 	}
 	if text := f.floor.inStatus(now); text != "" {
 		parts = append(parts, text)
@@ -147,9 +154,12 @@ func (s *slot) trouble() time.Duration {
 
 // live counts the processes of a fleet that stops.
 func (f *Fleet) live() int {
-	n := len(f.pool.spares)
-	if f.floor.proc != 0 {
-		n++
+	n := 0
+	for _, l := range f.floors {
+		n += len(l.pool.spares)
+		if l.proc != 0 {
+			n++
+		}
 	}
 	for _, s := range f.slots {
 		if s.proc != 0 {
@@ -186,5 +196,16 @@ func (s *slot) cause() string {
 		return fmt.Sprintf("%s: %s", s.result, s.refusal)
 	default:
 		return string(s.result)
+	}
+}
+
+func (c *change) inStatus() string {
+	switch c.phase {
+	case phaseLoading:
+		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.kind, c.floor.doing())
+	case phaseReturning:
+		return fmt.Sprintf("%s %s (%s), going back", c.kind, c.result, c.why)
+	default:
+		return fmt.Sprintf("%s: %d of %d replaced", c.kind, c.moved, c.of)
 	}
 }

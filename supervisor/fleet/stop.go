@@ -24,8 +24,10 @@ func (f *Fleet) killAll(now Instant, why string) {
 			s.kill(now, s.killKind(), why)
 		}
 	}
-	if f.floor.proc != 0 && !f.floor.allKilled {
-		f.floor.killAll(now, why)
+	for _, l := range f.floors {
+		if l.proc != 0 && !l.allKilled {
+			l.killAll(now, why)
+		}
 	}
 }
 
@@ -38,10 +40,11 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 		f.sayReady()
 	}
 	f.phase, f.stopping.code, f.stopping.why = stopping, code, why
-	f.plan.startDeadline, f.plan.stopAt = Never, Never
+	f.agenda.startDeadline, f.agenda.stopAt = Never, Never
 	if f.cfg.Extend {
-		f.plan.nextExtend = now
+		f.agenda.nextExtend = now
 	}
+	f.stopChange()
 	f.do(Stopping{})
 	f.reportKind(kind, level, "fleet stops: "+why)
 	for _, s := range f.slots {
@@ -50,8 +53,9 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 	for _, w := range f.workers {
 		w.advance(now)
 	}
-	f.pool.stop(now)
-	f.floor.stop(now)
+	for _, l := range f.floors {
+		l.stop(now)
+	}
 }
 
 func (s *slot) stopForFleet(now Instant, why string) {
@@ -69,7 +73,7 @@ func (s *slot) stopForFleet(now Instant, why string) {
 // blame makes a stop end with exit status 1. The first cause stays.
 func (f *Fleet) blame(why string) {
 	f.report(Err, why+"; the fleet does not wait for it")
-	if f.stopping.code == 0 {
+	if f.phase == stopping && f.stopping.code == 0 {
 		f.stopping.code, f.stopping.why = 1, why
 	}
 }

@@ -16,7 +16,7 @@ func TestStopOrder(t *testing.T) {
 	p := play(t, cfg)
 	p.up()
 	w0, w1, x := p.slot("w.0").proc, p.slot("w.1").proc, p.slot("x.0").proc
-	spare, floor := p.f.pool.spares[0].proc, p.f.floor.proc
+	spare, floor := p.f.floor.pool.spares[0].proc, p.f.floor.proc
 	p.send(StopRequested{"SIGTERM"})
 	acts := slices.DeleteFunc(slices.Clone(p.got), func(a Action) bool {
 		switch a.(type) {
@@ -70,7 +70,7 @@ func TestSecondStopKills(t *testing.T) {
 	cfg.Spares = 1
 	p := play(t, cfg)
 	p.up()
-	w0, w1, floor, spare := p.slot("w.0").proc, p.slot("w.1").proc, p.f.floor.proc, p.f.pool.spares[0].proc
+	w0, w1, floor, spare := p.slot("w.0").proc, p.slot("w.1").proc, p.f.floor.proc, p.f.floor.pool.spares[0].proc
 	p.send(StopRequested{"SIGTERM"})
 	p.send(Exited{Proc: w0, Exit: termed})
 	p.send(StopRequested{"SIGTERM"})
@@ -130,20 +130,25 @@ func drain(t *testing.T, name string, p *player) {
 		if p.f.Ended() {
 			break
 		}
-		for i := range p.f.slots {
-			if s := p.f.slots[i]; s.sweeping {
+		for _, s := range slices.Clone(p.f.slots) {
+			if s.sweeping {
 				step(Swept{s.proc})
 			} else if s.proc != 0 && s.state == StateKilling {
 				step(Exited{Proc: s.proc, Exit: killed})
 			}
 		}
-		for len(p.f.pool.spares) > 0 {
-			step(Exited{Proc: p.f.pool.spares[0].proc, Exit: killed})
-		}
-		if p.f.floor.sweeping {
-			step(Swept{p.f.floor.proc})
-		} else if p.f.floor.killed && p.f.floor.proc != 0 {
-			step(Exited{Proc: p.f.floor.proc, Exit: killed})
+		for _, l := range slices.Clone(p.f.floors) {
+			for len(l.pool.spares) > 0 {
+				step(Exited{Proc: l.pool.spares[0].proc, Exit: killed})
+			}
+			for len(l.pool.killed) > 0 {
+				step(Exited{Proc: l.pool.killed[0], Exit: killed})
+			}
+			if l.sweeping {
+				step(Swept{l.proc})
+			} else if l.killed && l.proc != 0 {
+				step(Exited{Proc: l.proc, Exit: killed})
+			}
 		}
 		if !p.f.Ended() && p.f.Deadline() != Never {
 			p.now = p.f.Deadline()
@@ -198,7 +203,7 @@ func TestLateAnswersAfterStop(t *testing.T) {
 func TestAbandonedRequestAfterStop(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
-	request, floor := p.f.pool.request, p.f.floor.proc
+	request, floor := p.f.floor.pool.request, p.f.floor.proc
 	p.send(StopRequested{"SIGTERM"})
 	p.want(Abandon{request}, StopFloor{floor})
 	p.send(Introduced{request, 5}, SpawnFailed{request, "late"}, Exited{Proc: request})

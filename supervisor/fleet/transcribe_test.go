@@ -45,6 +45,20 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("does a connection wait for worker %d?", a.Worker)
 	case Freeze:
 		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
+	case OpenSlot:
+		return fmt.Sprintf("open slot %d: %s of revision %d", a.Info.ID, a.Info.Name, a.Info.Revision)
+	case CloseSlot:
+		return fmt.Sprintf("close slot %d", a.Slot)
+	case LimitSlot:
+		return fmt.Sprintf("set the limits of #%d to those of slot %d", a.Proc, a.Slot)
+	case Commit:
+		return fmt.Sprintf("commit revision %d with slots %v", a.Revision, a.Slots)
+	case Discard:
+		return fmt.Sprintf("discard revision %d", a.Revision)
+	case Reloading:
+		return "RELOADING=1"
+	case Outcome:
+		return fmt.Sprintf("outcome of %s %d: %s: %s", a.Kind, a.Change, a.Result, a.Text)
 	case Ready:
 		return "READY=1"
 	case Stopping:
@@ -58,6 +72,9 @@ func tellAction(a Action) string {
 	case Report:
 		return tellReport(a)
 	case Answer:
+		if a.Change != 0 {
+			return fmt.Sprintf("answer #%d: change %d", a.ID, a.Change)
+		}
 		return fmt.Sprintf("answer #%d: %q", a.ID, a.Refusal)
 	case Show:
 		return fmt.Sprintf("show %+v", a.Snapshot)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,10 +28,15 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+5ms demand web                   a connection waits; or no-demand
 //	+5ms exited web.0 by SIGKILL oom  for its memory
 //	due                               a tick at the deadline
+//	next worker web entry version=2   a line of the file that is read next, and
+//	+1s reload                        the fleet is to be what it says
+//	+1s restart fresh web.0           these slots anew; fresh: from a new floor
+//	+1s cancel
 //
 // and after each event, indented, what the fleet does about it: that is
 // compared, or with -update written anew. A process is named by its number
-// (#3), by its slot, or as floor; a connection by the worker it is for. What a
+// (#3), by its slot (web.0+ is the successor of
+// web.0), or as floor (floor+ is the next one); a connection by the worker it is for. What a
 // process says are the words of sd_notify(3), with times like 5s, and STATUS=
 // takes the rest of the line.
 func TestTranscripts(t *testing.T) {
@@ -74,6 +80,9 @@ type stage struct {
 	cfg Config
 	f   *Fleet
 	now Instant
+
+	next     Config // of the file that is read next
+	revision Revision
 }
 
 // perform returns the script with what the fleet does about it.
@@ -94,12 +103,16 @@ func perform(t *testing.T, script string) string {
 }
 
 func (st *stage) line(words []string) string {
+	cfg := &st.cfg
+	if words[0] == "next" {
+		cfg, words = &st.next, words[1:]
+	}
 	switch words[0] {
 	case "fleet":
-		st.fleet(words[1:])
+		st.fleet(cfg, words[1:])
 		return ""
 	case "worker":
-		st.worker(words[1:])
+		st.worker(cfg, words[1:])
 		return ""
 	}
 	if st.f == nil {
@@ -152,29 +165,51 @@ func (st *stage) number(text string) int {
 	return n
 }
 
-func (st *stage) fleet(settings []string) {
+func (st *stage) fleet(cfg *Config, settings []string) {
 	for _, s := range settings {
 		key, value, _ := strings.Cut(s, "=")
 		switch key {
 		case "spares":
-			st.cfg.Spares = st.number(value)
+			cfg.Spares = st.number(value)
 		case "ready_when":
-			st.cfg.ReadyWhen.N = st.number(value)
+			cfg.ReadyWhen.N = st.number(value)
 		case "timeout_start_sec":
-			st.cfg.TimeoutStart = st.span(value)
+			cfg.TimeoutStart = st.span(value)
 		case "extend":
-			st.cfg.Extend = true
+			cfg.Extend = true
+		case "floor":
+			cfg.FloorKeys = []Key{{"preload", Birth, uint64(st.number(value))}}
 		default:
 			st.t.Fatalf("unknown setting %s", s)
 		}
 	}
 }
 
-func (st *stage) worker(words []string) {
-	w := Worker{Name: words[0], Count: 1, Policy: defaults()}
+// settings that are not born with.
+var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll"}
+
+func (st *stage) worker(cfg *Config, words []string) {
+	w := Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: Rolling{Order: StartFirst, Settle: sec}}
 	for _, s := range words[1:] {
 		key, value, _ := strings.Cut(s, "=")
+		class, value64 := Birth, uint64(0)
+		if slices.Contains(liveSettings, key) {
+			class = Live
+		}
+		for _, c := range value {
+			value64 = value64*256 + uint64(c)
+		}
+		w.Keys = append(w.Keys, Key{key, class, value64})
 		switch key {
+		case "version":
+		case "memory_max":
+			w.Keys[len(w.Keys)-1].Class = Limit
+		case "roll":
+			w.Roll.Order = Order(value)
+		case "max_unavailable":
+			w.Roll.MaxUnavailable = st.number(value)
+		case "settle_sec":
+			w.Roll.Settle = st.span(value)
 		case "entry":
 			w.Entry = true
 		case "exec":
@@ -196,7 +231,7 @@ func (st *stage) worker(words []string) {
 			st.t.Fatalf("unknown setting %s", s)
 		}
 	}
-	st.cfg.Workers = append(st.cfg.Workers, w)
+	cfg.Workers = append(cfg.Workers, w)
 }
 
 func (st *stage) proc(name string) Proc {
@@ -204,13 +239,20 @@ func (st *stage) proc(name string) Proc {
 	if number, ok := strings.CutPrefix(name, "#"); ok {
 		return Proc(st.number(number))
 	}
-	if name == "floor" {
+	switch name {
+	case "floor":
 		return st.f.floor.proc
+	case "floor+":
+		return st.f.change.floor.proc
 	}
-	for i := range st.f.slots {
-		if st.f.slots[i].name == name {
-			return st.f.slots[i].proc
-		}
+	base, next := strings.CutSuffix(name, "+")
+	s := st.f.named(base)
+	switch {
+	case s == nil:
+	case next:
+		return s.next.proc
+	default:
+		return s.proc
 	}
 	st.t.Fatalf("no process %s", name)
 	return 0
@@ -237,6 +279,10 @@ func (st *stage) event(name string, words []string) Event {
 		return Demand{st.workerNamed(words[0])}
 	case "no-demand":
 		return NoDemand{st.workerNamed(words[0])}
+	case "reload", "restart":
+		return st.propose(ChangeKind(name), words)
+	case "cancel":
+		return Cancel{1, "uid 0"}
 	}
 	proc, rest := st.proc(words[0]), words[1:]
 	text := strings.Join(rest, " ")
@@ -264,6 +310,22 @@ func (st *stage) event(name string, words []string) Event {
 	}
 	st.t.Fatalf("unknown event %s", name)
 	return nil
+}
+
+func (st *stage) propose(kind ChangeKind, words []string) Event {
+	st.revision = max(st.revision, 1) + 1
+	ev := Propose{ID: uint64(st.revision), Kind: kind, Revision: st.revision, Who: "uid 0"}
+	if kind == ChangeReload {
+		next := st.next
+		next.TimeoutStart = max(next.TimeoutStart, 5*time.Minute)
+		ev.Config, ev.Reloads, st.next = &next, true, Config{}
+		return ev
+	}
+	if len(words) > 0 && words[0] == "fresh" {
+		ev.Fresh, words = true, words[1:]
+	}
+	ev.Slots = words
+	return ev
 }
 
 // notified reads the words of sd_notify(3).

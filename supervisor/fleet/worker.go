@@ -8,9 +8,12 @@ import "time"
 type worker struct {
 	fleet  *Fleet
 	id     WorkerID
-	config Worker
+	config *Worker // of the fleet as it is
 	slots  []*slot
 	demand demand
+
+	leaving []*slot // that were replaced or are not wanted any more, and end
+	stays   bool    // it is in the fleet as it is; else it was added by a change
 }
 
 // demand is what is known of the connections that wait for a worker that is
@@ -32,8 +35,7 @@ const settleTime = 100 * time.Millisecond
 func (w *worker) advance(now Instant) {
 	d := &w.demand
 	switch {
-	case !w.config.OnDemand:
-	case !w.wantsDemand():
+	case !w.config.OnDemand, !w.wantsDemand():
 		if d.watched {
 			w.fleet.do(Unwatch{Worker: w.id})
 		}
@@ -92,4 +94,26 @@ func (w *worker) notDemanded() { w.demand.looked = false }
 func (s *slot) listenDelay(now Instant) time.Duration {
 	s.failures = 0
 	return max(0, s.startedAt.Add(minStartInterval).Sub(now))
+}
+
+func (f *Fleet) newWorker(config *Worker) *worker {
+	f.last.worker++
+	w := &worker{fleet: f, id: f.last.worker, config: config, stays: true, demand: demand{lookAt: Never}}
+	f.workers = append(f.workers, w)
+	return w
+}
+
+// arrange lists the slots anew: each worker's in their order, with those that are to
+// replace them, and then those that were replaced.
+func (f *Fleet) arrange() {
+	f.slots = f.slots[:0:0]
+	for _, w := range f.workers {
+		for _, s := range w.slots {
+			f.slots = append(f.slots, s)
+			if s.next != nil {
+				f.slots = append(f.slots, s.next)
+			}
+		}
+		f.slots = append(f.slots, w.leaving...)
+	}
 }

@@ -22,10 +22,13 @@ type world struct {
 
 	procs   map[Proc]*being
 	order   []Proc            // of procs, for a choice that repeats
-	request Proc              // outstanding at the floor
+	request map[Proc]Proc     // outstanding, by floor
 	watched map[WorkerID]bool // by worker
 	looked  []WorkerID        // workers whose PollSockets is to be answered
 	warm    []Proc            // processes that could not be frozen
+
+	revision  Revision // that was last proposed
+	reloading bool
 
 	starts   map[SlotID][]Instant
 	excused  map[SlotID]int // so many of them, by an operator
@@ -67,6 +70,7 @@ type being struct {
 	killed    bool // SIGKILL was sent to all of it
 	abandoned bool // its gate is closed; it is not the fleet's any more
 	leftAt    Instant
+	revision  Revision // of a floor
 }
 
 func (w *world) byte() byte {
@@ -81,7 +85,7 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}}
+	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, request: map[Proc]Proc{}, revision: 1}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
@@ -104,6 +108,7 @@ func (w *world) config() Config {
 		cfg.Workers = append(cfg.Workers, Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0,
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
+			Roll: Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
 		})
 	}
 	return cfg
@@ -197,11 +202,14 @@ func (w *world) act(a Action) {
 	case Kill:
 		w.kill(a)
 	case Ready:
-		if w.ready++; w.ready > 1 {
+		if w.ready++; w.ready > 1 && !w.reloading {
 			w.fail("READY=1 for the second time")
 		}
+		w.reloading = false
+	case Reloading:
+		w.reloading = true
 	case Watch:
-		if w.watched[a.Worker] || !w.cfg.Workers[a.Worker-1].OnDemand {
+		if w.watched[a.Worker] {
 			w.fail("%s, which is", tellAction(a))
 		}
 		w.watched[a.Worker] = true
@@ -216,11 +224,16 @@ func (w *world) act(a Action) {
 		}
 		w.looked = append(w.looked, a.Worker)
 	case Stopping:
+		if w.reloading {
+			w.fail("STOPPING=1 while the service manager waits for READY=1")
+		}
 		w.stopped = true
 	case Quit:
 		w.quit(a)
 	case Freeze:
 		w.freeze(a)
+	case LimitSlot:
+		w.living(a.Proc)
 	case Extend, Status, Report, Ping:
 	}
 }
@@ -238,8 +251,15 @@ func (w *world) born(b *being) {
 func (w *world) dead(id Proc) {
 	delete(w.procs, id)
 	w.order = slices.DeleteFunc(w.order, func(p Proc) bool { return p == id })
-	if w.request == id {
-		w.request = 0
+	w.answered(id)
+}
+
+// answered forgets a request to a floor.
+func (w *world) answered(id Proc) {
+	for floor, request := range w.request {
+		if request == id || floor == id && id != 0 {
+			delete(w.request, floor)
+		}
 	}
 }
 
@@ -260,23 +280,23 @@ func (w *world) loadFloor(a LoadFloor) {
 		w.fail("generation %d, want %d", a.Generation, w.floors)
 	}
 	for _, b := range w.procs {
-		if b.kind == floorBeing && (b.state != left || w.now.Sub(b.leftAt) < killGrace) {
+		if b.kind == floorBeing && b.revision == a.Revision && (b.state != left || w.now.Sub(b.leftAt) < killGrace) {
 			w.fail("a second floor while %d is there", b.id)
 		}
 	}
-	w.born(&being{id: a.Proc, kind: floorBeing, state: loading})
+	w.born(&being{id: a.Proc, kind: floorBeing, state: loading, revision: a.Revision})
 }
 
 func (w *world) fork(a Fork) {
 	w.t.Helper()
-	if w.request != 0 {
-		w.fail("fork %d while %d is outstanding", a.Proc, w.request)
+	if w.request[a.Floor] != 0 {
+		w.fail("fork %d while %d is outstanding", a.Proc, w.request[a.Floor])
 	}
 	if l := w.living(a.Floor); l.kind != floorBeing || l.state != runs {
 		w.fail("fork from %d, which cannot", a.Floor)
 	}
 	w.born(&being{id: a.Proc, kind: forkBeing})
-	w.request = a.Proc
+	w.request[a.Floor] = a.Proc
 }
 
 // assign makes a process the slot, once, and only if the slot has no other.
@@ -307,7 +327,7 @@ func (w *world) abandon(id Proc) {
 		w.fail("process %d is abandoned", id)
 	}
 	b.abandoned = true
-	w.request = 0
+	w.answered(id)
 }
 
 func (w *world) kill(a Kill) {

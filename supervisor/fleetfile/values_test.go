@@ -116,9 +116,6 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].start_limit_interval_sec":    badSpans,
 	"[worker.NAME].timeout_start_sec":           badSpans,
 	"[worker.NAME].timeout_stop_sec":            badSpans,
-	"[worker.NAME].roll":                        {`"none"`, `"Start-first"`, `""`},
-	"[worker.NAME].max_unavailable":             {`0`, `10001`, `"10%"`},
-	"[worker.NAME].settle_sec":                  append([]string{`"infinity"`}, badSpans...),
 }
 
 // deep nests tables and lists; a list of one is the first level.
@@ -272,7 +269,7 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "recycle_private", "recycle_after", "survive",
+		"tasks", "recycle_private", "recycle_after", "roll", "max_unavailable", "settle_sec", "survive",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
 			text, line, table := fileWith(header, "", key+" = 1")

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"slices"
+)
+
+// finish ends a change that was not committed.
+func (c *change) finish(now Instant, result, why string) {
+	f := c.fleet
+	f.change = nil
+	if c.floor != f.floor {
+		c.floor.retire(now)
+	}
+	f.outcome(c.id, c.kind, result, why)
+	f.do(Discard{Revision: c.revision})
+}
+
+// commit makes the proposed fleet the fleet as it is.
+func (c *change) commit(now Instant) {
+	f := c.fleet
+	f.change, f.cfg, f.revision = nil, c.cfg, c.revision
+	if c.floor != f.floor {
+		f.floor.retire(now)
+		f.floor = c.floor
+	}
+	kept := []SlotID{}
+	for _, plan := range c.plan.Workers {
+		w := f.workerNamed(plan.Name)
+		if plan.Step == Remove {
+			w.stays = false
+			f.surplus(now, w, 0)
+			continue
+		}
+		w.stays, w.config = true, c.configOf(plan.Name)
+		f.surplus(now, w, plan.To)
+		for _, s := range w.slots {
+			s.config, s.floor, s.revision, s.fresh = w.config, c.floor, c.revision, false
+			kept = append(kept, s.id)
+		}
+	}
+	f.order()
+	f.do(Commit{Revision: c.revision, Slots: kept})
+	for _, plan := range c.plan.Workers {
+		f.limit(&plan)
+	}
+	f.floor.pool.trim()
+	text := "nothing has changed"
+	if !c.plan.Empty() {
+		text = c.plan.String()
+	}
+	f.outcome(c.id, c.kind, ChangeDone, text)
+}
+
+// surplus ends slots beyond a number.
+func (f *Fleet) surplus(now Instant, w *worker, most int) {
+	for _, s := range slices.Clone(w.slots[min(most, len(w.slots)):]) {
+		s.leave(now, "is not wanted any more")
+	}
+}
+
+// limit tells the control groups of what was not replaced.
+func (f *Fleet) limit(plan *WorkerPlan) {
+	if plan.Step != Update {
+		return
+	}
+	for _, s := range f.workerNamed(plan.Name).slots {
+		if s.assigned && !s.sweeping {
+			f.do(LimitSlot{Proc: s.proc, Slot: s.id})
+		}
+	}
+}
+
+// order puts the workers in the order of the file; what ends comes last.
+func (f *Fleet) order() {
+	place := func(w *worker) int {
+		i := slices.IndexFunc(f.cfg.Workers, func(c Worker) bool { return c.Name == w.config.Name })
+		if i < 0 || !w.stays {
+			return len(f.cfg.Workers)
+		}
+		return i
+	}
+	slices.SortStableFunc(f.workers, func(a, b *worker) int { return place(a) - place(b) })
+	f.arrange()
+}
+
+// outcome says what has become of a change.
+func (f *Fleet) outcome(id ChangeID, kind ChangeKind, result, text string) {
+	f.lastChange = lastChange{id, kind, result, text}
+	f.do(Outcome{Change: id, Kind: kind, Result: result, Text: text})
+	switch result {
+	case ChangeDone:
+		f.reportKind(KindChangeDone, Notice, fmt.Sprintf("%s %d is done: %s", kind, id, text))
+	default:
+		f.reportKind(KindChangeFailed, Err, fmt.Sprintf("%s %d %s, the fleet is as it was: %s", kind, id, result, text))
+	}
+}
+
+// lastChange is the last one that has ended.
+type lastChange struct {
+	id           ChangeID
+	kind         ChangeKind
+	result, text string
+}
+
+// tidy forgets what has ended for good.
+func (f *Fleet) tidy() {
+	over := func(s *slot) bool { return s.state == StateExited || s.state == StateFailed }
+	changed := false
+	for _, w := range f.workers {
+		for _, s := range w.leaving {
+			if over(s) {
+				f.do(CloseSlot{Slot: s.id})
+				changed = true
+			}
+		}
+		w.leaving = slices.DeleteFunc(w.leaving, over)
+	}
+	f.workers = slices.DeleteFunc(f.workers, func(w *worker) bool { return !w.stays && len(w.slots) == 0 && len(w.leaving) == 0 })
+	f.floors = slices.DeleteFunc(f.floors, (*floor).gone)
+	if changed {
+		f.arrange()
+	}
+}
