@@ -34,6 +34,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Ready:
 		m.manager.Ready()
 		m.bridge.Idle()
+	case fleet.Reloading:
+		m.manager.Reloading()
 	case fleet.Stopping:
 		m.manager.Stopping()
 		m.procs.Stopping()

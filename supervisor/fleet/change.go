@@ -222,7 +222,6 @@ func (c *change) want(plan *WorkerPlan, ev *Propose) {
 		return
 	case w == nil || !w.stays:
 		w, from = c.fleet.newWorker(c.configOf(plan.Name)), 0
-		w.stays = false
 	case plan.Step == Roll:
 		for _, s := range w.slots[:min(plan.From, plan.To)] {
 			if ev.wants(s) {
@@ -313,6 +312,7 @@ func (c *change) withdrawAll(now Instant) {
 	c.todo, c.untried = nil, nil
 	f := c.fleet
 	for _, w := range slices.Clone(f.workers) {
+		w.stays = w.stays && slices.ContainsFunc(f.cfg.Workers, func(old Worker) bool { return old.Name == w.config.Name })
 		for _, s := range slices.Clone(w.slots) {
 			switch {
 			case s.next != nil:

@@ -280,6 +280,14 @@ func checkPlaces(w *worker) error {
 			onTheWay++
 		}
 	}
+	beside := map[int]int{} // the current one, of its name
+	for _, s := range slices.Concat(w.leaving, w.slots) {
+		if s.role == leaving && s.proc != 0 && !s.stuck() || s.next != nil {
+			if beside[s.index]++; beside[s.index] > 1 {
+				return fmt.Errorf("%s has a third process", s.name)
+			}
+		}
+	}
 	for _, s := range w.leaving {
 		if s.role != leaving || s.next != nil || s.moving || s.state != StateStopping && s.state != StateKilling {
 			return fmt.Errorf("%s leaves: %s, %+v", s.name, s.state, s.move)

@@ -87,8 +87,11 @@ func (c *change) choose(w *worker) *slot {
 // drains reports whether a predecessor of that number still ends: there are never three
 // processes of one slot.
 func (w *worker) drains(index int) bool {
-	return slices.ContainsFunc(w.leaving, func(s *slot) bool { return s.index == index && s.proc != 0 && s.deadline != Never })
+	return slices.ContainsFunc(w.leaving, func(s *slot) bool { return s.index == index && s.proc != 0 && !s.stuck() })
 }
+
+// stuck reports whether SIGKILL did not end it: that is not waited for.
+func (s *slot) stuck() bool { return s.state == StateKilling && s.deadline == Never }
 
 func (s *slot) serves() bool { return s.state == StateReady || s.state == StateListening }
 

@@ -13,7 +13,7 @@ type worker struct {
 	demand demand
 
 	leaving []*slot // that were replaced or are not wanted any more, and end
-	stays   bool    // it is in the fleet as it is; else it was added by a change
+	stays   bool    // it is in the fleet as it is, or in that which a change makes of it
 }
 
 // demand is what is known of the connections that wait for a worker that is

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -28,15 +29,36 @@ type Manager struct {
 	managed   bool
 	sockets   bool // it keeps sockets
 
-	status   string
-	changed  bool // status has not been sent
-	ready    bool
-	stopping bool
-	extend   time.Duration
-	ping     bool
+	status  string
+	changed bool    // status has not been sent
+	states  []state // that have not been, in their order, each once
+	extend  time.Duration
+	ping    bool
 
 	retryAt  fleet.Instant
 	troubles int // failures in a row; one line for them is enough
+}
+
+// state is what the service manager takes for the state of the fleet.
+type state int
+
+const (
+	ready state = iota
+	reloading
+	stopping
+)
+
+// field says it. The time of a reload is that at which it is said: the manager would take
+// an earlier one for that of a reload before (sd_notify(3)).
+func (s state) field() sdnotify.Field {
+	switch s {
+	case reloading:
+		return sdnotify.Reloading()
+	case stopping:
+		return sdnotify.Stopping()
+	default:
+		return sdnotify.Ready()
+	}
 }
 
 // minPing is the shortest time between two keep-alives, each of which is a turn of
@@ -93,10 +115,19 @@ func (m *Manager) PingEvery() time.Duration { return m.pingEvery }
 func (m *Manager) SetStatus(text string) { m.status, m.changed = text, true }
 
 // Ready says READY=1.
-func (m *Manager) Ready() { m.ready = true }
+func (m *Manager) Ready() { m.enter(ready) }
+
+// Reloading says RELOADING=1. Ready is to follow, whatever comes of it: some systemd waits
+// for it for ever.
+func (m *Manager) Reloading() { m.enter(reloading) }
 
 // Stopping says STOPPING=1.
-func (m *Manager) Stopping() { m.stopping = true }
+func (m *Manager) Stopping() { m.enter(stopping) }
+
+// enter queues a state: of those that were not sent, the latest of each kind counts.
+func (m *Manager) enter(s state) {
+	m.states = append(slices.DeleteFunc(m.states, func(o state) bool { return o == s }), s)
+}
 
 // Extend asks for more time to start or to stop (EXTEND_TIMEOUT_USEC=).
 func (m *Manager) Extend(by time.Duration) { m.extend = by }
@@ -139,13 +170,13 @@ func (m *Manager) Flush(now fleet.Instant) {
 	for _, fields := range m.datagrams() {
 		err := m.client.Send(fields...)
 		if err == nil {
-			m.ready, m.troubles = false, 0 // ready is in the first one, and is not said twice
+			m.states, m.troubles = m.states[min(1, len(m.states)):], 0 // each datagram has one, and none is said twice
 			continue
 		}
 		m.retryAt = now.Add(m.retryIn(err))
 		return
 	}
-	m.changed, m.stopping, m.extend, m.ping = false, false, 0, false
+	m.changed, m.extend, m.ping = false, 0, false
 }
 
 // retryIn is when to try again: soon if the manager only has to read, else ever
@@ -161,8 +192,12 @@ func (m *Manager) retryIn(err error) time.Duration {
 	return min(retryAfter<<(m.troubles-1), maxRetry)
 }
 
-// datagrams puts READY and STOPPING, which must not share one, into two.
+// datagrams puts states, of which no two must share one, each into one of its own. The
+// last one has all that is to be said beside.
 func (m *Manager) datagrams() (all [][]sdnotify.Field) {
+	for _, s := range m.states {
+		all = append(all, []sdnotify.Field{s.field()})
+	}
 	var fields []sdnotify.Field
 	if m.changed {
 		fields = append(fields, sdnotify.Status(m.status))
@@ -173,16 +208,12 @@ func (m *Manager) datagrams() (all [][]sdnotify.Field) {
 	if m.ping {
 		fields = append(fields, sdnotify.Watchdog())
 	}
-	switch {
-	case m.ready && m.stopping:
-		return [][]sdnotify.Field{{sdnotify.Ready()}, append(fields, sdnotify.Stopping())}
-	case m.ready:
-		fields = append(fields, sdnotify.Ready())
-	case m.stopping:
-		fields = append(fields, sdnotify.Stopping())
-	}
-	if len(fields) > 0 {
+	switch last := len(all) - 1; {
+	case len(fields) == 0:
+	case last < 0:
 		all = append(all, fields)
+	default:
+		all[last] = append(fields, all[last]...)
 	}
 	return all
 }

@@ -95,7 +95,7 @@ func TestSendsOneDatagramATurn(t *testing.T) {
 	m, _ := newSystemd(t)
 	m.n.SetStatus("first")
 	m.n.SetStatus("second")
-	m.n.ping, m.n.extend, m.n.ready = true, 30*time.Second, true
+	m.n.ping, m.n.extend, m.n.states = true, 30*time.Second, []state{ready}
 	m.n.Flush(0)
 	m.want(m.read(everything), []string{"EXTEND_TIMEOUT_USEC=30000000", "READY=1", "STATUS=second", "WATCHDOG=1"})
 	m.n.Flush(0)
@@ -109,7 +109,7 @@ func TestSendsOneDatagramATurn(t *testing.T) {
 func TestSaysReadyBeforeStopping(t *testing.T) {
 	m, _ := newSystemd(t)
 	m.n.SetStatus("stopping")
-	m.n.ready, m.n.stopping = true, true
+	m.n.states = []state{ready, stopping}
 	m.n.Flush(0)
 	m.want(m.read(everything), []string{"READY=1"}, []string{"STATUS=stopping", "STOPPING=1"})
 }
@@ -119,7 +119,7 @@ func TestSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
 	m.fill()
 	filled := len(m.read(1))
 	m.n.SetStatus("stopping")
-	m.n.ready, m.n.stopping = true, true
+	m.n.states = []state{ready, stopping}
 	m.n.Flush(0) // room for one
 	if m.n.retryAt == fleet.Never {
 		t.Fatal("there was room for both")
@@ -143,7 +143,7 @@ func TestTriesAgainWhenTheQueueIsFull(t *testing.T) {
 			t.Errorf("tries again at %d, want %d", m.n.retryAt, now.Add(retryAfter))
 		}
 	}
-	m.n.ready = true
+	m.n.Ready()
 	m.n.Flush(now)
 	for _, old := range m.read(everything) {
 		m.want([]string{old}, []string{"STATUS=filling"})
@@ -200,7 +200,7 @@ func TestWithoutAManagerIsSilent(t *testing.T) {
 	log, said := outputtest.NewLog()
 	n := New(sdnotify.Environment{}, log)
 	n.SetStatus("nobody")
-	n.ready, n.ping = true, true
+	n.states, n.ping = []state{ready}, true
 	n.Flush(0)
 	n.Failed(errors.New("nothing"), 1)
 	n.Close()
@@ -256,5 +256,29 @@ func TestKeepAlivesAreBounded(t *testing.T) {
 				c.socket, c.usec, n.pingEvery, c.want, len(said.All()), c.lines, said.All())
 		}
 		_ = n.client.Close()
+	}
+}
+
+// Each state is a datagram of its own, in the order in which the fleet had them; of reloads
+// that could not be said, the last counts.
+func TestSaysReloadsInOrder(t *testing.T) {
+	m, _ := newSystemd(t)
+	m.n.Ready()
+	for range 3 {
+		m.n.Reloading()
+		m.n.Ready()
+	}
+	m.n.Reloading()
+	m.n.Stopping()
+	m.n.SetStatus("stopping")
+	m.n.Flush(0)
+	got := m.read(everything)
+	for i, begins := range []string{"READY=1", "RELOADING=1\nMONOTONIC_USEC=", "STOPPING=1\nSTATUS=stopping"} {
+		if len(got) != 3 || !strings.HasPrefix(got[i], begins) {
+			t.Fatalf("got %q, want %q", got, begins)
+		}
+	}
+	if m.n.Flush(0); len(m.read(everything)) != 0 {
+		t.Error("a state was said twice")
 	}
 }
