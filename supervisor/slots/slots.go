@@ -40,11 +40,12 @@ type Slot struct {
 	invocation string         // of its last process
 
 	inbox inbox
-	store store
+	store *store // of its name: it is shared with a slot that is to take its place
 }
 
 // Table has all slots. Only the loop calls its methods, none of which blocks.
 type Table struct {
+	dir     string // of the notify sockets
 	slots   []*Slot
 	byID    map[fleet.SlotID]*Slot
 	log     *output.Log
@@ -75,14 +76,60 @@ func New(file *fleetfile.File, infos []fleet.SlotInfo, log *output.Log, mgr *man
 		workers[file.Workers[i].Name] = &file.Workers[i]
 	}
 	for _, info := range infos {
-		config := workers[info.WorkerName]
-		s := &Slot{
-			ID: info.ID, Name: info.Name, Index: info.Index, Worker: info.Worker, Config: config,
-			inbox: inbox{budget: fullBudget()}, store: store{max: config.FDStoreMax},
-		}
-		t.slots, t.byID[s.ID] = append(t.slots, s), s
+		t.add(workers[info.WorkerName], info, &store{})
 	}
 	return t
+}
+
+func (t *Table) add(config *fleetfile.Worker, info fleet.SlotInfo, kept *store) *Slot {
+	kept.max = config.FDStoreMax
+	s := &Slot{
+		ID: info.ID, Name: info.Name, Index: info.Index, Worker: info.Worker, Config: config,
+		inbox: inbox{budget: fullBudget()}, store: kept,
+	}
+	t.slots, t.byID[s.ID] = append(t.slots, s), s
+	return s
+}
+
+// Open makes one more slot, which may be there to take the place of another of its name:
+// both have what is stored under it. An error is one of its notify socket.
+func (t *Table) Open(config *fleetfile.Worker, info fleet.SlotInfo) error {
+	kept := &store{}
+	if other := t.Named(info.Name); other != nil {
+		kept = other.store
+	}
+	return t.listen(t.add(config, info, kept))
+}
+
+// Remove ends a slot that has no process any more. What is stored under its name is closed
+// with the last of it.
+func (t *Table) Remove(id fleet.SlotID) {
+	s := t.byID[id]
+	if s == nil {
+		return
+	}
+	delete(t.byID, id)
+	gone := func(o *Slot) bool { return o == s }
+	t.slots = slices.DeleteFunc(t.slots, gone)
+	if s.inbox.server == nil {
+		return
+	}
+	heir := t.Named(s.Name)
+	if heir == nil {
+		t.dropStored(s, func(stored) bool { return true })
+	}
+	for number, of := range t.polled {
+		if of == s {
+			t.polled[number] = heir
+		}
+	}
+	t.burdened = slices.DeleteFunc(t.burdened, gone)
+	muted := len(t.muted)
+	if t.muted = slices.DeleteFunc(t.muted, gone); len(t.muted) == muted {
+		_ = t.notices.Remove(s.inbox.server.FD()) // the poller has it: this cannot fail
+	}
+	s.inbox.server.Remove()
+	s.inbox.errands.Close(s.inbox.server.FD())
 }
 
 // All are the slots in the order of the file.
@@ -113,24 +160,29 @@ const maxPath = 107
 // Listen gives each slot the socket that its processes notify, in a directory. They are
 // made once: a slot that restarts makes no socket.
 func (t *Table) Listen(dir string) error {
+	t.dir = dir
 	for _, s := range t.slots {
-		if s.Config.NotifyAccess == fleetfile.NotifyNone {
-			continue
-		}
-		path := filepath.Join(dir, s.Name)
-		if len(path) > maxPath {
-			path = filepath.Join(dir, fmt.Sprintf("s%d", s.ID)) // no slot is named so: it has no dot
-		}
-		server, err := sdnotify.Listen(path)
-		if err != nil {
-			return err
-		}
-		s.inbox.server, s.inbox.errands = server, t.errands.Owner()
-		if err := t.notices.Add(server.FD(), uint64(s.ID)); err != nil {
+		if err := t.listen(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *Table) listen(s *Slot) error {
+	if s.Config.NotifyAccess == fleetfile.NotifyNone {
+		return nil
+	}
+	path := filepath.Join(t.dir, s.Name)
+	if len(path) > maxPath || t.Named(s.Name) != s {
+		path = filepath.Join(t.dir, fmt.Sprintf("s%d", s.ID)) // no slot is named so: it has no dot
+	}
+	server, err := sdnotify.Listen(path)
+	if err != nil {
+		return err
+	}
+	s.inbox.server, s.inbox.errands = server, t.errands.Owner()
+	return t.notices.Add(server.FD(), uint64(s.ID))
 }
 
 // Close drops what slots hold. It does not wait for what their processes have sent: the

@@ -3,12 +3,20 @@
 package slots
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
 	"testing"
 
+	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/slots/slotstest"
+	"golang.org/x/sys/unix"
 )
 
 // A slot is what the state machine means by its id, with what the file says of its worker.
@@ -43,4 +51,44 @@ func TestTheSlotsOfAFleet(t *testing.T) {
 	if events := table.Drain(p); len(events) != 0 || table.of(p) != nil || s.Invocation() != "x" {
 		t.Errorf("when it has ended: got %+v, %+v", events, s)
 	}
+}
+
+// A slot that is to take the place of another has a notify socket of its own, and what
+// that one has stored; with the last of its name nothing is left.
+func TestSlotsComeAndGo(t *testing.T) {
+	m := newWorld(t, notifyMain())
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	r, w := pipe[0], pipe[1]
+	defer linux.CloseFD(&r)
+	sendTo(t, m.fd, "FDSTORE=1\nFDNAME=kept\nFDPOLL=0", w)
+	m.readAll(t)
+	info := fleet.SlotInfo{ID: 9, Name: "web.0", Worker: m.s.Worker, WorkerName: "web"}
+	if err := m.Open(m.s.Config, info); err != nil {
+		t.Fatal(err)
+	}
+	next := m.Of(9)
+	if next.NotifySocket() == m.s.NotifySocket() || next.NotifySocket() == "" {
+		t.Errorf("it is heard at %q", next.NotifySocket())
+	}
+	before, after := m.s, next
+	m.Remove(before.ID)
+	if m.Of(before.ID) != nil || m.Named("web.0") != after || len(m.All()) != 1 {
+		t.Errorf("left: %+v", m.All())
+	}
+	if _, err := os.Stat(before.NotifySocket()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its notify socket: %v", err)
+	}
+	if names, _ := after.Stored(); !slices.Equal(names, []string{"kept"}) {
+		t.Errorf("stored: %q", names)
+	}
+	m.Remove(after.ID)
+	linux.CloseFD(&w)
+	testutil.Eventually(t, "what was stored is closed", func() bool {
+		n, err := unix.Read(r, make([]byte, 1))
+		return n == 0 && err == nil
+	})
+	m.Remove(99)
 }
