@@ -54,7 +54,7 @@ func (m *master) known(pid int, events *[]fleet.Event) []*procs.Process {
 	p := m.procs.OfPID(pid)
 	if p == nil {
 		// It may be a worker whose introduction has not been read.
-		*events = append(*events, m.launch.ReadRequest()...)
+		*events = append(*events, m.launch.ReadRequests()...)
 		p = m.procs.OfPID(pid)
 	}
 	if p == nil {

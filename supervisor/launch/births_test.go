@@ -245,13 +245,13 @@ func TestAWorkerIsBorn(t *testing.T) {
 // A request that is given up is nobody's: who comes for it finds its gate closed.
 func TestAbandon(t *testing.T) {
 	m := newWorld(t)
-	m.request = m.p
+	m.requests[1] = m.p
 	m.Abandon(7)
 	m.Abandon(7)
-	if m.request != nil || m.procs.Of(7) != nil || m.p.Birth.Gate != -1 {
+	if len(m.requests) != 0 || m.procs.Of(7) != nil || m.p.Birth.Gate != -1 {
 		t.Errorf("got %+v", m.p)
 	}
-	if events := m.ReadRequest(); events != nil {
+	if events := m.ReadRequests(); events != nil {
 		t.Errorf("got %+v", events)
 	}
 }

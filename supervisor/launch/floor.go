@@ -111,19 +111,19 @@ func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
 	case zygote.Broken:
 		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}
 	case zygote.Refused:
-		return l.refused(msg)
+		return l.refused(p.ID, msg)
 	}
 	return nil
 }
 
-// refused takes a floor's word that there will be no worker, if it is about the
-// request that is outstanding.
-func (l *Launcher) refused(msg zygote.Message) []fleet.Event {
-	p := l.request
+// refused takes a floor's word that there will be no worker, if it is about what that
+// floor has been asked for.
+func (l *Launcher) refused(floor fleet.Proc, msg zygote.Message) []fleet.Event {
+	p := l.requests[floor]
 	if p == nil || uint64(p.ID) != msg.ID {
 		return nil
 	}
-	l.request = nil
+	l.answered(p)
 	l.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: "fork: " + msg.Text}}
 }

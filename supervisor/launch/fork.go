@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/gate"
@@ -20,7 +21,7 @@ func (l *Launcher) Fork(act fleet.Fork) []fleet.Event {
 	if err := l.sendFork(p, l.procs.Of(act.Floor)); err != nil {
 		return l.failed(p, err)
 	}
-	l.request = p
+	l.requests[act.Floor] = p
 	return nil
 }
 
@@ -48,14 +49,13 @@ func (l *Launcher) sendFork(p, floor *procs.Process) error {
 	return l.gates.Add(p.Birth.Gate, uint64(p.ID))
 }
 
-// introduced checks a hello: it must answer the request that is outstanding,
+// introduced checks a hello: it must answer a request that is outstanding,
 // and its sender must be a child of this process.
 func (l *Launcher) introduced(p *procs.Process, hello gate.Hello) []fleet.Event {
-	if p != l.request || hello.ID != uint64(p.ID) {
+	if hello.ID != uint64(p.ID) || !l.answered(p) {
 		l.log.Warn("hello for an unknown request; ignored", slog.Int("pid", hello.PID))
 		return nil
 	}
-	l.request = nil
 	pidfd, err := procs.Adopt(hello.PID)
 	if err != nil {
 		l.forget(p)
@@ -70,10 +70,17 @@ func (l *Launcher) introduced(p *procs.Process, hello gate.Hello) []fleet.Event 
 	return append(l.procs.SweepAgain(l.procs.NotLeft(p.PID)), fleet.Introduced{Proc: p.ID, PID: p.PID})
 }
 
+// answered forgets a request; ok is false if there was none.
+func (l *Launcher) answered(p *procs.Process) (ok bool) {
+	maps.DeleteFunc(l.requests, func(_ fleet.Proc, asked *procs.Process) bool {
+		ok = ok || asked == p
+		return asked == p
+	})
+	return ok
+}
+
 func (l *Launcher) stillborn(p *procs.Process, why string) []fleet.Event {
-	if l.request == p {
-		l.request = nil
-	}
+	l.answered(p)
 	l.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: why}}
 }

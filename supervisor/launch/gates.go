@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -23,12 +25,14 @@ func (l *Launcher) ReadGate(id fleet.Proc) []fleet.Event {
 	return said
 }
 
-// ReadRequest reads one message of the worker that a floor has been asked for.
-func (l *Launcher) ReadRequest() []fleet.Event {
-	if l.request == nil {
-		return nil
+// ReadRequests reads one message of each worker that a floor has been asked for.
+func (l *Launcher) ReadRequests() (events []fleet.Event) {
+	for _, floor := range slices.Sorted(maps.Keys(l.requests)) {
+		if p := l.requests[floor]; p != nil { // not answered meanwhile
+			events = append(events, l.ReadGate(p.ID)...)
+		}
 	}
-	return l.ReadGate(l.request.ID)
+	return events
 }
 
 // readGate is ReadGate; more is false if there was no message.

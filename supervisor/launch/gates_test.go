@@ -127,6 +127,12 @@ func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	if events, more := m.readFloor(m.p.ID); len(events) != 0 || !more {
 		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
 	}
+	asked := m.procs.Add(99)
+	m.requests[m.p.ID+1] = asked
+	say(t, m.command, "refused\x0099\x0011\x00asked of another floor")
+	if events, more := m.readFloor(m.p.ID); len(events) != 0 || !more || m.procs.Of(99) != asked {
+		t.Errorf("an answer for another floor: got %+v and %t", events, more)
+	}
 }
 
 // Who introduces itself must be a child, and must answer what was asked.
@@ -137,14 +143,14 @@ func TestOnlyAChildIsAdopted(t *testing.T) {
 	if events, _ := m.readGate(m.p.ID); len(events) != 0 {
 		t.Errorf("without a request: got %+v", events)
 	}
-	m.request = m.p
+	m.requests[1] = m.p
 	say(t, m.gate, "hello\x008")
-	if events, _ := m.readGate(m.p.ID); len(events) != 0 || m.request != m.p {
+	if events, _ := m.readGate(m.p.ID); len(events) != 0 || m.requests[1] != m.p {
 		t.Errorf("with another's number: got %+v", events)
 	}
 	say(t, m.gate, "hello\x007") // from this process, which is not its own child
 	events, _ := m.readGate(m.p.ID)
-	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
+	if len(events) != 1 || len(m.requests) != 0 || m.procs.Of(7) != nil {
 		t.Fatalf("from a stranger: got %+v", events)
 	}
 	if failed, ok := events[0].(fleet.SpawnFailed); !ok || failed.Proc != 7 {
@@ -198,12 +204,12 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
 	m := newWorld(t)
 	_ = unix.SetsockoptInt(m.p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
-	m.p.PID, m.request = 0, m.p
+	m.p.PID, m.requests[1] = 0, m.p
 	if err := linux.Send(m.gate, []byte("hello\x007"), 0); err != nil {
 		t.Fatal(err)
 	}
 	events, _ := m.readGate(7)
-	if len(events) != 1 || m.request != nil || m.procs.Of(7) != nil {
+	if len(events) != 1 || len(m.requests) != 0 || m.procs.Of(7) != nil {
 		t.Errorf("got %+v", events)
 	}
 }

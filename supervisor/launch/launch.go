@@ -60,8 +60,8 @@ type Launcher struct {
 	book          *book
 	reader        *reader
 	devNull       int
-	request       *procs.Process // that a floor has been asked for
-	prepared      fleet.Proc     // the shim that no slot has asked for; 0: there is none
+	requests      map[fleet.Proc]*procs.Process // that floors have been asked for, one each
+	prepared      fleet.Proc                    // the shim that no slot has asked for; 0: there is none
 	lastPrepared  fleet.Proc
 	wantsPrepared bool
 }
@@ -71,6 +71,7 @@ func New(c Config) (*Launcher, error) {
 	l := &Launcher{
 		log: c.Log, outputs: c.Outputs, groups: c.Groups, procs: c.Procs, errands: c.Errands,
 		gates: c.Gates, commands: c.Commands, book: newBook(c), reader: newReader(c.Errands),
+		requests: map[fleet.Proc]*procs.Process{},
 	}
 	var err error
 	if l.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
@@ -104,9 +105,7 @@ func (l *Launcher) Drain(p *procs.Process) (events []fleet.Event) {
 			}
 		}
 	}
-	if l.request == p {
-		l.request = nil
-	}
+	l.answered(p)
 	l.closeBirth(p)
 	return events
 }
@@ -119,9 +118,7 @@ const maxLastWords = 64
 // and ends; it is then reaped as an orphan.
 func (l *Launcher) Abandon(id fleet.Proc) {
 	if p := l.procs.Of(id); p != nil {
-		if l.request == p {
-			l.request = nil
-		}
+		l.answered(p)
 		l.forget(p)
 	}
 }
