@@ -303,7 +303,7 @@ func (c *change) fail(now Instant, result, why string) {
 	c.phase = phaseReturning
 	c.withdrawAll(now)
 	if len(c.todo) > 0 {
-		c.fleet.reportKind("", Warning, fmt.Sprintf("%s %d: %s; %s back", c.kind, c.id, why, times(len(c.todo), "slot")+" go"))
+		c.fleet.reportKind("", Warning, fmt.Sprintf("%s %d: %s; what goes back: %s", c.kind, c.id, why, times(len(c.todo), "slot")))
 	}
 }
 
