@@ -316,7 +316,7 @@ func (c *change) withdrawAll(now Instant) {
 		for _, s := range slices.Clone(w.slots) {
 			switch {
 			case s.next != nil:
-				c.withdraw(now, s)
+				c.withdrawSuccessor(now, s)
 			case s.fresh:
 				s.leave(now, "is not wanted any more")
 			case s.revision == c.revision:

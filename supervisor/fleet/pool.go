@@ -42,7 +42,7 @@ func (p *pool) wanted() int {
 	return p.floor.fleet.cfg.Spares
 }
 
-// trim kills spares that are too many. They are nobody's from then on.
+// trim kills spares that are too many. Nothing can become a slot of them from then on.
 func (p *pool) trim() {
 	for len(p.spares) > p.wanted() {
 		p.floor.fleet.signal(p.spares[0].proc, SIGKILL, true)
@@ -147,9 +147,12 @@ func (p *pool) spareFailed(now Instant, why string) {
 
 // exited drops a spare. It has run no user code, so it left nothing behind.
 func (p *pool) exited(now Instant, ev Exited) {
-	p.killed = slices.DeleteFunc(p.killed, func(id Proc) bool { return id == ev.Proc })
 	i := slices.IndexFunc(p.spares, func(s spare) bool { return s.proc == ev.Proc })
 	if i < 0 {
+		p.killed = slices.DeleteFunc(p.killed, func(id Proc) bool { return id == ev.Proc })
+		if p.floor.ending() && p.empty() {
+			p.deadline = Never
+		}
 		return
 	}
 	if now.Sub(p.spares[i].since) >= maxFloorBackoff {

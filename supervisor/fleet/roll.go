@@ -182,8 +182,8 @@ func (s *slot) withdraw() {
 	}
 }
 
-// withdraw ends the successor of a slot. One that was stopped for its sake starts again.
-func (c *change) withdraw(now Instant, s *slot) {
+// withdrawSuccessor ends the successor of a slot. One that was stopped for its sake starts again.
+func (c *change) withdrawSuccessor(now Instant, s *slot) {
 	n := s.next
 	s.next = nil
 	n.depart()
