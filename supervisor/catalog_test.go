@@ -16,8 +16,10 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/slots"
 	"github.com/decnet/prefork/supervisor/slots/slotstest"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 // kinds lists the constants of type fleet.Kind.
@@ -44,7 +46,7 @@ func kinds(t *testing.T) map[fleet.Kind]bool {
 // setFields are the fields that an entry about a slot can have.
 func setFields() map[string]bool {
 	file := &fleetfile.File{Name: "f", Workers: []fleetfile.Worker{{Name: "w", Count: 1}}}
-	m := &master{file: file, slots: slots.New(file, slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})}
+	m := &master{revisions: revisions.New(file, &sockets.Sockets{}), slots: slots.New(slotstest.Revision(file), slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})}
 	m.slots.Named("w.0").Assign(&procs.Process{Invocation: "1"})
 	set := map[string]bool{}
 	for _, f := range m.entryOf(fleet.Report{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 // do carries out one action.
@@ -60,8 +61,29 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.Show:
 		m.bridge.Show(m.snapshot(act.Snapshot))
 	case fleet.Answer:
-		m.bridge.Answer(act.ID, act.Refusal)
+		m.bridge.Answer(act)
 	case fleet.Quit:
+	default:
+		return m.change(act)
+	}
+	return nil
+}
+
+// change carries out one action of a change of the fleet.
+func (m *master) change(act fleet.Action) []fleet.Event {
+	switch act := act.(type) {
+	case fleet.OpenSlot:
+		m.slots.Open(m.revisions.Of(act.Info.Revision), act.Info)
+	case fleet.CloseSlot:
+		m.slots.Remove(act.Slot)
+	case fleet.LimitSlot:
+		m.limit(act)
+	case fleet.Commit:
+		return m.commit(act)
+	case fleet.Discard:
+		m.revisions.Discard(act.Revision)
+	case fleet.Outcome:
+		m.bridge.Outcome(act)
 	default:
 		panic(fmt.Sprintf("supervisor: unknown action %T", act))
 	}
@@ -74,12 +96,13 @@ func (m *master) flush() {
 	m.procs.Flush()
 	m.slots.Flush()
 	m.manager.Flush(m.now())
+	m.bridge.Flush() // whoever waits for a reload may end the service manager's wait for it
 	m.launch.Flush()
 }
 
 // pollSockets answers whether a connection waits for a worker.
 func (m *master) pollSockets(worker fleet.WorkerID) []fleet.Event {
-	if m.sockets.Poll(m.slots.Worker(worker).Sockets) {
+	if _, at := m.slots.Sockets(worker); sockets.Poll(at) {
 		return []fleet.Event{fleet.Demand{Worker: worker}}
 	}
 	return []fleet.Event{fleet.NoDemand{Worker: worker}}
@@ -87,9 +110,9 @@ func (m *master) pollSockets(worker fleet.WorkerID) []fleet.Event {
 
 // watchSockets: a worker whose sockets cannot be watched is started at once.
 func (m *master) watchSockets(worker fleet.WorkerID) []fleet.Event {
-	w := m.slots.Worker(worker)
-	if err := m.sockets.Watch(worker, w.Sockets); err != nil {
-		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", w.Name, err))
+	name, at := m.slots.Sockets(worker)
+	if err := m.sockets.Watch(worker, at); err != nil {
+		m.log.Error(fmt.Sprintf("%s: watch its sockets: %v; started without a connection", name, err))
 		return []fleet.Event{fleet.Demand{Worker: worker}}
 	}
 	return nil

@@ -44,11 +44,13 @@ var mayImport = map[string]string{
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor/slots":             "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs",
-	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs rights slots " +
-		"sockets zygote",
-	"supervisor/bridge": "cgroup control fleet internal/linux internal/poll memory metrics verb",
-	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs rights rundir slots sockets " +
+	"supervisor/revisions":         "fleet fleetfile internal/envfile rights sockets",
+	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs " +
+		"revisions sockets",
+	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs " +
+		"revisions rights slots zygote",
+	"supervisor/bridge": "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output revisions verb",
+	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs revisions rights rundir slots sockets " +
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",

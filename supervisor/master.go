@@ -19,6 +19,7 @@ import (
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/rundir"
 	"github.com/decnet/prefork/supervisor/slots"
@@ -28,7 +29,7 @@ import (
 // master is the real system: the rooms of the house, each with a life of its own, and
 // the loop between them. Only the loop calls its methods.
 type master struct {
-	file      *fleetfile.File
+	revisions *revisions.Table
 	log       *output.Log
 	manager   *manager.Manager
 	poller    *poll.Poller
@@ -50,7 +51,7 @@ func newMaster(opts Options, mgr *manager.Manager) (*master, *fleet.Fleet, error
 	if err := rights.Check(opts.File, mgr.Managed()); err != nil {
 		return nil, nil, err
 	}
-	m := &master{file: opts.File, log: opts.Log, manager: mgr}
+	m := &master{log: opts.Log, manager: mgr}
 	f, err := m.open(opts)
 	if err != nil {
 		m.close()
@@ -77,16 +78,17 @@ func (m *master) open(opts Options) (*fleet.Fleet, error) {
 		return nil, fmt.Errorf("sockets from systemd: %w", err)
 	}
 	kept, passed := slots.Split(passed)
-	m.sockets, err = sockets.Open(m.file, passed, m.manager.Managed(), m.log, m.poller.Source(connections))
+	m.sockets, err = sockets.Open(opts.File, passed, m.manager.Managed(), m.log, m.poller.Source(connections))
 	if err != nil {
 		return nil, err
 	}
 	m.opened(m.sockets.Close)
+	m.revisions = revisions.New(opts.File, m.sockets)
 	if err := m.openProcesses(opts.Env); err != nil {
 		return nil, err
 	}
 	f := fleet.New(m.config(opts))
-	m.slots = slots.New(m.file, f.Slots(), m.log, m.manager, m.errands, m.poller.Source(notices), m.poller.Source(storedFDs))
+	m.slots = slots.New(m.revisions.Current(), f.Slots(), m.log, m.manager, m.errands, m.poller.Source(notices), m.poller.Source(storedFDs))
 	m.opened(m.slots.Close)
 	if err := m.slots.Listen(dir.Notify); err != nil {
 		return nil, err
@@ -97,7 +99,7 @@ func (m *master) open(opts Options) (*fleet.Fleet, error) {
 
 // openProcesses makes ready for children.
 func (m *master) openProcesses(env sdnotify.Environment) error {
-	groups, err := openGroups(m.file, m.manager.Managed(), m.log)
+	groups, err := openGroups(m.file(), m.manager.Managed(), m.log)
 	if err != nil {
 		return err
 	}
@@ -112,8 +114,8 @@ func (m *master) openProcesses(env sdnotify.Environment) error {
 	m.opened(m.signals.Close)
 	m.opened(m.endStragglers)
 	m.launch, err = launch.New(launch.Config{
-		File: m.file, Managed: m.manager.Managed(), OOMScore: rights.OOMScoreAdjust(), Log: m.log,
-		Outputs: m.outputs, Groups: groups, Procs: m.procs, Sockets: m.sockets, Errands: m.errands,
+		Revisions: m.revisions, Managed: m.manager.Managed(), OOMScore: rights.OOMScoreAdjust(), Log: m.log,
+		Outputs: m.outputs, Groups: groups, Procs: m.procs, Errands: m.errands,
 		Gates: m.poller.Source(gates), Commands: m.poller.Source(commands),
 	})
 	if err != nil {
@@ -125,31 +127,34 @@ func (m *master) openProcesses(env sdnotify.Environment) error {
 
 // openBridge offers the fleet on a control socket, on the system bus, and to monitoring.
 func (m *master) openBridge(path string) (err error) {
-	if m.snapshots.file, err = filepath.Abs(m.file.Path); err != nil {
+	if m.snapshots.file, err = filepath.Abs(m.file().Path); err != nil {
 		return err
 	}
 	m.bridge = bridge.New(bridge.Config{
-		Managed: m.manager.Managed(), Tree: m.procs.Groups().Tree(), Wake: m.poller.Wake(),
+		File: m.file(), Log: m.log, Managed: m.manager.Managed(), Tree: m.procs.Groups().Tree(), Wake: m.poller.Wake(),
 	})
 	m.opened(m.bridge.Close)
 	if err := m.bridge.Listen(path); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if m.manager.Managed() {
-		m.bridge.JoinBus(control.BusName(m.file.Name), func(err error) {
+		m.bridge.JoinBus(control.BusName(m.file().Name), func(err error) {
 			m.log.Notice(fmt.Sprintf("not on the system bus: %v; %s works as always", err, path))
 		})
 	}
-	if m.file.Metrics == nil {
+	if m.file().Metrics == nil {
 		return nil
 	}
-	listener, err := sockets.ListenMetrics(m.file.Metrics.Listen)
+	listener, err := sockets.ListenMetrics(m.file().Metrics.Listen)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.file.Path, err)
+		return fmt.Errorf("%s: %w", m.file().Path, err)
 	}
 	m.bridge.ServeMetrics(listener)
 	return nil
 }
+
+// file is the fleet file as it is in effect.
+func (m *master) file() *fleetfile.File { return m.revisions.Current().File }
 
 func (m *master) opened(closer func()) { m.closers = append(m.closers, closer) }
 

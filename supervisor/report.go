@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/slots"
 )
 
 // messageIDs are the MESSAGE_IDs of the journal's entries, which the catalog
@@ -65,9 +66,9 @@ func (m *master) report(r fleet.Report) {
 func (m *master) entryOf(r fleet.Report) output.Entry {
 	var e output.Entry
 	e.Add("MESSAGE_ID", messageIDs[r.Kind])
-	e.Add("PREFORK_FLEET", m.file.Name)
+	e.Add("PREFORK_FLEET", m.file().Name)
 	e.Add("PREFORK_EVENT", string(r.Kind))
-	if s := m.slots.Named(r.Slot); s != nil {
+	if s := m.slotOf(r); s != nil {
 		e.Add("PREFORK_WORKER", s.Config.Name)
 		e.Add("PREFORK_SLOT", s.Name)
 		e.Add("PREFORK_INVOCATION_ID", s.Invocation())
@@ -76,6 +77,15 @@ func (m *master) entryOf(r fleet.Report) output.Entry {
 	e.Number("OBJECT_PID", int64(r.PID))
 	addEnd(&e, r.End)
 	return e
+}
+
+// slotOf is the slot that a report is about: of two that have its name, the one whose
+// process it is.
+func (m *master) slotOf(r fleet.Report) *slots.Slot {
+	if s := m.slots.OfPID(r.PID); s != nil && s.Name == r.Slot {
+		return s
+	}
+	return m.slots.Named(r.Slot)
 }
 
 func addEnd(e *output.Entry, end fleet.End) {

@@ -20,10 +20,15 @@ type snapshots struct {
 func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	m.snapshots.clock.Adjust(bridge.NewClock())
 	f := &control.Status{
-		Name: m.file.Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
+		Name: m.file().Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
 		ActiveState: v.State, StatusText: v.Status,
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
 		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
+	}
+	f.Revision = uint32(v.Revision)
+	f.Change, f.ChangeKind, f.ChangeState, f.ChangeText = uint64(v.Change.ID), string(v.Change.Kind), v.Change.State, v.Change.Text
+	if last, ok := m.bridge.LastOutcome(); ok {
+		f.LastChange, f.LastChangeResult, f.LastChangeText = uint64(last.Change), last.Result, last.Text
 	}
 	if p := m.procs.Of(v.Floor); p != nil {
 		f.FloorPID = uint32(p.PID)
@@ -42,6 +47,10 @@ func (m *master) slotStatus(v *fleet.SlotSnapshot) control.SlotStatus {
 		MainPID: uint32(v.PID), Generation: uint32(v.Generation), Result: string(v.Result),
 		Failures: uint32(v.Failures), NRestarts: uint32(v.Restarts), Restarts: map[string]uint64{},
 		NextStartTimestamp: m.snapshots.clock.At(v.Due), StatusText: v.Text, FreezerState: "running",
+	}
+	s.SuccessorPID, s.PredecessorPID, s.Scaled = uint32(v.Successor.PID), uint32(v.Predecessor.PID), v.Scaled
+	if v.Successor != (fleet.Beside{}) {
+		s.SuccessorState = v.Successor.State.String()
 	}
 	if v.Frozen {
 		s.FreezerState = "frozen"

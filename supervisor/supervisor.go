@@ -121,7 +121,7 @@ func loop(f *fleet.Fleet, sys system) int {
 
 // config is what the fleet file means for the state machine, on this host.
 func (m *master) config(opts Options) fleet.Config {
-	cfg := opts.File.Config(nil)
+	cfg := m.revisions.Current().Config(m.sockets.Passed())
 	cfg.Host = fleet.Host{
 		StopAfter: opts.StopAfter,
 		PingEvery: m.manager.PingEvery(),

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/supervisor/bridge"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 )
@@ -68,7 +69,14 @@ func (m *master) woken() []fleet.Event {
 		m.manager.Ping()
 	}
 	events := append(m.launch.Resume(), m.takeSignals()...)
-	return append(events, m.bridge.Asked()...)
+	for _, ev := range m.bridge.Asked() {
+		if p, ok := ev.(bridge.Proposal); ok {
+			events = append(events, m.propose(p)...)
+		} else {
+			events = append(events, ev)
+		}
+	}
+	return events
 }
 
 func (m *master) takeSignals() (events []fleet.Event) {
@@ -92,6 +100,8 @@ func (m *master) signalled(sig unix.Signal) []fleet.Event {
 			m.stops++
 			return []fleet.Event{fleet.StopRequested{Why: name + ": the terminal is gone"}}
 		}
+		m.bridge.Hangup()
+		return nil
 	}
 	m.log.Notice(name + " is ignored: it has no meaning for a running fleet")
 	return nil

@@ -7,6 +7,8 @@
 //	client's goroutine                       the loop
 //	Look, Sample ── waits ──> wake ──> Asked: fleet.Inspect ──> Show: all who look, at once
 //	Operate ────── waits ──> wake ──> Asked: fleet.Operate ──> Answer: each for itself
+//	Reload: reads ─ waits ─> wake ──> Asked: Proposal ──> Answer: its number
+//	Outcome                  (does not hear of it)        Outcome: what has become of it
 //	History, Measure, MayChange              (does not hear of it)
 //
 // The loop waits for no client. A client waits for a while only: a loop that does not
@@ -21,12 +23,16 @@ import (
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
+	"github.com/decnet/prefork/supervisor/output"
 )
 
 // Config is what a bridge needs to know.
 type Config struct {
+	File    *fleetfile.File // with which the fleet was started
+	Log     *output.Log
 	Managed bool         // systemd runs the fleet
 	Tree    *cgroup.Tree // nil: there are no control groups
 	Wake    *poll.Wake   // of the loop, when somebody has asked
@@ -35,6 +41,8 @@ type Config struct {
 // Bridge is the loop's end. Its methods do not block, except [Bridge.Close].
 type Bridge struct {
 	clients *clients
+	log     *output.Log
+	hangup  hangup
 	control *control.Server // nil before it listens
 	metrics *metrics.Server // nil if nobody is to see them
 }
@@ -48,8 +56,8 @@ type Snapshot struct {
 // New makes a bridge that nobody is on yet. Its owner closes it.
 func New(c Config) *Bridge {
 	pid := os.Getpid()
-	return &Bridge{clients: &clients{
-		master: pid, managed: c.Managed,
+	return &Bridge{log: c.Log, clients: &clients{
+		file: c.File, master: pid, managed: c.Managed, reading: make(chan struct{}, 1),
 		queue:   queue{wake: c.Wake, heard: map[uint64]*operation{}},
 		history: history{lines: map[string][]line{}},
 		gauge:   gauge{master: pid, tree: c.Tree, busy: make(chan struct{}, 1)},
@@ -91,8 +99,8 @@ func (b *Bridge) Asked() []fleet.Event { return b.clients.queue.take() }
 // Show answers all who look.
 func (b *Bridge) Show(s *Snapshot) { b.clients.queue.show(s) }
 
-// Answer answers who wanted something to be done: why it was not, or "".
-func (b *Bridge) Answer(id uint64, refusal string) { b.clients.queue.answer(id, refusal) }
+// Answer answers who wanted something to be done.
+func (b *Bridge) Answer(a fleet.Answer) { b.clients.queue.answer(a) }
 
 // Changed says that a snapshot would differ from the last.
 func (b *Bridge) Changed() {

@@ -3,12 +3,12 @@
 package bridge
 
 import (
-	"fmt"
 	"runtime/debug"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/verb"
 )
@@ -16,12 +16,15 @@ import (
 // clients is the end of those who ask. It implements [control.Backend]; its methods are
 // for all goroutines.
 type clients struct {
-	master  int // pid
-	managed bool
-	queue   queue
-	history history
-	gauge   gauge
-	tidy    *time.Timer // gives memory back when it fires
+	file     *fleetfile.File // with which the fleet was started
+	master   int             // pid
+	managed  bool
+	reading  chan struct{} // has room for who reads the file
+	queue    queue
+	outcomes outcomes
+	history  history
+	gauge    gauge
+	tidy     *time.Timer // gives memory back when it fires
 }
 
 // Look implements [control.Backend]. It blocks until the loop has had its turn.
@@ -38,7 +41,8 @@ func (c *clients) Operate(slot string, call verb.Call, by control.Caller) error 
 	if err := call.Check(); err != nil {
 		return err
 	}
-	return c.queue.operate(fleet.Operate{Slot: slot, Call: call, Who: fmt.Sprintf("uid %d", by.UID)})
+	_, err := c.queue.ask(fleet.Operate{Slot: slot, Call: call, Who: who(by)})
+	return err
 }
 
 // History implements [control.Backend].

@@ -76,7 +76,7 @@ func TestOperatorsAreAnswered(t *testing.T) {
 	if len(events) != 1 || events[0] != want {
 		t.Errorf("got %+v, want %+v", events, want)
 	}
-	b.Answer(1, "no")
+	b.Answer(fleet.Answer{ID: 1, Refusal: "no"})
 	if err := <-failed; err == nil || err.Error() != "no" {
 		t.Errorf("got %v", err)
 	}

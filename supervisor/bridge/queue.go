@@ -30,8 +30,26 @@ type queue struct {
 
 // operation is one that the loop is asked for.
 type operation struct {
-	event  fleet.Operate
-	answer chan string // has room for it: why not, or ""
+	id     uint64
+	event  fleet.Event
+	answer chan fleet.Answer // has room for it
+}
+
+// numbered is the event with the number by which it is answered.
+func (op *operation) numbered() fleet.Event {
+	switch ev := op.event.(type) {
+	case fleet.Operate:
+		ev.ID = op.id
+		return ev
+	case fleet.Cancel:
+		ev.ID = op.id
+		return ev
+	case Proposal:
+		ev.ID = op.id
+		return ev
+	default:
+		panic(fmt.Sprintf("bridge: %T is not answered", ev))
+	}
 }
 
 // answerTimeout is how long a client waits for the loop.
@@ -65,28 +83,28 @@ func (q *queue) look() (*Snapshot, error) {
 	}
 }
 
-// operate blocks until the loop has answered; a refusal is an error.
-func (q *queue) operate(event fleet.Operate) error {
-	op := &operation{event: event, answer: make(chan string, 1)}
+// ask blocks until the loop has answered; a refusal is an error.
+func (q *queue) ask(event fleet.Event) (fleet.Answer, error) {
+	op := &operation{event: event, answer: make(chan fleet.Answer, 1)}
 	q.mu.Lock()
 	q.last++
-	op.event.ID = q.last
+	op.id = q.last
 	q.asking = append(q.asking, op)
 	if q.ended {
-		op.answer <- errEnded.Error()
+		op.answer <- fleet.Answer{Refusal: errEnded.Error()}
 	}
 	q.mu.Unlock()
 	q.wake.Up()
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	select {
-	case refusal := <-op.answer:
-		if refusal != "" {
-			return errors.New(refusal)
+	case answer := <-op.answer:
+		if answer.Refusal != "" {
+			return answer, errors.New(answer.Refusal)
 		}
-		return nil
+		return answer, nil
 	case <-timer.C:
-		return q.giveUp(op)
+		return fleet.Answer{}, q.giveUp(op)
 	}
 }
 
@@ -98,7 +116,7 @@ func (q *queue) giveUp(op *operation) error {
 		q.asking = slices.Delete(q.asking, i, i+1)
 		return fmt.Errorf("%w; nothing was done", errBusy)
 	}
-	delete(q.heard, op.event.ID)
+	delete(q.heard, op.id)
 	return errBusy
 }
 
@@ -107,8 +125,8 @@ func (q *queue) take() (events []fleet.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, op := range q.asking {
-		q.heard[op.event.ID] = op
-		events = append(events, op.event)
+		q.heard[op.id] = op
+		events = append(events, op.numbered())
 	}
 	q.asking = nil
 	if len(q.looking) > 0 {
@@ -117,12 +135,12 @@ func (q *queue) take() (events []fleet.Event) {
 	return events
 }
 
-func (q *queue) answer(id uint64, refusal string) {
+func (q *queue) answer(a fleet.Answer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if op := q.heard[id]; op != nil {
-		op.answer <- refusal
-		delete(q.heard, id)
+	if op := q.heard[a.ID]; op != nil {
+		op.answer <- a
+		delete(q.heard, a.ID)
 	}
 }
 
@@ -143,7 +161,7 @@ func (q *queue) end() {
 	defer q.mu.Unlock()
 	q.ended = true
 	for _, op := range slices.AppendSeq(q.asking, maps.Values(q.heard)) {
-		op.answer <- errEnded.Error()
+		op.answer <- fleet.Answer{Refusal: errEnded.Error()}
 	}
 	q.asking, q.heard = nil, nil
 }

@@ -38,7 +38,7 @@ func TestAClientGivesUp(t *testing.T) {
 			if events := b.Asked(); len(events) != 0 {
 				t.Errorf("heard: %t: it is asked later: %v", heard, events)
 			}
-			b.Answer(1, "") // nobody waits for it
+			b.Answer(fleet.Answer{ID: 1}) // nobody waits for it
 		})
 	}
 }

@@ -26,6 +26,7 @@ type Group struct {
 	cgroup string // as /proc/PID/cgroup names it
 
 	fd, procs, events int
+	limited           []string // files that have been written
 }
 
 func (t *Tree) open(name string) (*Group, error) {
@@ -141,9 +142,24 @@ func (l Limits) Controllers() []string {
 	return names
 }
 
-// Limit sets limits. The error names the one that could not be set.
+// unlimited is what a file says where there is no limit (the kernel's cgroup-v2 document).
+func unlimited(file string) string {
+	if strings.HasSuffix(file, ".weight") {
+		return "100"
+	}
+	return "max"
+}
+
+// Limit sets limits, and takes back those that it has set before and that are not among
+// them. The error names the one that could not be set.
 func (g *Group) Limit(l Limits) error {
-	for _, s := range l.settings() {
+	settings := l.settings()
+	for _, file := range g.limited {
+		if !slices.ContainsFunc(settings, func(s setting) bool { return s.file == file }) {
+			settings = append(settings, setting{file, unlimited(file)})
+		}
+	}
+	for _, s := range settings {
 		err := writeAt(g.fd, s.file, s.value)
 		if errors.Is(err, os.ErrNotExist) {
 			controller, _, _ := strings.Cut(s.file, ".")
@@ -151,6 +167,9 @@ func (g *Group) Limit(l Limits) error {
 		}
 		if err != nil {
 			return fmt.Errorf("cgroup: %s to %s: %w", s.value, s.file, err)
+		}
+		if !slices.Contains(g.limited, s.file) {
+			g.limited = append(g.limited, s.file)
 		}
 	}
 	return nil

@@ -123,7 +123,7 @@ type busMethods struct {
 
 // LookupMethod implements [dbus.Interface].
 func (m busMethods) LookupMethod(name string) (dbus.Method, bool) {
-	v, ok := findMethod(m.iface, name)
+	v, ok := findMethod(m.iface, name, "")
 	return busMethod{m.bus}, ok && v.iface != busInterface
 }
 
@@ -170,8 +170,12 @@ func (b *bus) answer(m *dbus.Message) (any, *dbus.Error) {
 		switch arg := arg.(type) {
 		case string:
 			c.args = append(c.args, arg)
+		case []string:
+			c.list = arg
 		case int32:
 			c.number = arg
+		case uint64:
+			c.id = arg
 		}
 	}
 	if v.access == accessChange {

@@ -168,11 +168,7 @@ func TestNobodyMayChangeOnTheBus(t *testing.T) {
 		if v.access != accessChange {
 			continue
 		}
-		var args []any
-		if v.in == "i" {
-			args = append(args, int32(9))
-		}
-		err := conn.Object(BusName("edge-eu"), slotsPath+"/web_2e0").CallWithContext(within(t, ceiling), v.iface+"."+v.name, 0, args...).Err
+		err := conn.Object(BusName("edge-eu"), slotsPath+"/web_2e0").CallWithContext(within(t, ceiling), v.iface+"."+v.name, 0, argumentsOf(v)...).Err
 		if e := (dbus.Error{}); !errors.As(err, &e) || e.Name != busInterface+".Error.AccessDenied" {
 			t.Errorf("%s: %v", v.name, err)
 		}

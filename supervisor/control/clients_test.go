@@ -146,7 +146,7 @@ func FuzzClient(f *testing.F) {
 				return
 			}
 			if _, failed := s.answer(&m, &client{server: s}); failed == nil {
-				if _, ok := findMethod(m.iface, m.member); !ok {
+				if _, ok := findMethod(m.iface, m.member, m.signature); !ok {
 					t.Errorf("%q of %q was answered", m.member, m.iface)
 				}
 			}

@@ -5,7 +5,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -13,8 +12,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,54 +35,6 @@ var demo = &Status{
 			Failures: 4, NRestarts: 9, NextStartTimestamp: 5, FreezerState: "running", Restarts: map[string]uint64{"exit-code": 9},
 		},
 	},
-}
-
-// backend is a fleet that only this user may change.
-type backend struct {
-	look func() (*Status, error)
-
-	mu       sync.Mutex
-	done     []string // verb, slot and signal
-	measured int
-	idle     atomic.Bool // the last client has gone
-}
-
-func (b *backend) Look() (*Status, error) { return b.look() }
-
-// Measure has numbers for those that have a process.
-func (b *backend) Measure(f *Status) {
-	b.mu.Lock()
-	b.measured++
-	b.mu.Unlock()
-	f.FloorMemory = demo.FloorMemory
-	for i := range f.Slots {
-		if s := &f.Slots[i]; s.MainPID != 0 {
-			s.CPUUsageNSec, s.MemoryPrivate, s.MemoryShared = 5e9, 1<<20, 90<<20
-		}
-	}
-}
-
-func (b *backend) Idle() { b.idle.Store(true) }
-
-func (b *backend) History(slot string) []HistoryEntry {
-	return []HistoryEntry{{7, slot + " has started"}, {8, "it is ready\x1b[2J"}}
-}
-
-func (b *backend) MayChange(c Caller) error {
-	if b.look == nil || c.UID != uint32(os.Geteuid()) || c.PID != os.Getpid() {
-		return fmt.Errorf("uid %d may not", c.UID)
-	}
-	return nil
-}
-
-func (b *backend) Operate(slot string, call verb.Call, _ Caller) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if slot == "web.10" {
-		return errors.New("the fleet stops")
-	}
-	b.done = append(b.done, fmt.Sprintf("%s %s %d", call.Name, slot, call.Signal))
-	return nil
 }
 
 // serve offers a fleet at a path.
@@ -267,7 +216,22 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{slotsPath + "/web_2e9", SlotInterface + ".Stop", nil, "UnknownObject"},
 		{Path, SlotInterface + ".Stop", nil, "UnknownObject"},
 		{"/", SlotInterface + ".Stop", nil, "UnknownObject"},
-		{Path, Interface + ".Restart", nil, "UnknownMethod"},
+		{Path, Interface + ".Start", nil, "UnknownMethod"},
+		{Path, Interface + ".Restart", nil, "InvalidArgs"},
+		{Path, Interface + ".Restart", []any{[]string{"web", "api.0"}}, "8"},
+		{Path, Interface + ".Restart", []any{[]string{}}, "8"},
+		{web, "Restart", nil, "[]"},
+		{Path, "Restart", []any{[]string{}}, "8"},
+		{web, Interface + ".Restart", []any{[]string{}}, "UnknownObject"},
+		{Path, Interface + ".Reload", nil, "7"},
+		{"/", Interface + ".Reload", nil, "UnknownObject"},
+		{Path, Interface + ".Plan", nil, `["worker", "web", "roll", ["exec", "nice"], 2, 3]`},
+		{Path, Interface + ".Scale", []any{"web", int32(-1)}, "9"},
+		{Path, Interface + ".Scale", []any{"web", uint32(1)}, "InvalidArgs"},
+		{Path, Interface + ".Cancel", nil, "[]"},
+		{Path, Interface + ".Try", nil, "10"},
+		{Path, Interface + ".Outcome", []any{uint64(7)}, "done"},
+		{Path, Interface + ".Outcome", []any{uint64(1)}, "Failed"},
 		{"/", busInterface + ".AddMatch", []any{"type='signal'"}, "[]"},
 		{"/", busInterface + ".RemoveMatch", []any{"type='signal'"}, "[]"},
 		{"/", busInterface + ".AddMatch", nil, "InvalidArgs"},
@@ -287,7 +251,10 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if want := []string{"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10"}; !slices.Equal(b.done, want) {
+	if want := []string{
+		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10",
+		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel",
+	}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)
 	}
 }

@@ -30,6 +30,20 @@ type Status struct {
 	// well-formed, or too many.
 	NotificationsDropped uint64 `json:"notifications_dropped"`
 
+	// Change is the number of the change that is under way, 0 if there is none; its kind is
+	// reload, restart or scale, its state loading, proving, rolling or returning.
+	Change      uint64 `json:"change" emits:"true"`
+	ChangeKind  string `json:"change_kind" emits:"true"`
+	ChangeState string `json:"change_state" emits:"true"`
+	ChangeText  string `json:"change_text" emits:"true"` // one line: how far it is
+	Revision    uint32 `json:"revision" emits:"true"`    // of the fleet: 1 is the one that was started
+
+	// What has become of the last change: done, failed, cancelled or superseded; "" before
+	// the first.
+	LastChange       uint64 `json:"last_change" emits:"true"`
+	LastChangeResult string `json:"last_change_result" emits:"true"`
+	LastChangeText   string `json:"last_change_text" emits:"true"`
+
 	Slots []SlotStatus `json:"slots"` // objects of their own
 }
 
@@ -50,6 +64,12 @@ type SlotStatus struct {
 	StatusText         string `json:"status_text"`                       // what its process says of itself
 	ControlGroup       string `json:"control_group" emits:"true"`        // of its process, "" if it has none of its own
 	FreezerState       string `json:"freezer_state" emits:"true"`        // running or frozen
+
+	// A slot that is being replaced has two processes for a while: 0 is none.
+	SuccessorPID   uint32 `json:"successor_pid" emits:"true"`   // is to take its place
+	SuccessorState string `json:"successor_state" emits:"true"` // of the successor, "" if there is none
+	PredecessorPID uint32 `json:"predecessor_pid" emits:"true"` // has lost its place, and ends
+	Scaled         bool   `json:"scaled" emits:"true"`          // its worker has as many slots as an operator said
 
 	// Restarts counts them by the result of the process before.
 	Restarts map[string]uint64 `json:"restarts"`

@@ -68,8 +68,8 @@ func describe(b *strings.Builder, iface string, object any) {
 			continue
 		}
 		fmt.Fprintf(b, "  <method name=%q>\n", v.name)
-		for _, letter := range v.in {
-			fmt.Fprintf(b, "   <arg type=%q direction=\"in\"/>\n", string(letter))
+		for _, kind := range types(v.in) {
+			fmt.Fprintf(b, "   <arg type=%q direction=\"in\"/>\n", kind)
 		}
 		if v.out != "" {
 			fmt.Fprintf(b, "   <arg type=%q direction=\"out\"/>\n", v.out)

@@ -142,6 +142,27 @@ func (c *cursor) int32() int32 {
 	return 0
 }
 
+func (c *cursor) uint64() uint64 {
+	c.align(8)
+	if b := c.take(8); b != nil {
+		return c.order.Uint64(b)
+	}
+	return 0
+}
+
+// strings reads an array of strings: its length in 4 bytes, and each of them.
+func (c *cursor) strings() (all []string) {
+	length := int(c.int32())
+	if c.err != nil || length < 0 || length > len(c.text)-c.at {
+		c.err = errMessage
+		return nil
+	}
+	for end := c.at + length; c.at < end && c.err == nil; {
+		all = append(all, c.string())
+	}
+	return all
+}
+
 // string reads a string or a path: its length in 4 bytes, itself and a NUL.
 func (c *cursor) string() string {
 	c.align(4)

@@ -55,7 +55,9 @@ const (
 type call struct {
 	path    dbus.ObjectPath
 	args    []string // those that are strings
+	list    []string // the one that is a list of strings
 	number  int32    // the one that is a number
+	id      uint64   // the one that is a number that never repeats
 	fleet   *Status  // nil unless the method needs it
 	caller  Caller   // if the method needs the right
 	client  *client  // nil on a bus
@@ -74,7 +76,7 @@ const (
 // method is something that can be called. There is nothing else.
 type method struct {
 	iface, name string
-	in, out     string // signatures: of each argument a letter; of the one result
+	in, out     string // signatures: of the arguments, of the types that call has; of the one result
 	access      access
 	answer      func(c *call) (any, *dbus.Error)
 }
@@ -108,6 +110,7 @@ func methods() []method {
 		{SlotInterface, "History", "", "a(ts)", accessRead, history},
 		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", accessRead, managedObjects},
 	}
+	all = append(all, changeMethods()...)
 	for _, name := range verb.All {
 		in := ""
 		if name.TakesSignal() {
@@ -118,15 +121,15 @@ func methods() []method {
 	return all
 }
 
-// findMethod finds what a call without an interface means, too. The interface of a
-// bus is its own.
-func findMethod(iface, name string) (found method, ok bool) {
-	all := methods()
-	i := slices.IndexFunc(all, func(m method) bool { return m.name == name && (iface == "" || m.iface == iface) })
-	if i < 0 {
-		return found, false
+// findMethod finds what a call without an interface means, too: of two that have the name,
+// the one that takes such arguments. The interface of a bus is its own.
+func findMethod(iface, name, signature string) (found method, ok bool) {
+	for _, m := range methods() {
+		if m.name == name && (iface == "" || m.iface == iface) && (!ok || found.in != signature) {
+			found, ok = m, true
+		}
 	}
-	return all[i], true
+	return found, ok
 }
 
 func failure(name, format string, args ...any) *dbus.Error {

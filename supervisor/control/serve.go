@@ -84,12 +84,16 @@ func (s *Server) answer(m *message, by *client) (any, *dbus.Error) {
 		return nil, failed
 	}
 	c := &call{path: dbus.ObjectPath(m.path), client: by, caller: by.caller}
-	for _, letter := range v.in {
-		switch letter {
-		case 's':
+	for _, kind := range types(v.in) {
+		switch kind {
+		case "s":
 			c.args = append(c.args, m.body.string())
-		case 'i':
+		case "as":
+			c.list = m.body.strings()
+		case "i":
 			c.number = m.body.int32()
+		case "t":
+			c.id = m.body.uint64()
 		}
 	}
 	if m.body.err != nil {
@@ -98,9 +102,22 @@ func (s *Server) answer(m *message, by *client) (any, *dbus.Error) {
 	return s.carryOut(v, c)
 }
 
+// types splits the signature of what can be called.
+func types(signature string) (all []string) {
+	array := ""
+	for _, letter := range signature {
+		if letter == 'a' {
+			array = "a"
+			continue
+		}
+		all, array = append(all, array+string(letter)), ""
+	}
+	return all
+}
+
 // methodFor finds what is called.
 func methodFor(iface, member, signature string) (v method, failed *dbus.Error) {
-	v, ok := findMethod(iface, member)
+	v, ok := findMethod(iface, member, signature)
 	switch {
 	case !ok:
 		return v, failure("UnknownMethod", "there is no method %q of %q", member, iface)

@@ -69,8 +69,33 @@ type Backend interface {
 	// MayChange says why a caller must not change the fleet; nil: it may.
 	MayChange(Caller) error
 
-	// Operate does something to a slot. It is asked only for who may.
+	// What follows changes something, but for Plan and Outcome, and is asked only for who
+	// may. What changes the fleet returns the number of the change, which goes on.
+
+	// Operate does something to a slot.
 	Operate(slot string, call verb.Call, by Caller) error
+
+	// Reload makes the fleet what its file says. A [BadFile] is not even tried.
+	Reload(by Caller) (change uint64, err error)
+
+	// Plan is what Reload would do.
+	Plan(by Caller) ([]PlanStep, error)
+
+	// Restart replaces the processes of these workers and slots; of none, it makes the
+	// fleet what its file says, and replaces all of it on a new floor.
+	Restart(names []string, by Caller) (change uint64, err error)
+
+	// Try reads the file and loads a new floor, to see whether Restart could, and drops it.
+	Try(by Caller) (change uint64, err error)
+
+	// Scale gives a worker so many slots, or, of -1, as many as its file says.
+	Scale(worker string, count int, by Caller) (change uint64, err error)
+
+	// Cancel ends the change that is under way: what it has replaced goes back.
+	Cancel(by Caller) error
+
+	// Outcome is what has become of a change; the zero Outcome while it is under way.
+	Outcome(change uint64) (Outcome, error)
 }
 
 // Caller is who has connected, as the kernel says.

@@ -94,11 +94,13 @@ type (
 	}
 
 	// Answer answers an Operate, Propose or Cancel: Refusal says why nothing is done; ""
-	// is yes. Change is that which has been proposed.
+	// is yes. Change is that which has been proposed, and Plan what it does, as far as
+	// that is known: another change may be under way.
 	Answer struct {
 		ID      uint64
 		Refusal string
 		Change  ChangeID
+		Plan    *Plan
 	}
 
 	// OpenSlot says that there is one more slot, which may take the place of another of

@@ -33,6 +33,8 @@ type ChangeKind string
 const (
 	ChangeReload  ChangeKind = "reload"  // what the file says now
 	ChangeRestart ChangeKind = "restart" // all of it anew, or some slots
+	ChangeScale   ChangeKind = "scale"   // more slots of a worker, or fewer
+	ChangeTrial   ChangeKind = "trial"   // nothing: whether a new floor could be loaded
 )
 
 // The kinds of reports about a change.
@@ -62,28 +64,31 @@ const (
 
 // change is one that is under way.
 type change struct {
-	fleet    *Fleet
-	id       ChangeID
-	kind     ChangeKind
-	who      string
-	revision Revision
-	cfg      Config
-	plan     Plan
-	floor    *floor // from which the entries of its revision are forked
-	phase    changePhase
-	todo     []*slot   // that are to be moved, in the direction of the phase
-	untried  []*worker // of which no canary is on its way
-	moved    int
-	of       int // slots in all
+	proposal
+	fleet   *Fleet
+	cfg     Config
+	plan    Plan
+	floor   *floor // from which the entries of its revision are forked
+	phase   changePhase
+	todo    []*slot   // that are to be moved, in the direction of the phase
+	untried []*worker // of which no canary is on its way
+	moved   int
+	of      int // slots in all
 
 	result, why string // of one that returns
 }
 
-// propose takes what somebody wants, or refuses it. A change that has not begun to roll
-// makes room for the newer one.
+// propose takes what somebody wants, or refuses it. Of two files the newer one makes the
+// older one superfluous, if that has not begun to roll.
 func (f *Fleet) propose(now Instant, ev Propose) {
 	if why := f.refuses(&ev); why != "" {
 		f.do(Answer{ID: ev.ID, Refusal: why})
+		f.do(Discard{Revision: ev.Revision})
+		return
+	}
+	plan := f.planOf(&ev)
+	if ev.Dry {
+		f.do(Answer{ID: ev.ID, Plan: &plan})
 		f.do(Discard{Revision: ev.Revision})
 		return
 	}
@@ -98,28 +103,44 @@ func (f *Fleet) propose(now Instant, ev Propose) {
 		f.reloading = true
 		f.do(Reloading{})
 	}
-	next := &proposal{Propose: ev, change: f.last.change}
-	newer := fmt.Sprintf("%s %d by %s is newer", ev.Kind, next.change, ev.Who)
+	next := &proposal{Propose: ev, id: f.last.change}
+	newer := fmt.Sprintf("%s %d by %s is newer", ev.Kind, next.id, ev.Who)
 	if p := f.pending; p != nil {
-		f.outcome(p.change, p.Kind, ChangeSuperseded, newer)
+		f.outcome(p.id, p.Kind, ChangeSuperseded, newer)
 		f.do(Discard{Revision: p.Revision})
 	}
 	f.pending = next
-	if c := f.change; c != nil && c.phase < phaseRolling {
+	if c := f.change; c != nil && c.phase < phaseRolling && ev.whole() && c.whole() {
 		c.fail(now, ChangeSuperseded, newer)
 	}
 }
 
+// whole reports whether a change is of all that the file says: of two, the newer one has
+// what the older one has.
+func (ev *Propose) whole() bool { return ev.Config != nil && ev.Kind != ChangeTrial }
+
 // proposal is a change that waits until it can begin.
 type proposal struct {
 	Propose
-	change ChangeID
+	id ChangeID
 }
 
 // refuses says why a change is not to be.
 func (f *Fleet) refuses(ev *Propose) string {
 	if f.phase == stopping {
 		return "the fleet stops"
+	}
+	if p := f.pending; p != nil && !(p.whole() && ev.whole()) && !ev.Dry {
+		return fmt.Sprintf("%s %d waits already: try again when it is done, or prefork cancel it", p.Kind, p.id)
+	}
+	if s := ev.Scale; s != nil {
+		some := slices.ContainsFunc(f.goal(ev).Workers, func(w Worker) bool { return w.Count > 0 })
+		switch {
+		case !slices.ContainsFunc(f.cfg.Workers, func(w Worker) bool { return w.Name == s.Worker }):
+			return "there is no worker " + s.Worker
+		case !some:
+			return "the fleet would have no slot left, and end: prefork stop does that"
+		}
 	}
 	for _, name := range ev.Slots {
 		if f.named(name) == nil {
@@ -144,10 +165,10 @@ func (ev *Propose) wants(s *slot) bool {
 
 // joins is the change that does already what is proposed, 0 if none does.
 func (f *Fleet) joins(ev *Propose) ChangeID {
-	if ev.Kind != ChangeReload || f.pending != nil || f.change == nil || f.change.kind != ChangeReload || f.change.phase == phaseReturning {
+	if ev.Kind != ChangeReload || f.pending != nil || f.change == nil || f.change.Kind != ChangeReload || f.change.phase == phaseReturning {
 		return 0
 	}
-	if plan := Difference(f.change.cfg, *ev.Config); !plan.Empty() {
+	if plan := Difference(f.change.cfg, f.goal(ev)); !plan.Empty() {
 		return 0
 	}
 	return f.change.id
@@ -155,17 +176,33 @@ func (f *Fleet) joins(ev *Propose) ChangeID {
 
 // planOf is what a proposal would do now.
 func (f *Fleet) planOf(ev *Propose) Plan {
-	if ev.Config == nil {
-		plan := Again(f.cfg, ev.Fresh)
-		for i := range plan.Workers {
-			wanted := func(s *slot) bool { return ev.wants(s) }
-			if w := f.workerNamed(plan.Workers[i].Name); !slices.ContainsFunc(w.slots, wanted) {
-				plan.Workers[i].Step = Keep
-			}
-		}
-		return plan
+	goal := f.goal(ev)
+	if ev.Kind != ChangeRestart && ev.Kind != ChangeTrial {
+		return Difference(f.cfg, goal)
 	}
-	return Difference(f.cfg, *ev.Config)
+	plan := Again(f.cfg, goal, ev.Fresh)
+	for i := range plan.Workers {
+		p := &plan.Workers[i]
+		wanted := func(s *slot) bool { return ev.wants(s) }
+		if w := f.workerNamed(p.Name); len(ev.Slots) > 0 && !slices.ContainsFunc(w.slots, wanted) {
+			p.Step = Keep
+		}
+	}
+	return plan
+}
+
+// goal is the fleet that is proposed, as far as it depends on the one that there is.
+func (f *Fleet) goal(ev *Propose) Config {
+	switch {
+	case ev.Scale != nil:
+		return scale(f.cfg, *ev.Scale)
+	case ev.Config != nil:
+		next := keepScale(f.cfg, *ev.Config)
+		next.Host = f.cfg.Host
+		return next
+	default:
+		return f.cfg
+	}
 }
 
 // changes goes on with the change that is under way, and begins the one that waits.
@@ -186,28 +223,30 @@ func (f *Fleet) changes(now Instant) {
 
 func (f *Fleet) beginChange(now Instant, p *proposal) {
 	c := &change{
-		fleet: f, id: p.change, kind: p.Kind, who: p.Who, revision: p.Revision,
-		cfg: f.cfg, plan: f.planOf(&p.Propose), floor: f.floor,
-	}
-	if p.Config != nil {
-		c.cfg = *p.Config
-		c.cfg.Host = f.cfg.Host
+		proposal: *p, fleet: f,
+		cfg: f.goal(&p.Propose), plan: f.planOf(&p.Propose), floor: f.floor,
 	}
 	f.change = c
+	what := c.plan.String()
+	if c.Kind == ChangeTrial {
+		what = "can the floor be loaded?"
+	}
 	if !c.plan.Empty() {
-		f.reportKind(KindChangeBegins, Notice, fmt.Sprintf("%s %d by %s: %s", c.kind, c.id, c.who, c.plan.String()))
+		f.reportKind(KindChangeBegins, Notice, fmt.Sprintf("%s %d by %s: %s", c.Kind, c.id, c.Who, what))
 	}
 	switch c.plan.Floor.Step {
 	case Roll, Add:
-		c.floor = f.newFloor(c.revision, true)
+		c.floor = f.newFloor(c.Revision, true)
 		c.floor.begin(now)
 		c.floor.advance(now)
 	case Remove:
-		c.floor = f.newFloor(c.revision, false)
+		c.floor = f.newFloor(c.Revision, false)
 	case Keep, Update:
 	}
 	for i := range c.plan.Workers {
-		c.want(&c.plan.Workers[i], &p.Propose)
+		if c.Kind != ChangeTrial {
+			c.want(&c.plan.Workers[i], &p.Propose)
+		}
 	}
 	c.of = len(c.todo)
 	c.advance(now)
@@ -246,7 +285,7 @@ func (c *change) want(plan *WorkerPlan, ev *Propose) {
 func (c *change) slot(w *worker, index int) *slot {
 	s := c.fleet.newSlot(w, index)
 	if c.phase != phaseReturning {
-		s.config, s.floor, s.revision = c.configOf(w.config.Name), c.floor, c.revision
+		s.config, s.floor, s.revision = c.configOf(w.config.Name), c.floor, c.Revision
 	}
 	return s
 }
@@ -264,6 +303,10 @@ func (c *change) advance(now Instant) {
 			if c.floor.state != floorUp {
 				return
 			}
+		}
+		if c.Kind == ChangeTrial {
+			c.finish(now, ChangeDone, "its floor can be loaded")
+			return
 		}
 		c.phase = phaseProving
 	}
@@ -288,93 +331,8 @@ func (c *change) anyMoving() bool {
 	return slices.ContainsFunc(c.fleet.slots, func(s *slot) bool { return s.onItsWay() })
 }
 
-// fail ends a change: what it has moved goes back.
-func (c *change) fail(now Instant, result, why string) {
-	if c.phase == phaseReturning {
-		return
-	}
-	c.result, c.why = result, why
-	if c.phase == phaseLoading {
-		c.phase = phaseReturning
-		c.withdrawAll(now)
-		c.finish(now, result, why)
-		return
-	}
-	c.phase = phaseReturning
-	c.withdrawAll(now)
-	if len(c.todo) > 0 {
-		c.fleet.reportKind("", Warning, fmt.Sprintf("%s %d: %s; what goes back: %s", c.kind, c.id, why, times(len(c.todo), "slot")))
-	}
-}
-
-// withdrawAll takes back what is on its way, and lists what has to return.
-func (c *change) withdrawAll(now Instant) {
-	c.todo, c.untried = nil, nil
-	f := c.fleet
-	for _, w := range slices.Clone(f.workers) {
-		w.stays = w.stays && slices.ContainsFunc(f.cfg.Workers, func(old Worker) bool { return old.Name == w.config.Name })
-		for _, s := range slices.Clone(w.slots) {
-			switch {
-			case s.next != nil:
-				c.withdrawSuccessor(now, s)
-			case s.fresh:
-				s.leave(now, "is not wanted any more")
-			case s.revision == c.revision:
-				s.moving = false
-				c.todo = append(c.todo, s)
-			}
-		}
-	}
-	f.arrange()
-}
-
-// cancel ends the change that waits, or the one that is under way.
-func (f *Fleet) cancel(now Instant, ev Cancel) {
-	switch {
-	case f.pending != nil:
-		p := f.pending
-		f.pending = nil
-		f.outcome(p.change, p.Kind, ChangeCancelled, "by "+ev.Who)
-		f.do(Discard{Revision: p.Revision})
-	case f.change == nil:
-		f.do(Answer{ID: ev.ID, Refusal: "no change is under way"})
-		return
-	case f.change.phase == phaseReturning:
-		f.do(Answer{ID: ev.ID, Refusal: "it goes back already"})
-		return
-	default:
-		f.change.fail(now, ChangeCancelled, "by "+ev.Who)
-	}
-	f.do(Answer{ID: ev.ID})
-}
-
 // tries reports whether a floor is that of a change: one that cannot be loaded ends it.
 func (f *Fleet) tries(l *floor) bool { return f.change != nil && f.change.floor == l && f.floor != l }
-
-// stopChange ends a change for a fleet that stops.
-func (f *Fleet) stopChange() {
-	const why = "the fleet stops"
-	if p := f.pending; p != nil {
-		f.pending = nil
-		f.outcome(p.change, p.Kind, ChangeFailed, why)
-	}
-	if c := f.change; c != nil {
-		f.change = nil
-		f.outcome(c.id, c.kind, ChangeFailed, why)
-	}
-	for _, s := range f.slots {
-		s.moving, s.fresh = false, false
-		if s.next != nil {
-			s.next.depart()
-			s.next = nil
-		}
-	}
-	f.arrange()
-	if f.reloading {
-		f.reloading = false
-		f.do(Ready{})
-	}
-}
 
 func (f *Fleet) workerNamed(name string) *worker {
 	for _, w := range f.workers {

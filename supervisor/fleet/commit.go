@@ -7,6 +7,91 @@ import (
 	"slices"
 )
 
+// fail ends a change: what it has moved goes back.
+func (c *change) fail(now Instant, result, why string) {
+	if c.phase == phaseReturning {
+		return
+	}
+	c.result, c.why = result, why
+	if c.phase == phaseLoading {
+		c.phase = phaseReturning
+		c.withdrawAll(now)
+		c.finish(now, result, why)
+		return
+	}
+	c.phase = phaseReturning
+	c.withdrawAll(now)
+	if len(c.todo) > 0 {
+		c.fleet.reportKind("", Warning, fmt.Sprintf("%s %d: %s; what goes back: %s", c.Kind, c.id, why, times(len(c.todo), "slot")))
+	}
+}
+
+// withdrawAll takes back what is on its way, and lists what has to return.
+func (c *change) withdrawAll(now Instant) {
+	c.todo, c.untried = nil, nil
+	f := c.fleet
+	for _, w := range slices.Clone(f.workers) {
+		w.stays = w.stays && slices.ContainsFunc(f.cfg.Workers, func(old Worker) bool { return old.Name == w.config.Name })
+		for _, s := range slices.Clone(w.slots) {
+			switch {
+			case s.next != nil:
+				c.withdrawSuccessor(now, s)
+			case s.fresh:
+				s.leave(now, "is not wanted any more")
+			case s.revision == c.Revision:
+				s.moving = false
+				c.todo = append(c.todo, s)
+			}
+		}
+	}
+	f.arrange()
+}
+
+// cancel ends the change that waits, or the one that is under way.
+func (f *Fleet) cancel(now Instant, ev Cancel) {
+	switch {
+	case f.pending != nil:
+		p := f.pending
+		f.pending = nil
+		f.outcome(p.id, p.Kind, ChangeCancelled, "by "+ev.Who)
+		f.do(Discard{Revision: p.Revision})
+	case f.change == nil:
+		f.do(Answer{ID: ev.ID, Refusal: "no change is under way"})
+		return
+	case f.change.phase == phaseReturning:
+		f.do(Answer{ID: ev.ID, Refusal: "it goes back already"})
+		return
+	default:
+		f.change.fail(now, ChangeCancelled, "by "+ev.Who)
+	}
+	f.do(Answer{ID: ev.ID})
+}
+
+// stopChange ends a change for a fleet that stops.
+func (f *Fleet) stopChange() {
+	const why = "the fleet stops"
+	if p := f.pending; p != nil {
+		f.pending = nil
+		f.outcome(p.id, p.Kind, ChangeFailed, why)
+	}
+	if c := f.change; c != nil {
+		f.change = nil
+		f.outcome(c.id, c.Kind, ChangeFailed, why)
+	}
+	for _, s := range f.slots {
+		s.moving, s.fresh = false, false
+		if s.next != nil {
+			s.next.depart()
+			s.next = nil
+		}
+	}
+	f.arrange()
+	if f.reloading {
+		f.reloading = false
+		f.do(Ready{})
+	}
+}
+
 // finish ends a change that was not committed.
 func (c *change) finish(now Instant, result, why string) {
 	f := c.fleet
@@ -14,14 +99,14 @@ func (c *change) finish(now Instant, result, why string) {
 	if c.floor != f.floor {
 		c.floor.retire(now)
 	}
-	f.outcome(c.id, c.kind, result, why)
-	f.do(Discard{Revision: c.revision})
+	f.outcome(c.id, c.Kind, result, why)
+	f.do(Discard{Revision: c.Revision})
 }
 
 // commit makes the proposed fleet the fleet as it is.
 func (c *change) commit(now Instant) {
 	f := c.fleet
-	f.change, f.cfg, f.revision = nil, c.cfg, c.revision
+	f.change, f.cfg, f.revision = nil, startedAs(f.cfg, c.cfg), c.Revision
 	if c.floor != f.floor {
 		f.floor.retire(now)
 		f.floor = c.floor
@@ -37,12 +122,12 @@ func (c *change) commit(now Instant) {
 		w.stays, w.config = true, c.configOf(plan.Name)
 		f.surplus(now, w, plan.To)
 		for _, s := range w.slots {
-			s.config, s.floor, s.revision, s.fresh = w.config, c.floor, c.revision, false
+			s.config, s.floor, s.revision, s.fresh = w.config, c.floor, c.Revision, false
 			kept = append(kept, s.id)
 		}
 	}
 	f.order()
-	f.do(Commit{Revision: c.revision, Slots: kept})
+	f.do(Commit{Revision: c.Revision, Slots: kept})
 	for _, plan := range c.plan.Workers {
 		f.limit(&plan)
 	}
@@ -51,7 +136,7 @@ func (c *change) commit(now Instant) {
 	if !c.plan.Empty() {
 		text = c.plan.String()
 	}
-	f.outcome(c.id, c.kind, ChangeDone, text)
+	f.outcome(c.id, c.Kind, ChangeDone, text)
 }
 
 // surplus ends slots beyond a number.

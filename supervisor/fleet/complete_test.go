@@ -49,6 +49,8 @@ func eventsAboutNone() []Event {
 	}
 	all = append(all, Propose{ID: 4, Kind: ChangeRestart, Revision: 9, Who: "uid 0"}, Propose{ID: 5, Kind: ChangeRestart, Revision: 9, Fresh: true},
 		Propose{ID: 6, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.0"}}, Propose{ID: 7, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.99"}},
+		Propose{ID: 9, Kind: ChangeTrial, Revision: 9, Fresh: true}, Propose{ID: 10, Kind: ChangeScale, Revision: 9, Scale: &Scale{"w", 3}},
+		Propose{ID: 11, Kind: ChangeScale, Revision: 9, Scale: &Scale{"w", 0}}, Propose{ID: 12, Kind: ChangeReload, Revision: 9, Dry: true, Config: &Config{}},
 		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &Config{TimeoutStart: sec, Workers: []Worker{execWorker("w", 2), entryWorker("n", 1)}}},
 		Cancel{ID: 9, Who: "uid 0"})
 	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, Inspect{})

@@ -31,6 +31,8 @@ type Host struct {
 type Worker struct {
 	Name     string
 	Count    int
+	Scaled   bool // Count is not what the file says, but what an operator wants
+	InFile   int  // if Scaled, what the file says
 	Entry    bool // forked from the floor; else started through the shim
 	OnDemand bool // no process until a connection waits at its sockets
 	Sockets  []string

@@ -110,17 +110,19 @@ type (
 		Who  string
 	}
 
-	// Propose asks for a change: the fleet of Config, or, without one, the slots anew that
-	// there are. Answered by Answer; what is accepted ends with an Outcome, and its
-	// revision with Commit or Discard.
+	// Propose asks for a change: the fleet of Config, or of the one that there is. Answered
+	// by Answer; what is accepted ends with an Outcome, and its revision with Commit or
+	// Discard.
 	Propose struct {
 		ID       uint64
 		Kind     ChangeKind
 		Revision Revision // a new one
 		Config   *Config
-		Fresh    bool     // without a Config: from a new floor
-		Slots    []string // without a Config: their names; none is all
+		Fresh    bool     // of a restart: from a new floor
+		Slots    []string // of a restart without a Config: their names; none is all
+		Scale    *Scale   // of a scale
 		Reloads  bool     // the service manager is told, and waits
+		Dry      bool     // only the plan is wanted: nothing is done
 		Who      string
 	}
 

@@ -164,7 +164,13 @@ func (w *world) change() {
 	w.t.Helper()
 	w.revision++
 	ev := Propose{ID: 1, Kind: ChangeRestart, Revision: w.revision, Who: "uid 0"}
-	switch w.byte() % 8 {
+	switch w.byte() % 10 {
+	case 8:
+		ev.Kind, ev.Fresh = ChangeTrial, true
+	case 9:
+		if len(w.f.cfg.Workers) > 0 {
+			ev.Kind, ev.Scale = ChangeScale, &Scale{w.f.cfg.Workers[int(w.byte())%len(w.f.cfg.Workers)].Name, int(w.byte()%5) - 1}
+		}
 	case 0:
 		w.tell(Cancel{2, "uid 0"})
 		return

@@ -280,10 +280,16 @@ func checkPlaces(w *worker) error {
 			onTheWay++
 		}
 	}
-	beside := map[int]int{} // the current one, of its name
-	for _, s := range slices.Concat(w.leaving, w.slots) {
-		if s.role == leaving && s.proc != 0 && !s.stuck() || s.next != nil {
-			if beside[s.index]++; beside[s.index] > 1 {
+	processes := map[int]int{} // of a name
+	all := slices.Concat(w.leaving, w.slots)
+	for _, s := range w.slots {
+		if s.next != nil {
+			all = append(all, s.next)
+		}
+	}
+	for _, s := range all {
+		if s.proc != 0 && !s.stuck() {
+			if processes[s.index]++; processes[s.index] > 2 {
 				return fmt.Errorf("%s has a third process", s.name)
 			}
 		}

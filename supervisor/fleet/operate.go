@@ -38,7 +38,7 @@ func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
 	case f.phase == stopping:
 		return "the fleet stops"
 	case ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s):
-		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.kind, f.change.id)
+		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.Kind, f.change.id)
 	}
 	return handler(s, now, ev, fmt.Sprintf("%s by %s", ev.Call.Name, ev.Who))
 }

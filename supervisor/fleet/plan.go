@@ -126,7 +126,11 @@ func Difference(old, next Config) Plan {
 	for _, part := range parts(old.Sockets, next.Sockets, func(s *Socket) string { return s.Name }) {
 		p := PartPlan{Name: part.name, Step: part.step}
 		if p.Step == Keep {
-			p.Step, p.Keys = changed(part.old.Keys, part.next.Keys).step()
+			keys := changed(part.old.Keys, part.next.Keys)
+			for _, name := range keys.of(Start) {
+				plan.Waits = append(plan.Waits, "socket."+p.Name+"."+name)
+			}
+			p.Step, p.Keys = keys.but(Start).step()
 		}
 		sockets[p.Name] = p.Step == Roll
 		plan.Sockets = append(plan.Sockets, p)
@@ -137,17 +141,67 @@ func Difference(old, next Config) Plan {
 	return plan
 }
 
-// Again is the plan of a restart: nothing of the file changes, and all is replaced; with
-// fresh on a new floor.
-func Again(cfg Config, fresh bool) Plan {
-	plan := Difference(cfg, cfg)
-	if fresh && cfg.hasEntries() {
-		plan.Floor.Step = Roll
+// Again is the plan of a restart: whatever stays is replaced; with fresh on a new floor.
+func Again(old, next Config, fresh bool) Plan {
+	plan := Difference(old, next)
+	again := func(p *PartPlan) {
+		if p.Step == Keep || p.Step == Update {
+			p.Step = Roll
+		}
+	}
+	if fresh && next.hasEntries() {
+		again(&plan.Floor)
 	}
 	for i := range plan.Workers {
-		plan.Workers[i].Step = Roll
+		again(&plan.Workers[i].PartPlan)
 	}
 	return plan
+}
+
+// Scale is a number of slots that an operator wants of a worker; FromFile is that of the
+// file.
+type Scale struct {
+	Worker string
+	Count  int
+}
+
+// FromFile is the count of a Scale that ends what another one said.
+const FromFile = -1
+
+// scale is a fleet with another number of slots of one worker.
+func scale(cfg Config, s Scale) Config {
+	cfg.Workers = slices.Clone(cfg.Workers)
+	for i := range cfg.Workers {
+		w := &cfg.Workers[i]
+		if w.Name != s.Worker {
+			continue
+		}
+		inFile := w.Count
+		if w.Scaled {
+			inFile = w.InFile
+		}
+		w.Count, w.InFile = s.Count, inFile
+		if s.Count == FromFile {
+			w.Count = inFile
+		}
+		w.Scaled = w.Count != inFile
+	}
+	return cfg
+}
+
+// keepScale lets what operators have scaled be as it is, unless the file has another count
+// than before.
+func keepScale(running, next Config) Config {
+	next.Workers = slices.Clone(next.Workers)
+	for i := range next.Workers {
+		w := &next.Workers[i]
+		for _, old := range running.Workers {
+			if old.Name == w.Name && old.Scaled && old.InFile == w.Count {
+				w.Count, w.InFile, w.Scaled = old.Count, old.InFile, true
+			}
+		}
+	}
+	return next
 }
 
 func floorPlan(old, next *Config) PartPlan {
@@ -255,6 +309,32 @@ func (ks keys) of(classes ...Class) (names []string) {
 		}
 	}
 	return names
+}
+
+func (ks keys) but(class Class) keys {
+	return slices.DeleteFunc(slices.Clone(ks), func(k Key) bool { return k.Class == class })
+}
+
+// asStarted gives keys that wait for the next start the sums that they have had since the
+// last.
+func asStarted(running, next []Key) []Key {
+	waits := func(k Key) bool { return k.Class == Start }
+	kept := slices.DeleteFunc(slices.Clone(running), func(k Key) bool { return !waits(k) })
+	return append(kept, slices.DeleteFunc(slices.Clone(next), waits)...)
+}
+
+// startedAs is what a fleet is when it has become next, but for what waits for its next
+// start: that is still to be done then.
+func startedAs(running, next Config) Config {
+	next.Keys = asStarted(running.Keys, next.Keys)
+	next.Sockets = slices.Clone(next.Sockets)
+	for i := range next.Sockets {
+		s := &next.Sockets[i]
+		if was := slices.IndexFunc(running.Sockets, func(o Socket) bool { return o.Name == s.Name }); was >= 0 {
+			s.Keys = asStarted(running.Sockets[was].Keys, s.Keys)
+		}
+	}
+	return next
 }
 
 // step is the least that these keys need, and their names.

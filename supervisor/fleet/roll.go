@@ -106,7 +106,7 @@ func (c *change) begin(now Instant, s *slot) {
 	n.succeeds(s)
 	c.fleet.do(OpenSlot{Info: n.info()})
 	switch {
-	case s.state == StateExited, s.state == StateListening && n.config.OnDemand:
+	case s.state == StateExited && len(c.Slots) == 0, s.state == StateListening && n.config.OnDemand:
 		n.state, n.why, n.since, n.held = s.state, s.why, s.since, s.held
 		n.takePlace(now, "")
 		c.moved++
@@ -214,7 +214,11 @@ func (s *slot) proven(now Instant) {
 func (s *slot) concludeMove(now Instant, what string) bool {
 	switch {
 	case s.role == leaving:
-		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+"; its place is another's")
+		place := "; its place is another's"
+		if w := s.worker; !w.stays || s.index >= len(w.slots) {
+			place = "; there is no such slot any more"
+		}
+		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+place)
 		s.release()
 	case s.next != nil: // it ended by itself, or was stopped for its successor
 		n := s.next
@@ -257,7 +261,7 @@ func (s *slot) failChange(now Instant, what string) {
 	c := s.fleet.change
 	moving := s.moving
 	s.moving = false
-	if c != nil && c.phase != phaseReturning && s.revision == c.revision && (moving || s.lastResult != Success) {
+	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != Success) {
 		c.fail(now, ChangeFailed, s.name+": "+what)
 	}
 }

@@ -16,6 +16,16 @@ type Snapshot struct {
 	Spares     int    // processes that wait to become a slot
 	Spawns     Histogram
 	Slots      []SlotSnapshot
+	Revision   Revision
+	Change     ChangeSnapshot
+}
+
+// ChangeSnapshot is the change that is under way.
+type ChangeSnapshot struct {
+	ID    ChangeID // 0: there is none
+	Kind  ChangeKind
+	State string // "loading", "proving", "rolling" or "returning"
+	Text  string // one line: how far it is, or why it goes back
 }
 
 // SlotSnapshot is a slot at one time. Instants are of the clock that Decide is told.
@@ -34,12 +44,26 @@ type SlotSnapshot struct {
 	Frozen       bool
 	Due          Instant // the next start; Never if there is none, or none that is known
 	Text         string  // STATUS= of its process
+	Scaled       bool    // an operator has said how many slots its worker has
+	Successor    Beside  // that is to take its place
+	Predecessor  Beside  // whose place it has taken, and that ends
+}
+
+// Beside is another process of a slot, the zero Beside if there is none.
+type Beside struct {
+	PID        int // 0: it has none yet
+	State      State
+	Generation int
 }
 
 func (f *Fleet) snapshot(now Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
 		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
+		Revision: f.revision,
+	}
+	if c := f.change; c != nil {
+		v.Change = ChangeSnapshot{c.id, c.Kind, changePhases[c.phase], c.inStatus()}
 	}
 	if f.floor.state == floorUp {
 		v.Floor = f.floor.proc
@@ -53,9 +77,27 @@ func (f *Fleet) snapshot(now Instant) Snapshot {
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
 			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
+			Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
 	return v
+}
+
+func (s *slot) beside() Beside {
+	if s == nil {
+		return Beside{}
+	}
+	return Beside{s.pid, s.state, s.generation}
+}
+
+// ending is the slot of that number that has given up its place, and ends; nil if there is
+// none.
+func (w *worker) ending(index int) *slot {
+	i := slices.IndexFunc(w.leaving, func(s *slot) bool { return s.index == index })
+	if i < 0 {
+		return nil
+	}
+	return w.leaving[i]
 }
 
 // byResult is nil for a slot that was never restarted.
@@ -71,6 +113,8 @@ func (r *record) byResult() (by map[Result]int) {
 	}
 	return by
 }
+
+var changePhases = [...]string{"loading", "proving", "rolling", "returning"}
 
 // phaseNames are systemd's words for the ActiveState of a unit.
 var phaseNames = [...]string{"activating", "active", "deactivating", "inactive"}

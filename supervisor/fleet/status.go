@@ -202,10 +202,10 @@ func (s *slot) cause() string {
 func (c *change) inStatus() string {
 	switch c.phase {
 	case phaseLoading:
-		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.kind, c.floor.doing())
+		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.Kind, c.floor.doing())
 	case phaseReturning:
-		return fmt.Sprintf("%s %s (%s), going back", c.kind, c.result, c.why)
+		return fmt.Sprintf("%s %s (%s), going back", c.Kind, c.result, c.why)
 	default:
-		return fmt.Sprintf("%s: %d of %d replaced", c.kind, c.moved, c.of)
+		return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
 	}
 }

@@ -279,7 +279,7 @@ func (st *stage) event(name string, words []string) Event {
 		return Demand{st.workerNamed(words[0])}
 	case "no-demand":
 		return NoDemand{st.workerNamed(words[0])}
-	case "reload", "restart":
+	case "reload", "restart", "scale", "trial":
 		return st.propose(ChangeKind(name), words)
 	case "cancel":
 		return Cancel{1, "uid 0"}
@@ -319,6 +319,14 @@ func (st *stage) propose(kind ChangeKind, words []string) Event {
 		next := st.next
 		next.TimeoutStart = max(next.TimeoutStart, 5*time.Minute)
 		ev.Config, ev.Reloads, st.next = &next, true, Config{}
+		return ev
+	}
+	if kind == ChangeScale {
+		count := FromFile
+		if words[1] != "file" {
+			count = st.number(words[1])
+		}
+		ev.Scale = &Scale{words[0], count}
 		return ev
 	}
 	if len(words) > 0 && words[0] == "fresh" {

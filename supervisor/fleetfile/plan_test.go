@@ -33,12 +33,12 @@ func TestWhatAChangeOfEachKeyCosts(t *testing.T) {
 		if err != nil || also != nil {
 			return // the key is needed, or needs others
 		}
-		plan := fleet.Difference(old.Config(nil), next.Config(nil))
+		plan := fleet.Difference(old.Config(nil, nil), next.Config(nil, nil))
 		fmt.Fprintf(&b, "%-45s %s\n", strings.TrimPrefix(header+" "+k.Name, " "), planText(&plan))
 		if plan.Empty() && k.Kind != fleetfile.KindTable {
 			t.Errorf("%s.%s: a change of it is not seen", header, k.Name)
 		}
-		if same := fleet.Difference(next.Config(nil), next.Config(nil)); !same.Empty() {
+		if same := fleet.Difference(next.Config(nil, nil), next.Config(nil, nil)); !same.Empty() {
 			t.Errorf("%s.%s: %s though nothing has changed", header, k.Name, planText(&same))
 		}
 	})
@@ -81,7 +81,7 @@ func planText(p *fleet.Plan) string {
 // The content of an environment file is what is compared, not its name alone.
 func TestContentOfFilesIsCompared(t *testing.T) {
 	f := mustParse(t, "[worker.a]\nexec = [\"a\"]\nenvironment_file = \"/etc/a\"\n[worker.b]\nexec = [\"b\"]")
-	was, is := f.Config(map[string]string{"a": "A=1"}), f.Config(map[string]string{"a": "A=2"})
+	was, is := f.Config(map[string]uint64{"a": 1}, nil), f.Config(map[string]uint64{"a": 2}, nil)
 	plan := fleet.Difference(was, is)
 	if got, want := planText(&plan), "roll a [environment_file]"; got != want {
 		t.Errorf("got %q, want %q", got, want)

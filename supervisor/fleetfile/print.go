@@ -90,9 +90,10 @@ var template string
 func Template() string { return template }
 
 // Config is what the file means for the state machine, without what is of the host. For a
-// key of a worker whose value is the name of a file, content has what that file holds:
-// what has changed there has changed.
-func (f *File) Config(content map[string]string) fleet.Config {
+// worker that names environment files, stamps tell apart what these hold: what has changed
+// there has changed. passed are the names of sockets that are not bound for the file: what
+// it says of them waits for the next start.
+func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
 	c := fleet.Config{
 		ReadyWhen:    f.ReadyWhen,
 		TimeoutStart: f.TimeoutStart,
@@ -103,7 +104,13 @@ func (f *File) Config(content map[string]string) fleet.Config {
 		c.FloorKeys = sums(&floorTable, f.Floor)
 	}
 	for _, s := range f.Sockets {
-		c.Sockets = append(c.Sockets, fleet.Socket{Name: s.Name, Keys: sums(&socketTable, &socketDraft{Socket: s})})
+		keys := sums(&socketTable, &socketDraft{Socket: s})
+		for i := range keys {
+			if slices.Contains(passed, s.Name) {
+				keys[i].Class = fleet.Start
+			}
+		}
+		c.Sockets = append(c.Sockets, fleet.Socket{Name: s.Name, Keys: keys})
 	}
 	for _, w := range f.Workers {
 		worker := fleet.Worker{
@@ -112,7 +119,7 @@ func (f *File) Config(content map[string]string) fleet.Config {
 		}
 		for i, k := range worker.Keys {
 			if k.Name == "environment_file" {
-				worker.Keys[i].Sum ^= sum(content[w.Name])
+				worker.Keys[i].Sum ^= stamps[w.Name]
 			}
 		}
 		c.Workers = append(c.Workers, worker)

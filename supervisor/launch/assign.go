@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ func (l *Launcher) send(p *procs.Process, s *slots.Slot, env []string) []fleet.E
 }
 
 func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) error {
-	if err := limit(p, s); err != nil {
+	if err := cmp.Or(s.Broken(), limit(p, s)); err != nil {
 		return err
 	}
 	if err := preset(p, s.Config); err != nil {

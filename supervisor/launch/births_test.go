@@ -23,6 +23,7 @@ import (
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/slots"
 	"github.com/decnet/prefork/supervisor/slots/slotstest"
 	"github.com/decnet/prefork/supervisor/sockets"
@@ -52,8 +53,9 @@ func newHouse(t *testing.T, file *fleetfile.File) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(listeners.Close)
+	told := revisions.New(file, listeners)
 	l, err := New(Config{
-		File: file, Log: log, Outputs: outputs, Groups: groups, Sockets: listeners, Errands: rubbish,
+		Revisions: told, Log: log, Outputs: outputs, Groups: groups, Errands: rubbish,
 		Procs: procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
 		Gates: poller.Source(gates), Commands: poller.Source(commands),
 	})
@@ -62,7 +64,7 @@ func newHouse(t *testing.T, file *fleetfile.File) *house {
 	}
 	t.Cleanup(l.Close)
 	h := &house{Launcher: l, t: t, poller: poller, said: said, dir: t.TempDir()}
-	h.slots = slots.New(file, slotstest.Infos(file), log, manager.New(sdnotify.Environment{}, log), rubbish, poller.Source(notices), poller.Source(hangups))
+	h.slots = slots.New(told.Current(), slotstest.Infos(file), log, manager.New(sdnotify.Environment{}, log), rubbish, poller.Source(notices), poller.Source(hangups))
 	if err := h.slots.Listen(h.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +216,7 @@ func TestAWorkerIsBorn(t *testing.T) {
 		Name: "test", Floor: &fleetfile.Floor{Python: python, Path: []string{dir}, Preload: []string{"born"}},
 		Workers: []fleetfile.Worker{{Name: "web", Count: 1, Entry: "born:main", Environment: map[string]string{"OUT": out}}},
 	})
-	if events := h.LoadFloor(fleet.LoadFloor{Proc: 1, Generation: 3}); len(events) != 0 {
+	if events := h.LoadFloor(fleet.LoadFloor{Proc: 1, Generation: 3, Revision: 1}); len(events) != 0 {
 		t.Fatalf("got %+v", events)
 	}
 	until[fleet.FloorLoaded](h)

@@ -13,6 +13,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
 	"github.com/decnet/prefork/supervisor/internal/errands"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/slots"
 )
 
@@ -22,7 +23,7 @@ import (
 // when it began; who comes later waits for the next.
 type reader struct {
 	pool    *errands.Pool
-	threads map[fleet.WorkerID]*errands.Owner
+	threads map[*fleetfile.Worker]*errands.Owner
 	waiting map[fleet.Proc]*waiter // processes at their gates
 
 	mu   sync.Mutex
@@ -31,39 +32,39 @@ type reader struct {
 
 // waiter is a process that waits for its environment files.
 type waiter struct {
-	slot  *slots.Slot
-	begun bool // the read that serves it
+	slot   *slots.Slot
+	worker *fleetfile.Worker
+	begun  bool // the read that serves it
 }
 
 // environment is what the files of a worker hold.
 type environment struct {
-	worker       fleet.WorkerID
+	worker       *fleetfile.Worker
 	env, ignored []string
 	err          error
 }
 
 func newReader(pool *errands.Pool) *reader {
-	return &reader{pool: pool, threads: map[fleet.WorkerID]*errands.Owner{}, waiting: map[fleet.Proc]*waiter{}}
+	return &reader{pool: pool, threads: map[*fleetfile.Worker]*errands.Owner{}, waiting: map[fleet.Proc]*waiter{}}
 }
 
 // read has the files of a slot read; a wakeup tells when to take what they hold.
 func (r *reader) read(id fleet.Proc, s *slots.Slot) {
-	r.waiting[id] = &waiter{slot: s}
-	if r.threads[s.Worker] == nil {
-		r.begin(s)
+	r.waiting[id] = &waiter{slot: s, worker: s.Config}
+	if r.threads[s.Config] == nil {
+		r.begin(s.Config)
 	}
 }
 
 // begin reads the files of a worker, of which no read is under way.
-func (r *reader) begin(s *slots.Slot) {
+func (r *reader) begin(worker *fleetfile.Worker) {
 	for _, w := range r.waiting {
-		w.begun = w.begun || w.slot.Worker == s.Worker
+		w.begun = w.begun || w.worker == worker
 	}
 	thread := r.pool.Owner()
-	r.threads[s.Worker] = thread
-	worker, files := s.Worker, s.Config.EnvironmentFiles
+	r.threads[worker] = thread
 	thread.Do(func() {
-		env, ignored, err := envfile.Read(files)
+		env, ignored, err := envfile.Read(worker.EnvironmentFiles)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.done = append(r.done, environment{worker, env, ignored, err})
@@ -81,22 +82,22 @@ func (r *reader) take() []environment {
 
 // served takes the processes that a read serves, in the order of their requests, and
 // begins the next read if some have come since.
-func (r *reader) served(worker fleet.WorkerID) (ids []fleet.Proc, by map[fleet.Proc]*slots.Slot) {
+func (r *reader) served(worker *fleetfile.Worker) (ids []fleet.Proc, by map[fleet.Proc]*slots.Slot) {
 	delete(r.threads, worker)
 	by = map[fleet.Proc]*slots.Slot{}
-	var late *slots.Slot
+	late := false
 	for id, w := range r.waiting {
 		switch {
-		case w.slot.Worker != worker:
+		case w.worker != worker:
 		case w.begun:
 			by[id] = w.slot
 			delete(r.waiting, id)
 		default:
-			late = w.slot
+			late = true
 		}
 	}
-	if late != nil {
-		r.begin(late)
+	if late {
+		r.begin(worker)
 	}
 	return slices.Sorted(maps.Keys(by)), by
 }
@@ -113,6 +114,7 @@ func (l *Launcher) Resume() (events []fleet.Event) {
 				continue
 			}
 			l.warn(s, e)
+			s.BornWith(revisions.StampOf(e.env))
 			events = append(events, l.send(l.procs.Of(id), s, slices.Clone(e.env))...)
 		}
 	}
@@ -127,7 +129,7 @@ func (l *Launcher) gaveUp(id fleet.Proc) {
 	}
 	delete(l.reader.waiting, id)
 	var paths []string
-	for _, file := range w.slot.Config.EnvironmentFiles {
+	for _, file := range w.worker.EnvironmentFiles {
 		paths = append(paths, file.Path)
 	}
 	l.log.Warn(fmt.Sprintf("%s: ended before environment_file could be read: does the file system answer? %s", w.slot.Name, strings.Join(paths, ", ")))
@@ -137,7 +139,7 @@ func (l *Launcher) gaveUp(id fleet.Proc) {
 func (l *Launcher) warn(s *slots.Slot, e environment) {
 	lines := slices.Clone(e.ignored)
 	if s.Config.Entry != "" {
-		lines = append(lines, withoutEffect(e.env, append(list(l.book.file.Floor.Env), l.book.base...))...)
+		lines = append(lines, withoutEffect(e.env, append(list(s.Revision.File.Floor.Env), l.book.base...))...)
 	}
 	for _, line := range lines {
 		l.log.Warn(s.Name + ": environment_file: " + line)

@@ -66,12 +66,12 @@ func TestAFileThatIsNotRead(t *testing.T) {
 	stuck, well := h.slots.All()[0], h.slots.All()[1]
 	answer := make(chan struct{})
 	thread := h.errands.Owner()
-	h.reader.threads[stuck.Worker] = thread // a read that is under way
+	h.reader.threads[stuck.Config] = thread // a read that is under way
 	thread.Do(func() {
 		<-answer
 		h.reader.mu.Lock()
 		defer h.reader.mu.Unlock()
-		h.reader.done = append(h.reader.done, environment{worker: stuck.Worker, env: []string{"WHO=stale"}})
+		h.reader.done = append(h.reader.done, environment{worker: stuck.Config, env: []string{"WHO=stale"}})
 	})
 	h.StartShim(1, stuck)
 	h.StartShim(2, well)
@@ -90,8 +90,8 @@ func TestAFileThatIsNotRead(t *testing.T) {
 		last = next
 		h.StartShim(next, stuck)
 		h.Assign(next, stuck)
-		if len(h.reader.waiting) != 1 || h.reader.threads[stuck.Worker] != thread {
-			t.Fatalf("%d wait, and another read is under way: %t", len(h.reader.waiting), h.reader.threads[stuck.Worker] != thread)
+		if len(h.reader.waiting) != 1 || h.reader.threads[stuck.Config] != thread {
+			t.Fatalf("%d wait, and another read is under way: %t", len(h.reader.waiting), h.reader.threads[stuck.Config] != thread)
 		}
 	}
 	h.said.Want(t, "stuck.0: ended before environment_file could be read: does the file system answer? "+filepath.Join(dir, "a"))

@@ -13,6 +13,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -20,7 +21,7 @@ import (
 func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
 	p := l.procs.Add(act.Proc)
 	p.Floor, p.Birth.Assigned, p.Name, p.Generation = true, true, "floor", act.Generation
-	if err := l.startZygote(p, act.Generation); err != nil {
+	if err := l.startZygote(p, l.book.revisions.Of(act.Revision), act.Generation); err != nil {
 		return l.failed(p, err)
 	}
 	l.log.Info("floor: loading", slog.Int("pid", p.PID), slog.Int("gen", act.Generation))
@@ -34,7 +35,7 @@ func (l *Launcher) StopFloor(id fleet.Proc) {
 	}
 }
 
-func (l *Launcher) startZygote(p *procs.Process, generation int) error {
+func (l *Launcher) startZygote(p *procs.Process, r *revisions.Revision, generation int) error {
 	ours, theirs, err := linux.Seqpacket()
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func (l *Launcher) startZygote(p *procs.Process, generation int) error {
 		return err
 	}
 	fds := []int{theirs, source}
-	orders := l.book.floorOrders(generation)
+	orders := l.book.floorOrders(r, generation)
 	to, err := l.outputs.For(p.Name)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (l *Launcher) startZygote(p *procs.Process, generation int) error {
 	if err := l.sendTo(p, orders, to, fds); err != nil {
 		return err
 	}
-	return linux.Send(p.Birth.Command, l.book.floorMessage(generation).Encode())
+	return linux.Send(p.Birth.Command, l.book.floorMessage(r, generation).Encode())
 }
 
 // ReadFloor reads one message of a floor. What it leaves is there the next time.

@@ -18,6 +18,8 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 const (
@@ -42,7 +44,7 @@ func newWorld(t *testing.T) *world {
 	poller := polltest.New(t)
 	groups := cgroup.NewPool(nil, false)
 	l, err := New(Config{
-		File: &fleetfile.File{}, Log: log, Groups: groups,
+		Revisions: revisions.New(&fleetfile.File{}, &sockets.Sockets{}), Log: log, Groups: groups,
 		Procs:   procs.New(groups, log, poller.Source(deaths), poller.Source(emptied)),
 		Errands: errands.New(poller.Wake()),
 		Gates:   poller.Source(gates), Commands: poller.Source(commands),

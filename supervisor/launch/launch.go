@@ -22,26 +22,24 @@ import (
 
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
-	"github.com/decnet/prefork/supervisor/sockets"
+	"github.com/decnet/prefork/supervisor/revisions"
 )
 
 // Config is what a launcher works with.
 type Config struct {
-	File     *fleetfile.File
-	Managed  bool // systemd ends what is left if this process dies
-	OOMScore int  // oom_score_adj of this process
-	Log      *output.Log
-	Outputs  *output.Outputs
-	Groups   *cgroup.Pool
-	Procs    *procs.Table
-	Sockets  *sockets.Sockets
-	Errands  *errands.Pool
+	Revisions *revisions.Table
+	Managed   bool // systemd ends what is left if this process dies
+	OOMScore  int  // oom_score_adj of this process
+	Log       *output.Log
+	Outputs   *output.Outputs
+	Groups    *cgroup.Pool
+	Procs     *procs.Table
+	Errands   *errands.Pool
 
 	Gates    poll.Source // reports by fleet.Proc: [Launcher.ReadGate]
 	Commands poll.Source // of floors, by fleet.Proc: [Launcher.ReadFloor]

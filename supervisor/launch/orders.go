@@ -14,53 +14,50 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/slots"
-	"github.com/decnet/prefork/supervisor/sockets"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
 // book writes the orders of all processes.
 type book struct {
-	file     *fleetfile.File
-	sockets  *sockets.Sockets
-	managed  bool
-	pid, uid int                             // of this process
-	oomScore int                             // its oom_score_adj
-	base     []string                        // the environment of programs
-	prepared map[fleet.WorkerID]*gate.Orders // what is the same for each start
+	revisions *revisions.Table
+	managed   bool
+	pid, uid  int      // of this process
+	oomScore  int      // its oom_score_adj
+	base      []string // the environment of programs
 }
 
 func newBook(c Config) *book {
 	return &book{
-		file: c.File, sockets: c.Sockets, managed: c.Managed,
-		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore,
-		base: os.Environ(), prepared: map[fleet.WorkerID]*gate.Orders{},
+		revisions: c.Revisions, managed: c.Managed,
+		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore, base: os.Environ(),
 	}
 }
 
 // floorOrders make the shim the interpreter of a floor.
-func (b *book) floorOrders(generation int) *gate.Orders {
-	floor := b.file.Floor
+func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
+	floor := r.File.Floor
 	return &gate.Orders{
-		Fleet: b.file.Name, Slot: "floor", Generation: generation,
+		Fleet: r.File.Name, Slot: "floor", Generation: generation,
 		User:        floor.User,
 		DeathSignal: !b.managed, Master: b.pid,
 		OOMScoreAdjust: b.resetOOMScore(),
 		Base:           b.base,
 		// Workers inherit the variable: what is the same need not be set in each.
-		Env:     append(list(floor.Env), "PREFORK_FLEET="+b.file.Name),
-		Reserve: b.reserve(),
-		Argv:    zygote.Argv(floor.Python, b.reserve()),
+		Env:     append(list(floor.Env), "PREFORK_FLEET="+r.File.Name),
+		Reserve: reserve(r),
+		Argv:    zygote.Argv(floor.Python, reserve(r)),
 	}
 }
 
 // floorMessage tells the interpreter what to load.
-func (b *book) floorMessage(generation int) zygote.LoadRequest {
-	floor := b.file.Floor
+func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRequest {
+	floor := r.File.Floor
 	msg := zygote.LoadRequest{
-		Fleet: b.file.Name, Generation: generation,
-		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", b.file.Name, generation),
+		Fleet: r.File.Name, Generation: generation,
+		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", r.File.Name, generation),
 		Path:    floor.Path,
 		Preload: floor.Preload, Setup: floor.Setup,
 		AllowThreads: floor.Threads == fleetfile.Allow,
@@ -68,8 +65,8 @@ func (b *book) floorMessage(generation int) zygote.LoadRequest {
 		GCFreeze:     floor.GCFreeze,
 		Prctl:        !b.managed,
 	}
-	for i := range b.file.Workers {
-		w := &b.file.Workers[i]
+	for i := range r.File.Workers {
+		w := &r.File.Workers[i]
 		if w.Entry == "" {
 			continue
 		}
@@ -80,10 +77,10 @@ func (b *book) floorMessage(generation int) zygote.LoadRequest {
 }
 
 // reserve is how many descriptors from 3 on a floor keeps free for its workers.
-func (b *book) reserve() (most int) {
-	for i := range b.file.Workers {
-		if w := &b.file.Workers[i]; w.Entry != "" {
-			most = max(most, len(b.sockets.Of(w.Sockets))+w.FDStoreMax)
+func reserve(r *revisions.Revision) (most int) {
+	for i := range r.File.Workers {
+		if w := &r.File.Workers[i]; w.Entry != "" {
+			most = max(most, len(r.Sockets.Of(w.Sockets))+w.FDStoreMax)
 		}
 	}
 	return most
@@ -92,13 +89,13 @@ func (b *book) reserve() (most int) {
 // slotOrders make a process at its gate one slot, with what its environment files hold.
 // The descriptors, of which that of the output is not one, stay the master's.
 func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal string) (*gate.Orders, []int) {
-	w := s.Config
-	o := *b.workerOrders(s.Worker, w)
+	w, name := s.Config, s.Revision.File.Name
+	o := b.workerOrders(s.Revision.File, w)
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
-	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, b.file.Name, p.Generation)
+	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, name, p.Generation)
 	o.Title = p.Title
 	o.Env = append(append(env, list(w.Environment)...),
-		"PREFORK_FLEET="+b.file.Name,
+		"PREFORK_FLEET="+name,
 		"PREFORK_WORKER="+w.Name,
 		"PREFORK_SLOT="+s.Name,
 		"PREFORK_INVOCATION_ID="+p.Invocation,
@@ -113,13 +110,13 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal
 		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)
 	}
 	var fds []int
-	for _, l := range b.sockets.Of(w.Sockets) {
+	for _, l := range s.Sockets() {
 		o.Listen = append(o.Listen, l.Name)
 		fds = append(fds, l.FD)
 	}
 	names, stored := s.Stored()
 	o.Stored = names
-	return &o, append(fds, stored...)
+	return o, append(fds, stored...)
 }
 
 // resetOOMScore lets a process be killed for memory before the master is: the
@@ -133,12 +130,9 @@ func (b *book) resetOOMScore() *int {
 
 // workerOrders is the part of the orders that is the same for each start of a
 // worker.
-func (b *book) workerOrders(worker fleet.WorkerID, w *fleetfile.Worker) *gate.Orders {
-	if o := b.prepared[worker]; o != nil {
-		return o
-	}
+func (b *book) workerOrders(file *fleetfile.File, w *fleetfile.Worker) *gate.Orders {
 	o := &gate.Orders{
-		Fleet: b.file.Name, Worker: w.Name,
+		Fleet: file.Name, Worker: w.Name,
 		Dir: w.WorkingDirectory, User: w.User, Group: w.Group, ExtraGroups: w.SupplementaryGroups,
 		Umask: w.Umask, Nice: w.Nice, NoNewPrivs: w.NoNewPrivileges,
 		DeathSignal: !b.managed, Master: b.pid,
@@ -150,7 +144,7 @@ func (b *book) workerOrders(worker fleet.WorkerID, w *fleetfile.Worker) *gate.Or
 		o.Base, o.Argv, o.IgnoreSIGPIPE = b.base, w.Exec, w.IgnoreSIGPIPE
 		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), b.resetOOMScore()
 	} else {
-		o.Entry, o.AfterFork = w.Entry, b.file.Floor.AfterFork
+		o.Entry, o.AfterFork = w.Entry, file.Floor.AfterFork
 		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)
 	}
 	if w.OOMScoreAdjust != nil {
@@ -159,7 +153,6 @@ func (b *book) workerOrders(worker fleet.WorkerID, w *fleetfile.Worker) *gate.Or
 	if w.Policy.Watchdog > 0 && w.Policy.Watchdog != fleet.Forever {
 		o.Watchdog = w.Policy.Watchdog
 	}
-	b.prepared[worker] = o
 	return o
 }
 

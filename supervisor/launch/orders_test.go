@@ -11,6 +11,8 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
 // What comes later wins: the files in their order, then environment, then what the master
@@ -70,20 +72,22 @@ func TestWhatDependsOnTheMaster(t *testing.T) {
 		Floor:   &fleetfile.Floor{Python: "python3"},
 		Workers: []fleetfile.Worker{{Name: "a", Exec: []string{"x"}}, {Name: "b", Entry: "a:b", FDStoreMax: 2}, {Name: "c", Exec: []string{"x"}, OOMScoreAdjust: new(3)}},
 	}
+	told := revisions.New(file, &sockets.Sockets{})
+	r := &revisions.Revision{File: file, Sockets: &sockets.Set{}}
 	for _, managed := range []bool{false, true} {
-		b := newBook(Config{File: file, Managed: managed, OOMScore: -100})
-		floor, program := b.floorOrders(1), b.workerOrders(1, &file.Workers[0])
-		if floor.DeathSignal == managed || program.DeathSignal == managed || b.floorMessage(1).Prctl == managed {
+		b := newBook(Config{Revisions: told, Managed: managed, OOMScore: -100})
+		floor, program := b.floorOrders(r, 1), b.workerOrders(file, &file.Workers[0])
+		if floor.DeathSignal == managed || program.DeathSignal == managed || b.floorMessage(r, 1).Prctl == managed {
 			t.Errorf("managed: %t, floor %+v, program %+v", managed, floor, program)
 		}
-		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(2, &file.Workers[1]).OOMScoreAdjust != nil || *b.workerOrders(3, &file.Workers[2]).OOMScoreAdjust != 3 {
+		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(file, &file.Workers[1]).OOMScoreAdjust != nil || *b.workerOrders(file, &file.Workers[2]).OOMScoreAdjust != 3 {
 			t.Error("oom_score_adj is handed down")
 		}
-		if floor.Reserve != 2 || !slices.Equal(b.floorMessage(1).Entries, []string{"a:b"}) {
+		if floor.Reserve != 2 || !slices.Equal(b.floorMessage(r, 1).Entries, []string{"a:b"}) {
 			t.Errorf("got %+v", floor)
 		}
 	}
-	if o := newBook(Config{File: file}).workerOrders(1, &file.Workers[0]); o.OOMScoreAdjust != nil {
+	if o := newBook(Config{Revisions: told}).workerOrders(file, &file.Workers[0]); o.OOMScoreAdjust != nil {
 		t.Errorf("nothing is to be reset: got %d", *o.OOMScoreAdjust)
 	}
 }

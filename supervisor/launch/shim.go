@@ -99,7 +99,7 @@ func (l *Launcher) prepareShim() {
 // takeShim gives the prepared shim, if there is one, its place in the table.
 func (l *Launcher) takeShim(id fleet.Proc) *procs.Process {
 	p := l.procs.Of(l.prepared)
-	l.prepared, l.wantsPrepared = 0, hasPrograms(l.book.file)
+	l.prepared, l.wantsPrepared = 0, hasPrograms(l.book.revisions.Current().File)
 	if p == nil {
 		return nil
 	}

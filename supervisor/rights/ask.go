@@ -29,8 +29,8 @@ type mayDo struct {
 
 // ask asks only for what the file needs: a probe changes nothing, but
 // costs system calls and could be noticed by an audit.
-func ask(file *fleetfile.File) mayDo {
-	r := mayDo{permitted: permittedCapabilities(), nice: -20, oomAdjust: -1000}
+func ask(file *fleetfile.File, lowestOOMAdjust func(wanted int) int) mayDo {
+	r := mayDo{permitted: permittedCapabilities(), nice: -20, oomAdjust: lowestOOMScore}
 	r.users = r.permitted&(1<<unix.CAP_SETUID) != 0 && r.permitted&(1<<unix.CAP_SETGID) != 0 && mayCallSetuid()
 	r.give = r.permitted&(1<<unix.CAP_CHOWN) != 0
 	var nice, oomAdjust []int // what workers want
@@ -99,6 +99,9 @@ func lowestNice(permitted uint64, wanted int) int {
 	}
 	return current
 }
+
+// lowestOOMScore is the kernel's (proc_pid_oom_score_adj(5)).
+const lowestOOMScore = -1000
 
 const oomScoreFile = "/proc/self/oom_score_adj"
 

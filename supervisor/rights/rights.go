@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
@@ -20,7 +22,29 @@ func (f *Forbidden) Error() string { return f.Text }
 // Check refuses what this master is not permitted to do, before anything is
 // started. managed says that systemd started it. An error is a [*Forbidden].
 func Check(file *fleetfile.File, managed bool) error {
-	r := ask(file)
+	return checkFor(file, managed, lowestOOMAdjust)
+}
+
+// Recheck refuses what a master that runs a file already is not permitted to do for
+// another, without a trial that its workers could notice. It is for any goroutine.
+func Recheck(running, file *fleetfile.File, managed bool) error {
+	return checkFor(file, managed, func(int) int {
+		lowest := OOMScoreAdjust()
+		if permittedCapabilities()&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+			lowest = lowestOOMScore
+		}
+		for i := range running.Workers {
+			if n := running.Workers[i].OOMScoreAdjust; n != nil {
+				lowest = min(lowest, *n) // that was tried
+			}
+		}
+		return lowest
+	})
+}
+
+// checkFor takes the lowest oom_score_adj of a worker that wants so much from a function.
+func checkFor(file *fleetfile.File, managed bool, oomAdjust func(wanted int) int) error {
+	r := ask(file, oomAdjust)
 	c := &check{file: file, managed: managed}
 	if file.Floor != nil {
 		c.floor(file.Floor, r)

@@ -92,7 +92,7 @@ func TestLowestWantedIsAsked(t *testing.T) {
 	}
 	low, high := -5, 10
 	file := &fleetfile.File{Workers: []fleetfile.Worker{{Nice: &high}, {Nice: &low}, {}, {Nice: &high}}}
-	if r := ask(file); r.nice > low {
+	if r := ask(file, func(int) int { return 0 }); r.nice > low {
 		t.Errorf("the lowest nice is %d, want %d", r.nice, low)
 	}
 }

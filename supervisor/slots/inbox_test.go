@@ -57,7 +57,7 @@ func newManagedWorld(t *testing.T, w fleetfile.Worker, env sdnotify.Environment)
 	d := errands.New(poller.Wake())
 	w.Name, w.Count = "web", 1
 	file := &fleetfile.File{Name: "test", Workers: []fleetfile.Worker{w}}
-	table := New(file, slotstest.Infos(file), log, manager.New(env, log), d,
+	table := New(slotstest.Revision(file), slotstest.Infos(file), log, manager.New(env, log), d,
 		poller.Source(notices), poller.Source(hangups))
 	m := &world{Table: table, s: table.All()[0], said: said, poller: poller, errands: d}
 	if err := m.Listen(t.TempDir()); err != nil {
@@ -199,7 +199,7 @@ func TestTheSenderIsChecked(t *testing.T) {
 
 func TestNoNotifySocket(t *testing.T) {
 	file := &fleetfile.File{Workers: []fleetfile.Worker{{Name: "web", Count: 1, NotifyAccess: fleetfile.NotifyNone}}}
-	m := New(file, slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})
+	m := New(slotstest.Revision(file), slotstest.Infos(file), nil, nil, nil, poll.Source{}, poll.Source{})
 	if m.Listen("/nonexistent") != nil || m.All()[0].NotifySocket() != "" {
 		t.Error("got a socket")
 	}

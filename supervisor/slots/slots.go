@@ -26,18 +26,25 @@ import (
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
+	"github.com/decnet/prefork/supervisor/revisions"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
 
-// Slot is one slot of a fleet. What is exported does not change.
+// Slot is one slot of a fleet. What is exported changes only as a revision becomes the
+// current one ([Table.Commit]).
 type Slot struct {
-	ID     fleet.SlotID
-	Name   string // "web.0"
-	Index  int    // among the slots of its worker
-	Worker fleet.WorkerID
-	Config *fleetfile.Worker
+	ID       fleet.SlotID
+	Name     string // "web.0"
+	Index    int    // among the slots of its worker
+	Worker   fleet.WorkerID
+	Revision *revisions.Revision
+	Config   *fleetfile.Worker // of the revision
 
-	process    *procs.Process // that is the slot now, or will be: it has its orders
-	invocation string         // of its last process
+	process    *procs.Process   // that is the slot now, or will be: it has its orders
+	invocation string           // of its last process
+	pid        int              // the same
+	stamp      *revisions.Stamp // of the environment files with which that was born; nil: none was
+	broken     error            // why it cannot have a process
 
 	inbox inbox
 	store *store // of its name: it is shared with a slot that is to take its place
@@ -64,41 +71,54 @@ type Table struct {
 	lastPolled uint64
 }
 
-// New makes a table of the slots of a fleet, which the file configures. Its sources report that a slot has said something
-// ([Table.Read]), and that the other end of a stored descriptor is gone ([Table.HungUp]).
-func New(file *fleetfile.File, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
+// New makes a table of the slots of a fleet, of its first revision. Its sources report that
+// a slot has said something ([Table.Read]), and that the other end of a stored descriptor is
+// gone ([Table.HungUp]).
+func New(first *revisions.Revision, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
 		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,
 		byID: map[fleet.SlotID]*Slot{}, unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
 	}
-	workers := map[string]*fleetfile.Worker{}
-	for i := range file.Workers {
-		workers[file.Workers[i].Name] = &file.Workers[i]
-	}
 	for _, info := range infos {
-		t.add(workers[info.WorkerName], info, &store{})
+		t.add(first, info, &store{})
 	}
 	return t
 }
 
-func (t *Table) add(config *fleetfile.Worker, info fleet.SlotInfo, kept *store) *Slot {
-	kept.max = config.FDStoreMax
+func (t *Table) add(r *revisions.Revision, info fleet.SlotInfo, kept *store) *Slot {
 	s := &Slot{
-		ID: info.ID, Name: info.Name, Index: info.Index, Worker: info.Worker, Config: config,
+		ID: info.ID, Name: info.Name, Index: info.Index, Worker: info.Worker,
 		inbox: inbox{budget: fullBudget()}, store: kept,
 	}
+	s.become(r, info.WorkerName)
 	t.slots, t.byID[s.ID] = append(t.slots, s), s
 	return s
 }
 
+// become makes a slot one of a revision.
+func (s *Slot) become(r *revisions.Revision, worker string) {
+	s.Revision, s.Config = r, r.Worker(worker)
+	s.store.max = s.Config.FDStoreMax
+}
+
 // Open makes one more slot, which may be there to take the place of another of its name:
-// both have what is stored under it. An error is one of its notify socket.
-func (t *Table) Open(config *fleetfile.Worker, info fleet.SlotInfo) error {
+// both have what is stored under it. If it cannot have a notify socket, it is told who gives
+// it a process ([Slot.Broken]).
+func (t *Table) Open(r *revisions.Revision, info fleet.SlotInfo) {
 	kept := &store{}
 	if other := t.Named(info.Name); other != nil {
 		kept = other.store
 	}
-	return t.listen(t.add(config, info, kept))
+	s := t.add(r, info, kept)
+	s.broken = t.listen(s)
+}
+
+// Commit makes slots that have been there before ones of a revision.
+func (t *Table) Commit(r *revisions.Revision, kept []fleet.SlotID) {
+	for _, id := range kept {
+		s := t.byID[id]
+		s.become(r, s.Config.Name)
+	}
 }
 
 // Remove ends a slot that has no process any more. What is stored under its name is closed
@@ -138,13 +158,44 @@ func (t *Table) All() []*Slot { return t.slots }
 // Of returns a slot by its id.
 func (t *Table) Of(id fleet.SlotID) *Slot { return t.byID[id] }
 
-// Worker is the configuration of a worker that has slots.
-func (t *Table) Worker(id fleet.WorkerID) *fleetfile.Worker {
-	i := slices.IndexFunc(t.slots, func(s *Slot) bool { return s.Worker == id })
-	return t.slots[i].Config
+// Sockets are those of a worker, of all revisions of which it has slots, and its name.
+func (t *Table) Sockets(id fleet.WorkerID) (worker string, all []sockets.Socket) {
+	for _, s := range t.slots {
+		if s.Worker != id {
+			continue
+		}
+		worker = s.Config.Name
+		for _, socket := range s.Sockets() {
+			if !slices.Contains(all, socket) {
+				all = append(all, socket)
+			}
+		}
+	}
+	return worker, all
 }
 
-// Named returns a slot by its name, nil if there is none.
+// Born are the stamps of the environment files with which the processes of a worker's slots
+// were born.
+func (t *Table) Born(worker string) (all []revisions.Stamp) {
+	for _, s := range t.slots {
+		if s.stamp != nil && s.Config.Name == worker {
+			all = append(all, *s.stamp)
+		}
+	}
+	return all
+}
+
+// OfPID is the slot whose last process had a pid, nil if there is none.
+func (t *Table) OfPID(pid int) *Slot {
+	i := slices.IndexFunc(t.slots, func(s *Slot) bool { return s.pid == pid && pid != 0 })
+	if i < 0 {
+		return nil
+	}
+	return t.slots[i]
+}
+
+// Named returns a slot by its name, nil if there is none. Of two that have it, it is the one
+// that was there first.
 func (t *Table) Named(name string) *Slot {
 	for _, s := range t.slots {
 		if s.Name == name {
@@ -206,7 +257,16 @@ func (s *Slot) close() {
 }
 
 // Assign makes a process the one that is heard for the slot.
-func (s *Slot) Assign(p *procs.Process) { s.process, s.invocation = p, p.Invocation }
+func (s *Slot) Assign(p *procs.Process) { s.process, s.invocation, s.pid = p, p.Invocation, p.PID }
+
+// Sockets are the slot's, in the order in which its worker names them.
+func (s *Slot) Sockets() []sockets.Socket { return s.Revision.Sockets.Of(s.Config.Sockets) }
+
+// BornWith says what its environment files held when its process was born.
+func (s *Slot) BornWith(stamp revisions.Stamp) { s.stamp = &stamp }
+
+// Broken is why it cannot have a process, nil if it can.
+func (s *Slot) Broken() error { return s.broken }
 
 // Invocation is that of its last process.
 func (s *Slot) Invocation() string { return s.invocation }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/linux"
@@ -16,7 +18,6 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/slots/slotstest"
-	"golang.org/x/sys/unix"
 )
 
 // A slot is what the state machine means by its id, with what the file says of its worker.
@@ -25,7 +26,7 @@ func TestTheSlotsOfAFleet(t *testing.T) {
 		{Name: "a", Count: 2, NotifyAccess: fleetfile.NotifyNone}, {Name: "none"}, {Name: "b", Count: 1, NotifyAccess: fleetfile.NotifyNone},
 	}}
 	infos := slotstest.Infos(file)
-	table := New(file, infos, nil, nil, nil, poll.Source{}, poll.Source{})
+	table := New(slotstest.Revision(file), infos, nil, nil, nil, poll.Source{}, poll.Source{})
 	if len(table.All()) != 3 {
 		t.Fatalf("%d slots, want 3", len(table.All()))
 	}
@@ -34,7 +35,7 @@ func TestTheSlotsOfAFleet(t *testing.T) {
 		worker *fleetfile.Worker
 	}{{"a.0", &file.Workers[0]}, {"a.1", &file.Workers[0]}, {"b.0", &file.Workers[2]}} {
 		s := table.All()[i]
-		if s.Name != want.name || s.Config != want.worker || table.Worker(s.Worker) != want.worker || s.ID != infos[i].ID ||
+		if s.Name != want.name || s.Config != want.worker || s.ID != infos[i].ID ||
 			table.Of(s.ID) != s || table.Named(s.Name) != s {
 			t.Errorf("slot %d: got %+v, want %s", i, s, want.name)
 		}
@@ -66,7 +67,8 @@ func TestSlotsComeAndGo(t *testing.T) {
 	sendTo(t, m.fd, "FDSTORE=1\nFDNAME=kept\nFDPOLL=0", w)
 	m.readAll(t)
 	info := fleet.SlotInfo{ID: 9, Name: "web.0", Worker: m.s.Worker, WorkerName: "web"}
-	if err := m.Open(m.s.Config, info); err != nil {
+	m.Open(m.s.Revision, info)
+	if err := m.Of(9).Broken(); err != nil {
 		t.Fatal(err)
 	}
 	next := m.Of(9)

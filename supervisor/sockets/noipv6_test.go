@@ -89,7 +89,7 @@ listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: 
 		withoutIPv6(t, func() { ls, err = Open(file, nil, false, log, poll.Source{}) })
 		var got []string
 		if err == nil {
-			for _, l := range ls.Of([]string{"http"}) {
+			for _, l := range ls.Current().Of([]string{"http"}) {
 				info, err := sdnotify.Describe(l.FD)
 				if got = append(got, info.Address); err != nil {
 					t.Error(err)

@@ -12,8 +12,8 @@ package sockets
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,11 +32,22 @@ type Socket struct {
 
 // Sockets are those of a fleet. Only the loop calls its methods.
 type Sockets struct {
-	byName map[string][]Socket // each in the order of its addresses
-	paths  []string            // socket files that were made here and go with the fleet
+	log     *output.Log
+	managed bool
+	passed  map[string][]Socket // by systemd, which listens there as long as it likes
+	bound   []*endpoint         // here
+	current *Set
 
 	source   poll.Source
 	watchers map[int][]fleet.WorkerID // by descriptor: the workers that wait for it
+}
+
+// Set has the sockets of one fleet file, each name's in the order of its addresses. What
+// two files have in common is one socket.
+type Set struct {
+	byName  map[string][]Socket
+	uses    []*endpoint
+	configs []fleetfile.Socket
 }
 
 // Open takes what systemd passed (sd_listen_fds(3)), which is its own from then on: it
@@ -44,63 +55,99 @@ type Sockets struct {
 // watched sockets by their descriptors. Who opened the sockets closes them. An error
 // names the key of the file and the remedy; nothing is left open or bound then.
 func Open(file *fleetfile.File, passed []sdnotify.Activated, managed bool, log *output.Log, source poll.Source) (*Sockets, error) {
-	s := &Sockets{byName: map[string][]Socket{}, source: source, watchers: map[int][]fleet.WorkerID{}}
-	s.take(file, passed, log)
-	for i := range file.Sockets {
-		if err := s.open(file, &file.Sockets[i], managed, log); err != nil {
-			s.Close()
-			return nil, err
-		}
+	s := &Sockets{
+		log: log, managed: managed, passed: map[string][]Socket{}, current: &Set{},
+		source: source, watchers: map[int][]fleet.WorkerID{},
 	}
+	s.take(file, passed)
+	set, err := s.Prepare(file)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.current = set
 	return s, nil
 }
 
 // take sorts what systemd passed by name.
-func (s *Sockets) take(file *fleetfile.File, passed []sdnotify.Activated, log *output.Log) {
+func (s *Sockets) take(file *fleetfile.File, passed []sdnotify.Activated) {
 	for _, a := range passed {
 		if !slices.ContainsFunc(file.Sockets, func(c fleetfile.Socket) bool { return c.Name == a.Name }) {
-			log.Warn(fmt.Sprintf("systemd passed a socket named %q, which %s does not declare; closed: "+
+			s.log.Warn(fmt.Sprintf("systemd passed a socket named %q, which %s does not declare; closed: "+
 				"add [socket.%s] or correct FileDescriptorName=", a.Name, file.Path, a.Name))
 			_ = unix.Close(a.FD) // not wanted
 			continue
 		}
-		s.byName[a.Name] = append(s.byName[a.Name], Socket{FD: a.FD, Name: a.Name})
+		s.passed[a.Name] = append(s.passed[a.Name], Socket{FD: a.FD, Name: a.Name})
 	}
 }
 
-// open checks what was passed for one [socket.*] table, or binds it.
-func (s *Sockets) open(file *fleetfile.File, config *fleetfile.Socket, managed bool, log *output.Log) error {
-	if passed := s.byName[config.Name]; passed != nil {
-		return checkPassed(log, config, passed)
+// Passed are the names of the sockets that systemd passed: they are not bound here.
+func (s *Sockets) Passed() (names []string) { return slices.Sorted(maps.Keys(s.passed)) }
+
+// Current is the set that is in use.
+func (s *Sockets) Current() *Set { return s.current }
+
+// Prepare makes the set of a file: it binds what no other set has. The caller gives it
+// back, by [Sockets.Use] or [Sockets.Release]. An error names the key of the file and the
+// remedy; nothing more is bound then.
+func (s *Sockets) Prepare(file *fleetfile.File) (*Set, error) {
+	set := &Set{byName: map[string][]Socket{}, configs: file.Sockets}
+	for i := range file.Sockets {
+		if err := s.open(set, file, &file.Sockets[i]); err != nil {
+			s.Release(set)
+			return nil, err
+		}
 	}
-	if managed {
-		log.Warn(fmt.Sprintf("socket %s: systemd did not pass it, so it is bound here and connections are refused while this service restarts; "+
+	return set, nil
+}
+
+// open checks what was passed for one [socket.*] table, or binds it.
+func (s *Sockets) open(set *Set, file *fleetfile.File, config *fleetfile.Socket) error {
+	if passed := s.passed[config.Name]; passed != nil {
+		set.byName[config.Name] = passed
+		return checkPassed(s.log, config, passed)
+	}
+	if s.managed && s.current.byName[config.Name] == nil {
+		s.log.Warn(fmt.Sprintf("socket %s: systemd did not pass it, so it is bound here and connections are refused while this service restarts; "+
 			"a socket unit with FileDescriptorName=%s and Service=prefork@%s.service keeps them (systemctl start prefork-%s:%s.socket)",
 			config.Name, config.Name, file.Name, file.Name, config.Name))
 	}
-	if err := s.bind(config); err != nil {
+	if err := s.bind(set, config); err != nil {
 		return fmt.Errorf("%s: %w", file.Path, err)
 	}
 	return nil
 }
 
-// bind makes the sockets of one [socket.*] table.
-func (s *Sockets) bind(config *fleetfile.Socket) error {
-	for _, a := range config.Listen {
-		fd, err := bindOne(config, a)
-		if err != nil {
-			return fmt.Errorf("socket.%s.listen: %s: %w; %s", config.Name, a.Text, err, remedy(err))
-		}
-		s.byName[config.Name] = append(s.byName[config.Name], Socket{FD: fd, Name: config.Name})
-		if strings.HasPrefix(a.Unix, "/") {
-			s.paths = append(s.paths, a.Unix)
-		}
+// Use puts a set in the place of the current one, of which it closes what the new one does
+// not have. Nothing of it may be watched.
+func (s *Sockets) Use(set *Set) {
+	if set == s.current {
+		return
 	}
-	return nil
+	old := s.current
+	s.current = set
+	s.adapt(old)
+	s.Release(old)
 }
 
-// Of returns the sockets of a worker in the order in which it names them.
-func (s *Sockets) Of(names []string) (all []Socket) {
+// Release gives back a set that is not in use.
+func (s *Sockets) Release(set *Set) {
+	for _, e := range set.uses {
+		e.users--
+	}
+	s.bound = slices.DeleteFunc(s.bound, func(e *endpoint) bool {
+		if e.users == 0 {
+			e.close()
+		}
+		return e.users == 0
+	})
+	set.uses = nil
+}
+
+// Of returns the sockets of a worker in the order in which it names them. They are open as
+// long as the set is used, or prepared.
+func (s *Set) Of(names []string) (all []Socket) {
 	for _, name := range names {
 		all = append(all, s.byName[name]...)
 	}
@@ -109,13 +156,13 @@ func (s *Sockets) Of(names []string) (all []Socket) {
 
 // Close closes all and removes the socket files that were made here.
 func (s *Sockets) Close() {
-	for _, of := range s.byName {
+	for _, of := range s.passed {
 		for _, socket := range of {
 			_ = unix.Close(socket.FD) // nothing was written
 		}
 	}
-	for _, path := range s.paths {
-		_ = unix.Unlink(path) // another fleet may have replaced it already
+	for _, e := range s.bound {
+		e.close()
 	}
 	*s = Sockets{}
 }

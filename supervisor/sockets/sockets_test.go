@@ -164,7 +164,7 @@ func socketsChild() {
 	fmt.Println(err)
 	ls, err := Open(file, passed, true, log, poll.Source{})
 	fmt.Println(err)
-	for _, l := range ls.Of([]string{"http", "bound", "extra"}) {
+	for _, l := range ls.Current().Of([]string{"http", "bound", "extra"}) {
 		info, err := sdnotify.Describe(l.FD)
 		fmt.Println(l.Name, info.Address, info.Listening, l.FD == 3, err)
 	}

@@ -45,6 +45,33 @@ func bindAddress(fd int, s *fleetfile.Socket, a fleetfile.Address, address unix.
 	return nil
 }
 
+// giveFile gives the file of a socket that is bound the rights that it is to have now.
+func giveFile(path string, s *fleetfile.Socket) error {
+	uid, gid, err := socketOwner(s)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer linux.CloseFD(&fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return errors.New("the file is not the socket any more")
+	}
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), s.Mode); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	if uid < 0 && gid < 0 {
+		return nil
+	}
+	if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "chown", Path: path, Err: err}
+	}
+	return nil
+}
+
 // removeStale removes a socket file that nobody listens on. Anything else that
 // stands there stays, and is an error.
 func removeStale(path string, sockType int) error {

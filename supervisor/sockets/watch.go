@@ -11,10 +11,10 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 )
 
-// Watch waits for a connection to a worker on demand, at the sockets of these names. A
-// socket that several workers have is polled once. If one cannot be watched, none is.
-func (s *Sockets) Watch(worker fleet.WorkerID, names []string) error {
-	for _, socket := range s.Of(names) {
+// Watch waits for a connection to a worker on demand, at these sockets. One that several
+// workers have is polled once. If one cannot be watched, none is.
+func (s *Sockets) Watch(worker fleet.WorkerID, at []Socket) error {
+	for _, socket := range at {
 		if len(s.watchers[socket.FD]) == 0 {
 			if err := s.source.Add(socket.FD, uint64(socket.FD)); err != nil {
 				s.Unwatch(worker)
@@ -50,10 +50,20 @@ func (s *Sockets) Waits(fd int) (events []fleet.Event) {
 	return events
 }
 
-// Poll reports whether a connection waits at one of the sockets of these names now.
-func (s *Sockets) Poll(names []string) bool {
+// Watching are the workers that wait for a connection.
+func (s *Sockets) Watching() []fleet.WorkerID {
+	var all []fleet.WorkerID
+	for _, workers := range s.watchers {
+		all = append(all, workers...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Poll reports whether a connection waits at one of these sockets now.
+func Poll(at []Socket) bool {
 	var polled []unix.PollFd
-	for _, socket := range s.Of(names) {
+	for _, socket := range at {
 		polled = append(polled, unix.PollFd{Fd: int32(socket.FD), Events: unix.POLLIN})
 	}
 	for {

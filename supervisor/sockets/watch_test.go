@@ -52,11 +52,11 @@ func watched(t *testing.T) (s *Sockets, connect func(name string), hear func() [
 func TestConnectionsAreToldOnce(t *testing.T) {
 	s, connect, hear := watched(t)
 	for worker, names := range [][]string{{"one", "two"}, {"two"}, {"one"}} {
-		if err := s.Watch(fleet.WorkerID(worker), names); err != nil {
+		if err := s.Watch(fleet.WorkerID(worker), s.Current().Of(names)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := hear(); len(got) != 0 || s.Poll([]string{"one", "two"}) {
+	if got := hear(); len(got) != 0 || Poll(s.Current().Of([]string{"one", "two"})) {
 		t.Errorf("nobody connected: got %v", got)
 	}
 	connect("two")
@@ -66,10 +66,10 @@ func TestConnectionsAreToldOnce(t *testing.T) {
 	if got := hear(); len(got) != 0 {
 		t.Errorf("nobody waits at two any more: got %v", got)
 	}
-	if !s.Poll([]string{"two"}) || s.Poll([]string{"one"}) {
+	if !Poll(s.Current().Of([]string{"two"})) || Poll(s.Current().Of([]string{"one"})) {
 		t.Error("the connection waits at two, and still does")
 	}
-	if err := s.Watch(1, []string{"two"}); err != nil {
+	if err := s.Watch(1, s.Current().Of([]string{"two"})); err != nil {
 		t.Fatal(err)
 	}
 	if got := hear(); !slices.Equal(got, []fleet.Event{fleet.Demand{Worker: 1}}) {
@@ -86,15 +86,15 @@ func TestConnectionsAreToldOnce(t *testing.T) {
 func TestWatchIsAllOrNothing(t *testing.T) {
 	testutil.WantNoLeak(t)
 	s, connect, hear := watched(t)
-	s.byName["gone"] = []Socket{{FD: -1, Name: "gone"}}
-	if err := s.Watch(1, []string{"one", "gone"}); err == nil {
+	s.current.byName["gone"] = []Socket{{FD: -1, Name: "gone"}}
+	if err := s.Watch(1, s.Current().Of([]string{"one", "gone"})); err == nil {
 		t.Error("a descriptor that is none is watched")
 	}
 	connect("one")
 	if got := hear(); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
-	delete(s.byName, "gone")
+	delete(s.current.byName, "gone")
 }
 
 // After a worker is watched no more its socket can be watched again.
@@ -103,7 +103,7 @@ func TestUnwatchLeavesThePoller(t *testing.T) {
 	s, _, _ := watched(t)
 	s.source = p.Source(1)
 	for range 2 {
-		if err := s.Watch(1, []string{"one", "two"}); err != nil {
+		if err := s.Watch(1, s.Current().Of([]string{"one", "two"})); err != nil {
 			t.Fatal(err)
 		}
 		s.Unwatch(1)

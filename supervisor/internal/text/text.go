@@ -38,3 +38,12 @@ func Cut(text string, max int) string {
 	}
 	return text[:max]
 }
+
+// PrintableLines is Printable for a text of several lines, which it keeps.
+func PrintableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = Printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}

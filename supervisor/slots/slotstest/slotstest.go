@@ -6,7 +6,14 @@ package slotstest
 import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/revisions"
+	"github.com/decnet/prefork/supervisor/sockets"
 )
+
+// Revision is one of a file whose sockets are not open.
+func Revision(file *fleetfile.File) *revisions.Revision {
+	return &revisions.Revision{ID: 1, File: file, Sockets: &sockets.Set{}}
+}
 
 // Infos are the slots that a fleet gives the workers of a file.
 func Infos(file *fleetfile.File) []fleet.SlotInfo {
