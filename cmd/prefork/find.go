@@ -89,10 +89,15 @@ func connect(arg string) (*master, error) {
 		_, missing = os.Stat(path)
 	}
 	if missing != nil {
-		return nil, failed("no fleet runs by that name, and: %v", missing)
+		return nil, &notRunning{failed("no fleet runs by that name, and: %v", missing)}
 	}
-	return nil, failed("fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))
+	return nil, &notRunning{failed("fleet %s does not run%s; start it: %s", arg, unitSays(arg), startWith(arg))}
 }
+
+// notRunning is the error of a fleet that has no master.
+type notRunning struct{ error }
+
+func (a *notRunning) Unwrap() error { return a.error }
 
 func dial(at control.Address) (*control.Client, *control.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)

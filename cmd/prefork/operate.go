@@ -44,20 +44,6 @@ or stop slots, until they are started. The rest of the fleet goes on.`,
 		})
 }
 
-func newRestart() *cobra.Command {
-	return operation("restart", "Restart a fleet, or slots of one that runs",
-		`Restart a fleet as systemctl restart prefork@FLEET does, after systemd has read
-its file again; or end the processes of slots and start the next ones at once.
-Connections wait in the sockets meanwhile.`,
-		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
-			if err := c.ReloadContext(ctx); err != nil {
-				return err
-			}
-			_, err := c.RestartUnitContext(ctx, unit, "replace", done)
-			return err
-		})
-}
-
 func newReset() *cobra.Command {
 	return operation("reset", "Forget the failures of slots",
 		`Forget how often slots have failed. One that gave up (start_limit_burst), or that

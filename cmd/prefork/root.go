@@ -24,7 +24,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 		},
 	}
 	root.AddCommand(newRun(), newStatus(), newTop(), newWhy(), newLogs(),
-		newStart(), newStop(), newRestart(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
+		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
 		newCheck(), newInit(), newVersion())
 	return root
 }

@@ -30,7 +30,11 @@ func writeFleet(out io.Writer, f *control.Status, now time.Time) error {
 	if f.Generation > 0 {
 		about += fmt.Sprintf(", floor generation %d", f.Generation)
 	}
-	fmt.Fprintf(&b, "  %s\n\n", about)
+	fmt.Fprintf(&b, "  %s\n", about)
+	if r := f.LastChangeResult; r != "" && r != control.ChangeDone {
+		fmt.Fprintln(&b, "  "+strings.Join(wrap(fmt.Sprintf("the last change was not made: %s: %s", r, f.LastChangeText), width-4), "\n    "))
+	}
+	fmt.Fprintln(&b)
 	rows := [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}
 	slots := slices.Clone(f.Slots)
 	slices.SortStableFunc(slots, display.WorseFirst)

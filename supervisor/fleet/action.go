@@ -195,6 +195,10 @@ const (
 	KindFloorLost     Kind = "floor-lost"
 	KindSpareFailed   Kind = "spare-failed"
 	KindOverslept     Kind = "overslept"
+	KindChangeBegins  Kind = "change-begins"
+	KindChangeDone    Kind = "change-done"
+	KindChangeFailed  Kind = "change-failed" // or cancelled, or superseded
+	KindSlotReplaced  Kind = "slot-replaced" // by its successor
 	KindSlotReady     Kind = "slot-ready"
 	KindSlotListens   Kind = "slot-listens"
 	KindSlotExited    Kind = "slot-exited"   // finished, will not restart

@@ -37,14 +37,6 @@ const (
 	ChangeTrial   ChangeKind = "trial"   // nothing: whether a new floor could be loaded
 )
 
-// The kinds of reports about a change.
-const (
-	KindChangeBegins Kind = "change-begins"
-	KindChangeDone   Kind = "change-done"
-	KindChangeFailed Kind = "change-failed"
-	KindSlotReplaced Kind = "slot-replaced" // by its successor
-)
-
 // Results of a change, in the words of its Outcome.
 const (
 	ChangeDone       = "done"
@@ -134,11 +126,16 @@ func (f *Fleet) refuses(ev *Propose) string {
 		return fmt.Sprintf("%s %d waits already: try again when it is done, or prefork cancel it", p.Kind, p.id)
 	}
 	if s := ev.Scale; s != nil {
-		some := slices.ContainsFunc(f.goal(ev).Workers, func(w Worker) bool { return w.Count > 0 })
+		total := 0
+		for _, w := range f.goal(ev).Workers {
+			total += w.Count
+		}
 		switch {
 		case !slices.ContainsFunc(f.cfg.Workers, func(w Worker) bool { return w.Name == s.Worker }):
 			return "there is no worker " + s.Worker
-		case !some:
+		case s.Count < FromFile || total > MaxSlots:
+			return fmt.Sprintf("a worker has from 0 to %d slots, and so has a fleet", MaxSlots)
+		case total == 0:
 			return "the fleet would have no slot left, and end: prefork stop does that"
 		}
 	}

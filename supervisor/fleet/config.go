@@ -4,6 +4,9 @@ package fleet
 
 import "time"
 
+// MaxSlots is how many slots a fleet can have.
+const MaxSlots = 10000
+
 // Config is all that the state machine needs to know: of a fleet file, and of the host.
 type Config struct {
 	Workers      []Worker

@@ -11,7 +11,7 @@ import (
 
 var workerTable = table[draft]{
 	header: "[worker.NAME]",
-	fields: slices.Concat(programFields, notifyFields, contextFields, limitFields(), resourceFields, policyFields),
+	fields: slices.Concat(programFields, notifyFields, contextFields, limitFields(), resourceFields, policyFields, rollFields),
 }
 
 var programFields = []field[draft]{
@@ -39,7 +39,7 @@ var programFields = []field[draft]{
 		Name: "count", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
 		Rule: "a whole number from 0 to 10000",
 		Only: "at most 10000 slots in a fleet",
-	}, whole(func(d *draft) *int { return &d.Count }, 0, maxSlots)},
+	}, whole(func(d *draft) *int { return &d.Count }, 0, fleet.MaxSlots)},
 	{Key{
 		Name: "sockets", Kind: KindNames, Class: fleet.Birth, Example: `["http"]`,
 		Rule: "a list of names of [socket.NAME] tables",
@@ -184,4 +184,19 @@ var policyFields = []field[draft]{
 		Name: "timeout_stop_sec", Kind: KindSpan, Class: fleet.Live, Default: `"15s"`, Example: `"1min"`,
 		Rule: "a time span",
 	}, timeout(func(d *draft) *time.Duration { return &d.Policy.TimeoutStop })},
+}
+
+var rollFields = []field[draft]{
+	{Key{
+		Name: "roll", Kind: KindChoice, Class: fleet.Live, Example: `"start-first"`,
+		Rule: `"start-first" or "stop-first"`,
+	}, choice(func(d *draft) *fleet.Order { return &d.Roll.Order }, fleet.StartFirst, fleet.StopFirst)},
+	{Key{
+		Name: "max_unavailable", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `2`,
+		Rule: "a whole number from 1 to 10000",
+	}, whole(func(d *draft) *int { return &d.Roll.MaxUnavailable }, 1, fleet.MaxSlots)},
+	{Key{
+		Name: "settle_sec", Kind: KindSpan, Class: fleet.Live, Default: `"1s"`, Example: `"10s"`,
+		Rule: "a time span",
+	}, span(func(d *draft) *time.Duration { return &d.Roll.Settle }, false)},
 }

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/decnet/prefork/supervisor/fleet"
 )
 
 // Parse checks the text of a fleet file. The path is for errors and for
@@ -225,8 +227,8 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		d.defaultRoll(f)
 		countsSound = countsSound && !d.bad["count"]
 		before := total
-		if total += d.Count; total > maxSlots && before <= maxSlots {
-			l.errorf(cmp.Or(d.from["count"], path), "a fleet can have at most %d slots, this is number %d; lower count", maxSlots, total)
+		if total += d.Count; total > fleet.MaxSlots && before <= fleet.MaxSlots {
+			l.errorf(cmp.Or(d.from["count"], path), "a fleet can have at most %d slots, this is number %d; lower count", fleet.MaxSlots, total)
 		}
 		f.Workers = append(f.Workers, d.Worker)
 	}

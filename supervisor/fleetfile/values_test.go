@@ -115,6 +115,9 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].start_limit_burst":           {`-1`, `1001`},
 	"[worker.NAME].start_limit_interval_sec":    badSpans,
 	"[worker.NAME].timeout_start_sec":           badSpans,
+	"[worker.NAME].roll":                        {`"none"`, `"Start-first"`, `""`},
+	"[worker.NAME].max_unavailable":             {`0`, `10001`, `"10%"`},
+	"[worker.NAME].settle_sec":                  append([]string{`"infinity"`}, badSpans...),
 	"[worker.NAME].timeout_stop_sec":            badSpans,
 }
 
@@ -269,7 +272,7 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "recycle_private", "recycle_after", "roll", "max_unavailable", "settle_sec", "survive",
+		"tasks", "recycle_private", "recycle_after", "survive",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
 			text, line, table := fileWith(header, "", key+" = 1")

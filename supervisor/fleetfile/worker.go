@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	maxSlots     = 10000
 	maxArgument  = 24  // deep; printed in one line it is nested twice as deep
 	maxAddresses = 250 // the kernel passes at most 253 descriptors in one message
 )

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
@@ -47,6 +48,10 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 	switch {
 	case s.FreezerState == "frozen":
 		return "frozen: " + s.Reason
+	case s.SuccessorState != "":
+		return strings.TrimSpace(fmt.Sprintf("is being replaced: %s %s", s.SuccessorState, pid(s.SuccessorPID)))
+	case s.PredecessorPID > 0:
+		return fmt.Sprintf("has replaced %d, which ends", s.PredecessorPID)
 	case s.NextStartTimestamp > 0:
 		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
 	case s.State == "waiting":
@@ -54,6 +59,13 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 	default:
 		return s.StatusText
 	}
+}
+
+func pid(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
 }
 
 // Time is what a timestamp of a fleet stands for.
