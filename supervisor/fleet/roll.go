@@ -42,15 +42,19 @@ func (s *slot) onItsWay() bool { return s.moving || s.next != nil }
 
 // step begins as many moves as each worker allows.
 func (c *change) step(now Instant) {
-	for _, w := range slices.Clone(c.fleet.workers) {
-		for c.fleet.change == c {
-			s := c.choose(w)
-			if s == nil {
-				break
+	for again := true; again; { // one that is moved on the spot may be what others wait for
+		again = false
+		for _, w := range slices.Clone(c.fleet.workers) {
+			for c.fleet.change == c {
+				s := c.choose(w)
+				if s == nil {
+					break
+				}
+				c.todo = slices.DeleteFunc(c.todo, func(o *slot) bool { return o == s })
+				c.untried = slices.DeleteFunc(c.untried, func(o *worker) bool { return o == w })
+				c.begin(now, s)
+				again = true
 			}
-			c.todo = slices.DeleteFunc(c.todo, func(o *slot) bool { return o == s })
-			c.untried = slices.DeleteFunc(c.untried, func(o *worker) bool { return o == w })
-			c.begin(now, s)
 		}
 	}
 }
@@ -58,7 +62,7 @@ func (c *change) step(now Instant) {
 // choose is the next slot of a worker to be moved, nil if none may be now. Those that do
 // not serve come first: they cannot serve less.
 func (c *change) choose(w *worker) *slot {
-	if c.phase == phaseProving && !slices.Contains(c.untried, w) {
+	if c.phase == phaseProving && (!slices.Contains(c.untried, w) || c.interrupts(w) && c.provesFirst()) {
 		return nil
 	}
 	most, onTheWay := 1, 0
@@ -82,6 +86,20 @@ func (c *change) choose(w *worker) *slot {
 		}
 	}
 	return best
+}
+
+// interrupts reports whether the canary of a worker is missed while it is replaced.
+func (c *change) interrupts(w *worker) bool {
+	return c.configOf(w.config.Name).Roll.Order != StartFirst && !slices.ContainsFunc(w.slots, func(s *slot) bool { return s.fresh })
+}
+
+// provesFirst reports whether there are canaries, not proven yet, whose failure nobody would
+// notice: those that would be missed wait for them.
+func (c *change) provesFirst() bool {
+	return slices.ContainsFunc(c.fleet.workers, func(w *worker) bool {
+		onItsWay := slices.ContainsFunc(w.slots, (*slot).onItsWay)
+		return w.stays && (onItsWay || slices.Contains(c.untried, w)) && !c.interrupts(w)
+	})
 }
 
 // drains reports whether a predecessor of that number still ends: there are never three
