@@ -44,7 +44,7 @@ something of it fails, what was replaced goes back: all is as it was.` + itWaits
 			if dry {
 				return showPlan(cmd.OutOrStdout(), args[0], w.json)
 			}
-			return change(cmd.OutOrStdout(), args[0], w, (*control.Client).Reload)
+			return change(cmd.OutOrStdout(), args[0], w, func(m *master, ctx context.Context) (uint64, error) { return m.Reload(ctx) })
 		},
 	}
 	w.flags(cmd)
@@ -81,8 +81,13 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 			case len(args) == 1 && !runs(args[0]):
 				return onUnit(args[0], "restart", startAnew)
 			}
-			return change(out, args[0], w, func(c *control.Client, ctx context.Context) (uint64, error) {
-				return c.Restart(ctx, args[1:])
+			return change(out, args[0], w, func(m *master, ctx context.Context) (uint64, error) {
+				for _, name := range args[1:] {
+					if _, err := choose(args[0], name, slotNames(m.status)); err != nil {
+						return 0, err
+					}
+				}
+				return m.Restart(ctx, args[1:])
 			})
 		},
 	}
@@ -112,7 +117,7 @@ func startAnew(ctx context.Context, c *systemd.Conn, unit string, done chan<- st
 // restartUnit stops a fleet and starts it again, if nothing of it is known to be bad.
 func restartUnit(out io.Writer, fleet string) error {
 	if runs(fleet) {
-		if err := change(out, fleet, wait{}, (*control.Client).Try); err != nil {
+		if err := change(out, fleet, wait{}, func(m *master, ctx context.Context) (uint64, error) { return m.Try(ctx) }); err != nil {
 			return err
 		}
 	} else if _, err := load(fleet); err != nil {
@@ -137,8 +142,8 @@ count of the file again.` + itWaits + whoMay,
 			if err != nil {
 				return err
 			}
-			return change(cmd.OutOrStdout(), args[0], w, func(c *control.Client, ctx context.Context) (uint64, error) {
-				return c.Scale(ctx, worker, count)
+			return change(cmd.OutOrStdout(), args[0], w, func(m *master, ctx context.Context) (uint64, error) {
+				return m.Scale(ctx, worker, count)
 			})
 		},
 	}

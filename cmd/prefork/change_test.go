@@ -251,7 +251,7 @@ func TestBadChangesUnderLoad(t *testing.T) {
 		{"a floor without the entry", func() { c.write("web.py", "") }, exitFailed, "serve", []string{"restart"}},
 		{"a canary that ends", func() { c.now.entry, c.now.settle = "fail", "2s" }, exitFailed, "web.0: exited with status 3", []string{"reload"}},
 		{"a canary that is never ready", func() { c.now.entry, c.now.keys = "mute", "timeout_start_sec = \"500ms\"\n" }, exitFailed, "web.0: ", []string{"reload"}},
-		{"no such worker", func() {}, exitFailed, "there is no worker or slot nobody", []string{"restart", "nobody"}},
+		{"no such worker", func() {}, exitFailed, `has no worker or slot "nobody"; it has`, []string{"restart", "nobody"}},
 		{"too many", func() {}, exitFailed, "from 0 to 10000", []string{"scale", "web=10001"}},
 		{"nothing left", func() {}, exitFailed, "there is no worker nobody", []string{"scale", "nobody=0"}},
 	} {

@@ -32,7 +32,7 @@ func (w *wait) flags(cmd *cobra.Command) {
 }
 
 // change asks for a change of a fleet that runs, and tells how it goes until it has ended.
-func change(out io.Writer, fleet string, w wait, ask func(*control.Client, context.Context) (uint64, error)) error {
+func change(out io.Writer, fleet string, w wait, ask func(*master, context.Context) (uint64, error)) error {
 	m, err := connect(fleet)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func change(out io.Writer, fleet string, w wait, ask func(*control.Client, conte
 	if err != nil {
 		return explain(fleet, err)
 	}
-	id, err := ask(m.Client, ctx)
+	id, err := ask(m, ctx)
 	if err != nil {
 		return notChanged(fleet, err)
 	}
@@ -57,8 +57,10 @@ func change(out io.Writer, fleet string, w wait, ask func(*control.Client, conte
 
 // notChanged says why a change was not even begun.
 func notChanged(fleet string, err error) error {
-	bad := (*control.BadFile)(nil)
-	if errors.As(err, &bad) {
+	if said := (*failure)(nil); errors.As(err, &said) {
+		return err
+	}
+	if bad := (*control.BadFile)(nil); errors.As(err, &bad) {
 		return located(exitConfig, errors.New(bad.Text))
 	}
 	if e := (dbus.Error{}); errors.As(err, &e) {

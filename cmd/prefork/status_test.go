@@ -98,7 +98,7 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 // is missing here fails TestEveryCommandIsTried.
 var commandsOnSlots = map[string][]string{
 	"status": nil, "top": nil, "why": {"w.0"}, "logs": {"w.0"}, "start": {"w.0"}, "stop": {"w.0"}, "restart": {"w.0"}, "reset": {"w.0"},
-	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"},
+	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"}, "reload": nil, "cancel": nil, "scale": {"w=2"},
 }
 
 func TestEveryCommandIsTried(t *testing.T) {
@@ -126,10 +126,12 @@ func TestEveryCommandSaysWhatIsWrong(t *testing.T) {
 	for name, args := range commandsOnSlots {
 		fails("no fleet runs by that name, and: stat "+r.path("none.toml")+": no such file", "none.toml", name, args)
 		fails("does not run; start it: prefork run "+r.path("idle.toml"), "idle.toml", name, args)
-		if args != nil {
+		if args != nil && name != "scale" {
 			fails(`"w.7"; it has w.0`, "fleet.toml", name, []string{"w.7"})
 		}
 	}
+	fails("there is no worker v", "fleet.toml", "scale", []string{"v=2"})
+	fails("no change is under way", "fleet.toml", "cancel", nil)
 	fails("there are no control groups to freeze it with", "fleet.toml", "freeze", []string{"w.0"})
 
 	r.signal(syscall.SIGSTOP)

@@ -142,7 +142,10 @@ func (m machine) freezes(t *testing.T) {
 		t.Errorf("%s: process %s, had %s", m.Suite, got, pid)
 	}
 	m.Run(t, "prefork", "freeze", "fleet", "web.0")
-	m.Run(t, "prefork", "restart", "fleet", "web.0")
+	if out, code := m.Try("prefork", "restart", "fleet", "web.0"); code != 1 || !strings.Contains(out, "web.0 is frozen, and would be replaced: prefork thaw it first") {
+		t.Errorf("%s: a roll of a frozen slot: exit status %d: %s", m.Suite, code, out)
+	}
+	m.Run(t, "prefork", "restart", "--now", "fleet", "web.0")
 	m.WaitFor(t, "a restarted slot", func() bool { return m.lastPID(t, "web.0") != pid && m.service(t).StatusText == "1/1 ready" })
 	if out := m.entries(t, "MESSAGE", "PREFORK_SLOT=web.0", "PREFORK_EVENT=slot-timeout"); len(out) > 0 {
 		t.Errorf("%s: it had to be killed: %q", m.Suite, out)
@@ -208,8 +211,12 @@ func (m machine) operates(t *testing.T) {
 	}
 
 	m.Run(t, "prefork", "restart", "fleet")
-	if u := m.service(t); u.MainPID == master || u.ActiveState != "active" {
+	if u := m.service(t); u.MainPID != master || u.ActiveState != "active" {
 		t.Errorf("%s: after prefork restart: %+v", m.Suite, u)
+	}
+	m.Run(t, "prefork", "restart", "--now", "fleet")
+	if u := m.service(t); u.MainPID == master || u.ActiveState != "active" {
+		t.Errorf("%s: after prefork restart --now: %+v", m.Suite, u)
 	}
 	m.Run(t, "prefork", "stop", "fleet")
 	m.assertState(t, "inactive", service)
