@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"os"
+	"strings"
 
 	"github.com/decnet/prefork/supervisor/bridge"
 	"github.com/decnet/prefork/supervisor/control"
@@ -25,13 +26,14 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
 		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
 	}
+	f.OutdatedSockets = strings.Join(m.sockets.Outdated(), " ")
 	f.Revision = uint32(v.Revision)
 	f.Change, f.ChangeKind, f.ChangeState, f.ChangeText = uint64(v.Change.ID), string(v.Change.Kind), v.Change.State, v.Change.Text
 	if last, ok := m.bridge.LastOutcome(); ok {
 		f.LastChange, f.LastChangeResult, f.LastChangeText = uint64(last.Change), last.Result, last.Text
 	}
 	if p := m.procs.Of(v.Floor); p != nil {
-		f.FloorPID = uint32(p.PID)
+		f.FloorPID, f.FloorTimestamp = uint32(p.PID), m.snapshots.clock.At(v.FloorSince)
 	}
 	for i := range v.Slots {
 		f.Slots = append(f.Slots, m.slotStatus(&v.Slots[i]))

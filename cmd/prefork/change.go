@@ -81,7 +81,11 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 			case len(args) == 1 && !runs(args[0]):
 				return onUnit(args[0], "restart", startAnew)
 			}
-			return change(out, args[0], w, func(m *master, ctx context.Context) (uint64, error) {
+			newer := ""
+			err := change(out, args[0], w, func(m *master, ctx context.Context) (uint64, error) {
+				if len(args) > 1 && !w.json && !w.quiet {
+					newer = newerThanFloor(m.status, args[0])
+				}
 				for _, name := range args[1:] {
 					if _, err := choose(args[0], name, slotNames(m.status)); err != nil {
 						return 0, err
@@ -89,6 +93,10 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 				}
 				return m.Restart(ctx, args[1:])
 			})
+			if err == nil && newer != "" {
+				_, err = fmt.Fprintln(out, "the floor is the old one: "+newer)
+			}
+			return err
 		},
 	}
 	w.flags(cmd)
@@ -112,18 +120,6 @@ func startAnew(ctx context.Context, c *systemd.Conn, unit string, done chan<- st
 	}
 	_, err := c.RestartUnitContext(ctx, unit, "replace", done)
 	return err
-}
-
-// restartUnit stops a fleet and starts it again, if nothing of it is known to be bad.
-func restartUnit(out io.Writer, fleet string) error {
-	if runs(fleet) {
-		if err := change(out, fleet, wait{}, func(m *master, ctx context.Context) (uint64, error) { return m.Try(ctx) }); err != nil {
-			return err
-		}
-	} else if _, err := load(fleet); err != nil {
-		return err
-	}
-	return onUnit(fleet, "restart", startAnew)
 }
 
 func newScale() *cobra.Command {

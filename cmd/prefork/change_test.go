@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -222,6 +224,121 @@ func TestNewFloorsUnderLoad(t *testing.T) {
 		c.expect(fmt.Sprint(n))
 	}
 	c.flat()
+}
+
+// Code that is newer than the floor is told of: a worker that is restarted on that floor does
+// not have it.
+func TestNewerCodeIsTold(t *testing.T) {
+	c := startChanging(t)
+	told := func(when string, want bool) {
+		t.Helper()
+		out, _, _ := prefork(t, "status", c.path("fleet.toml"))
+		if strings.Contains(strings.Join(strings.Fields(out), " "), "is newer than the floor: prefork restart") != want {
+			t.Errorf("%s: want it told %t:\n%s", when, want, out)
+		}
+	}
+	told("as it was loaded", false)
+	c.copyTo("web.py", "changes/web.py")
+	told("written again", true)
+	if out := c.do("restart", "web.0"); !strings.Contains(out, "the floor is the old one: "+c.path("web.py")+" is newer") {
+		t.Errorf("restart of a slot says\n%s", out)
+	}
+	if out := c.do("restart"); strings.Contains(out, "the floor is the old one") {
+		t.Errorf("restart says\n%s", out)
+	}
+	told("loaded again", false)
+
+	// A link to another release.
+	for _, release := range []string{"r1", "r2"} {
+		if err := os.Mkdir(c.path(release), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.copyTo(release+"/web.py", "changes/web.py")
+	}
+	point := func(release string) {
+		t.Helper()
+		_ = os.Remove(c.path("current"))
+		if err := os.Symlink(release, c.path("current")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	point("r1")
+	c.write("fleet.toml", strings.Replace(strings.ReplaceAll(c.now.file(), "DIR", c.dir), c.dir+"\"]", c.path("current")+"\"]", 1))
+	c.do("reload")
+	told("at a link", false)
+	point("r2")
+	told("the link leads elsewhere", true)
+	c.do("restart")
+	told("restarted", false)
+}
+
+// The manual's way to deploy new code, and back, as it is written there; and what becomes
+// of a release that does not come up.
+func TestDeployingAsInTheManual(t *testing.T) {
+	page := section(t, "prefork@.service.8", ".Ss Deploying new code")
+	var scripts []string
+	for _, m := range regexp.MustCompile(`(?s)\.Bd -literal[^\n]*\n(.*?)\.Ed`).FindAllStringSubmatch(page, -1) {
+		if strings.Contains(m[1], "prefork restart app\n") {
+			scripts = append(scripts, strings.ReplaceAll(m[1], `\-`, "-"))
+		}
+	}
+	if len(scripts) != 2 {
+		t.Fatalf("the page has %q", scripts)
+	}
+	c := startChanging(t)
+	code, err := os.ReadFile("testdata/changes/web.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, release := range []string{"1", "2"} {
+		if err := os.MkdirAll(c.path("releases/"+release), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.write("releases/"+release+"/web.py", strings.Replace(string(code), "os.environ.get('RELEASE', '')", "'release "+release+"'", 1))
+	}
+	run := func(script string) error {
+		cmd := exec.Command("sh", "-ec", strings.NewReplacer("/srv/app", c.dir, "prefork restart app", self(t)+" restart --quiet "+c.path("fleet.toml")).Replace(script))
+		cmd.Env = append(os.Environ(), "PREFORK_TEST_ROLE=prefork")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	serves := func(release string) {
+		t.Helper()
+		c.check(t, "deploying")
+		c.eventually("only release "+release+" answers", func() bool {
+			answers := c.answered()
+			for answer := range answers {
+				if !strings.HasSuffix(answer, " release "+release) {
+					return false
+				}
+			}
+			return len(answers) > 0
+		})
+	}
+	if err := os.Symlink("releases/1", c.path("current")); err != nil {
+		t.Fatal(err)
+	}
+	c.write("fleet.toml", strings.Replace(strings.ReplaceAll(c.now.file(), "DIR", c.dir), c.dir+"\"]", c.path("current")+"\"]", 1))
+	c.do("reload")
+	serves("1")
+	for i, release := range []string{"2", "1"} {
+		if err := run(scripts[i]); err != nil {
+			t.Fatal(err)
+		}
+		serves(release)
+	}
+	c.write("releases/2/web.py", "raise ValueError('not finished')\n")
+	if err := run(scripts[0]); err == nil || !strings.Contains(err.Error(), "is as it was: floor: importing web: ValueError: not finished") {
+		t.Errorf("a broken release: %v", err)
+	}
+	serves("1")
+	if err := run(scripts[1]); err != nil {
+		t.Fatal(err)
+	}
+	serves("1")
 }
 
 // What cannot be is refused, or taken back: the command says why in its last line, the

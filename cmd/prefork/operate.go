@@ -35,13 +35,26 @@ waits for its restart.`,
 }
 
 func newStop() *cobra.Command {
-	return operation("stop", "Stop a fleet, or slots of one that runs",
-		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open;
-or stop slots, until they are started. The rest of the fleet goes on.`,
+	sockets := false
+	var cmd *cobra.Command
+	cmd = operation("stop", "Stop a fleet, or slots of one that runs",
+		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open:
+the next connection starts it again; with --sockets they are closed, too. Or stop
+slots, until they are started. The rest of the fleet goes on.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			if sockets {
+				if err := stopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
+					return err
+				}
+			}
 			_, err := c.StopUnitContext(ctx, unit, "replace", done)
+			if err == nil && !sockets {
+				tellSockets(ctx, cmd.OutOrStdout(), c, unit)
+			}
 			return err
 		})
+	cmd.Flags().BoolVar(&sockets, "sockets", false, "close the sockets that systemd holds for the fleet, too")
+	return cmd
 }
 
 func newReset() *cobra.Command {

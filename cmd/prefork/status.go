@@ -44,7 +44,7 @@ Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 			if asJSON {
 				return writeJSON(out, f)
 			}
-			return writeFleet(out, f, time.Now())
+			return writeFleet(out, f, newerThanFloor(f, args[0]), time.Now())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

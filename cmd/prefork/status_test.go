@@ -191,7 +191,7 @@ api.0      listening  -    1h        0
 once.0     exited     -    1min      0
 `
 	var b strings.Builder
-	if err := writeFleet(&b, f, now); err != nil || b.String() != want {
+	if err := writeFleet(&b, f, "", now); err != nil || b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }

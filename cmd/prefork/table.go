@@ -20,8 +20,9 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 )
 
-// writeFleet shows one fleet: what it is, and its slots, the worst first.
-func writeFleet(out io.Writer, f *control.Status, now time.Time) error {
+// writeFleet shows one fleet: what it is, and its slots, the worst first. newer tells of
+// code that is newer than its floor, if there is some.
+func writeFleet(out io.Writer, f *control.Status, newer string, now time.Time) error {
 	width := widthOf(out)
 	var b strings.Builder
 	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, f.StatusText), width-2)
@@ -33,6 +34,9 @@ func writeFleet(out io.Writer, f *control.Status, now time.Time) error {
 	fmt.Fprintf(&b, "  %s\n", about)
 	if r := f.LastChangeResult; r != "" && r != control.ChangeDone {
 		fmt.Fprintln(&b, "  "+strings.Join(wrap(fmt.Sprintf("the last change was not made: %s: %s", r, f.LastChangeText), width-4), "\n    "))
+	}
+	if newer != "" {
+		fmt.Fprintln(&b, "  "+strings.Join(wrap(newer, width-4), "\n    "))
 	}
 	fmt.Fprintln(&b)
 	rows := [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}

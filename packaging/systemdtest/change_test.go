@@ -203,8 +203,53 @@ func (m machine) systemdsSockets(t *testing.T) {
 	if got := m.entries(t, "MESSAGE", "PRIORITY=4"); !strings.Contains(strings.Join(got, "\n"), "systemd listens on 127.0.0.1:8080, the fleet file says 127.0.0.1:8081") {
 		t.Errorf("%s: the journal says %q", m.Suite, got)
 	}
+	m.restartsThatCannotHurt(t)
+}
+
+// restartsThatCannotHurt: what is known to be bad is refused before anything stops; what the
+// file wants otherwise of systemd's sockets is taken up, and the others stay open.
+func (m machine) restartsThatCannotHurt(t *testing.T) {
+	t.Helper()
+	good := strings.Replace(changing("", "[socket.more]\nlisten = \"127.0.0.1:8082\"\n"), "127.0.0.1:8080", "127.0.0.1:8081", 1)
+	before := m.slotPIDs(t)
+	for what, break_ := range map[string]func(){
+		"fleet.toml:12: worker.web.cuont: unknown key":      func() { m.write(t, "cuont = 3\n", "") },
+		"floor: importing held: ValueError: broken release": func() { m.WriteFile(t, "/opt/app/held.py", "raise ValueError('broken release')\n") },
+	} {
+		m.WriteFile(t, "/etc/prefork/fleet.toml", good)
+		break_()
+		if out, code := m.Try("prefork", "restart", "--now", "fleet"); code == 0 || !strings.Contains(out, what) {
+			t.Errorf("%s: restart --now: exit status %d: %s; want %q", m.Suite, code, out, what)
+		}
+		if after := m.slotPIDs(t); !maps.Equal(after, before) {
+			t.Errorf("%s: %s: %v became %v", m.Suite, what, before, after)
+		}
+	}
+	m.WriteFile(t, "/opt/app/held.py", "")
+	m.WriteFile(t, "/etc/prefork/fleet.toml", good)
 	m.Run(t, "prefork", "restart", "--now", "fleet")
 	m.isServed(t, 8081)
+	m.assertState(t, "active", service, httpSocket, "prefork-fleet:more.socket")
+	if f := m.status(t, "fleet"); f.OutdatedSockets != "" || f.MainPID == 0 {
+		t.Errorf("%s: %+v", m.Suite, f)
+	}
+	if out, code := m.Try("curl", "-sS", "http://127.0.0.1:8080/"); code != 7 {
+		t.Errorf("%s: port 8080 is still open: exit status %d: %s", m.Suite, code, out)
+	}
+
+	// A socket that is not in the file any more.
+	m.WriteFile(t, "/etc/prefork/fleet.toml", strings.Replace(changing("", ""), "127.0.0.1:8080", "127.0.0.1:8081", 1))
+	m.Run(t, "prefork", "restart", "--now", "fleet")
+	m.assertState(t, "inactive", "prefork-fleet:more.socket")
+
+	if out := m.Run(t, "prefork", "stop", "fleet"); !strings.Contains(out, "prefork-fleet:http.socket: the next connection starts the fleet again; to close that, too: prefork stop --sockets fleet") {
+		t.Errorf("%s: stop says %s", m.Suite, out)
+	}
+	m.isServed(t, 8081)
+	if out := m.Run(t, "prefork", "stop", "--sockets", "fleet"); out != "" {
+		t.Errorf("%s: stop --sockets says %s", m.Suite, out)
+	}
+	m.assertState(t, "inactive", service, httpSocket)
 }
 
 // TestKilledInAChange kills the master in each state of a change: systemd brings the fleet

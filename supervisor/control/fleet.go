@@ -15,20 +15,25 @@ import (
 // emits says of a property that a signal tells when it changes, or that it never
 // does; measured, that the kernel has to be asked for it.
 type Status struct {
-	Name        string `json:"name" emits:"const"`
-	File        string `json:"file" emits:"const"`           // the path of the fleet file
-	MainPID     uint32 `json:"main_pid" emits:"const"`       // the master
-	ActiveState string `json:"active_state" emits:"true"`    // activating, active or deactivating
-	StatusText  string `json:"status_text" emits:"true"`     // one line: is it well, and what is next
-	Generation  uint32 `json:"generation" emits:"true"`      // of the floor; 0: there is none
-	FloorPID    uint32 `json:"floor_pid" emits:"true"`       // 0: there is no floor, or it is being loaded
-	FloorMemory uint64 `json:"floor_memory" measured:"true"` // bytes that are resident; 0: not known
-	Spares      uint32 `json:"spares"`                       // processes that wait to become a slot
-	NRestarts   uint32 `json:"n_restarts" emits:"true"`      // of all slots
+	Name           string `json:"name" emits:"const"`
+	File           string `json:"file" emits:"const"`           // the path of the fleet file
+	MainPID        uint32 `json:"main_pid" emits:"const"`       // the master
+	ActiveState    string `json:"active_state" emits:"true"`    // activating, active or deactivating
+	StatusText     string `json:"status_text" emits:"true"`     // one line: is it well, and what is next
+	Generation     uint32 `json:"generation" emits:"true"`      // of the floor; 0: there is none
+	FloorPID       uint32 `json:"floor_pid" emits:"true"`       // 0: there is no floor, or it is being loaded
+	FloorTimestamp uint64 `json:"floor_timestamp" emits:"true"` // when it began to be loaded; 0: there is none
+	FloorMemory    uint64 `json:"floor_memory" measured:"true"` // bytes that are resident; 0: not known
+	Spares         uint32 `json:"spares"`                       // processes that wait to become a slot
+	NRestarts      uint32 `json:"n_restarts" emits:"true"`      // of all slots
 
 	// NotificationsDropped counts datagrams that were not heard: of strangers, not
 	// well-formed, or too many.
 	NotificationsDropped uint64 `json:"notifications_dropped"`
+
+	// OutdatedSockets are the names, with blanks between them, of sockets for which systemd
+	// listens elsewhere than the file says: prefork restart --now takes that up.
+	OutdatedSockets string `json:"outdated_sockets"`
 
 	// Change is the number of the change that is under way, 0 if there is none; its kind is
 	// reload, restart or scale, its state loading, proving, rolling or returning.

@@ -9,11 +9,12 @@ import (
 
 // Snapshot is a fleet at one time, for those who look at it.
 type Snapshot struct {
-	State      string // "activating", "active" or "deactivating"
-	Status     string // as in Status
-	Generation int    // of the floor; 0 if no floor was ever needed
-	Floor      Proc   // 0: there is none, or none that is loaded
-	Spares     int    // processes that wait to become a slot
+	State      string  // "activating", "active" or "deactivating"
+	Status     string  // as in Status
+	Generation int     // of the floor; 0 if no floor was ever needed
+	Floor      Proc    // 0: there is none, or none that is loaded
+	FloorSince Instant // when it began to be loaded, if it is
+	Spares     int     // processes that wait to become a slot
 	Spawns     Histogram
 	Slots      []SlotSnapshot
 	Revision   Revision
@@ -66,7 +67,7 @@ func (f *Fleet) snapshot(now Instant) Snapshot {
 		v.Change = ChangeSnapshot{c.id, c.Kind, changePhases[c.phase], c.inStatus()}
 	}
 	if f.floor.state == floorUp {
-		v.Floor = f.floor.proc
+		v.Floor, v.FloorSince = f.floor.proc, f.floor.since
 	}
 	for _, s := range f.slots {
 		if s.role != current {

@@ -153,7 +153,7 @@ func TestSystemdListensOnIPv4ForAPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		log, said := outputtest.NewLog()
-		if err := checkPassed(log, &fleet.Sockets[0], []Socket{{FD: fd, Name: "s"}}); err != nil {
+		if _, err := checkPassed(log, fleet, &fleet.Sockets[0], []Socket{{FD: fd, Name: "s"}}); err != nil {
 			t.Error(err)
 		}
 		if len(said.All()) > 0 != warns {

@@ -15,16 +15,17 @@ import (
 )
 
 // checkPassed compares what systemd passed with the file. A wrong type cannot
-// work; of different addresses systemd's win, as clients already use them.
-func checkPassed(log *output.Log, s *fleetfile.Socket, passed []Socket) error {
+// work; of different addresses systemd's win, as clients already use them, and same is
+// false.
+func checkPassed(log *output.Log, file *fleetfile.File, s *fleetfile.Socket, passed []Socket) (same bool, err error) {
 	var got []string
 	for _, l := range passed {
 		info, err := sdnotify.Describe(l.FD)
 		if err != nil {
-			return fmt.Errorf("socket %s, from systemd: %w", s.Name, err)
+			return false, fmt.Errorf("socket %s, from systemd: %w", s.Name, err)
 		}
 		if info.Type != sockTypes[s.Type] || info.Type != unix.SOCK_DGRAM && !info.Listening {
-			return fmt.Errorf("socket %s, from systemd: %s is not a listening %s socket: "+
+			return false, fmt.Errorf("socket %s, from systemd: %s is not a listening %s socket: "+
 				"correct its socket unit or socket.%s.type", s.Name, info.Address, s.Type, s.Name)
 		}
 		got = append(got, info.Address)
@@ -38,12 +39,11 @@ func checkPassed(log *output.Log, s *fleetfile.Socket, passed []Socket) error {
 	}
 	slices.Sort(got)
 	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		log.Warn(fmt.Sprintf("socket %s: systemd listens on %s, the fleet file says %s; systemd's is used: "+
-			"change one of the two, then systemctl daemon-reload and restart the socket unit",
-			s.Name, strings.Join(got, ", "), strings.Join(want, ", ")))
+	if same = slices.Equal(got, want); !same {
+		log.Warn(fmt.Sprintf("socket %s: systemd listens on %s, the fleet file says %s; systemd's is used until prefork restart --now %s",
+			s.Name, strings.Join(got, ", "), strings.Join(want, ", "), file.Name))
 	}
-	return nil
+	return same, nil
 }
 
 func canonical(a fleetfile.Address) string {

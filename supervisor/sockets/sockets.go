@@ -35,6 +35,7 @@ type Sockets struct {
 	log     *output.Log
 	managed bool
 	passed  map[string][]Socket // by systemd, which listens there as long as it likes
+	others  []string            // of those, which the file that was read last wants otherwise
 	bound   []*endpoint         // here
 	current *Set
 
@@ -85,6 +86,10 @@ func (s *Sockets) take(file *fleetfile.File, passed []sdnotify.Activated) {
 // Passed are the names of the sockets that systemd passed: they are not bound here.
 func (s *Sockets) Passed() (names []string) { return slices.Sorted(maps.Keys(s.passed)) }
 
+// Outdated are the names of sockets for which systemd listens elsewhere than the file says
+// that was read last.
+func (s *Sockets) Outdated() []string { return s.others }
+
 // Current is the set that is in use.
 func (s *Sockets) Current() *Set { return s.current }
 
@@ -93,6 +98,7 @@ func (s *Sockets) Current() *Set { return s.current }
 // remedy; nothing more is bound then.
 func (s *Sockets) Prepare(file *fleetfile.File) (*Set, error) {
 	set := &Set{byName: map[string][]Socket{}, configs: file.Sockets}
+	s.others = nil
 	for i := range file.Sockets {
 		if err := s.open(set, file, &file.Sockets[i]); err != nil {
 			s.Release(set)
@@ -106,7 +112,11 @@ func (s *Sockets) Prepare(file *fleetfile.File) (*Set, error) {
 func (s *Sockets) open(set *Set, file *fleetfile.File, config *fleetfile.Socket) error {
 	if passed := s.passed[config.Name]; passed != nil {
 		set.byName[config.Name] = passed
-		return checkPassed(s.log, config, passed)
+		same, err := checkPassed(s.log, file, config, passed)
+		if !same {
+			s.others = append(s.others, config.Name)
+		}
+		return err
 	}
 	if s.managed && s.current.byName[config.Name] == nil {
 		s.log.Warn(fmt.Sprintf("socket %s: systemd did not pass it, so it is bound here and connections are refused while this service restarts; "+

@@ -141,7 +141,7 @@ func TestCheckPassed(t *testing.T) {
 		for _, file := range c.passed {
 			passed = append(passed, Socket{FD: int(file.Fd()), Name: "http"})
 		}
-		err := checkPassed(log, &c.socket, passed)
+		_, err := checkPassed(log, &fleetfile.File{Name: "f"}, &c.socket, passed)
 		if (err == nil) != c.ok || len(said.All()) > 0 != c.warns {
 			t.Errorf("%s: got %v and %q", c.name, err, said.All())
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -56,6 +57,38 @@ func TestProgressNamesEachModule(t *testing.T) {
 		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", z.cmd.Process.Pid))
 		if got, want := strings.TrimRight(string(title), "\x00"), "prefork: floor [test] gen 2"; err != nil || got != want {
 			t.Errorf("title %q, want %q", got, want)
+		}
+	})
+}
+
+// What a worker imports by itself is of the release that its floor has loaded, wherever the
+// link leads by then.
+func TestAFloorStaysWithItsRelease(t *testing.T) {
+	dir := t.TempDir()
+	for _, release := range []string{"1", "2"} {
+		if err := os.Mkdir(filepath.Join(dir, release), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"app": "def entry():\n    import late\n    print(late.release)", "late": "release = " + release} {
+			if err := os.WriteFile(filepath.Join(dir, release, name+".py"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	forEachPython(t, func(t *testing.T, python string) {
+		link := filepath.Join(t.TempDir(), "current")
+		if err := os.Symlink(filepath.Join(dir, "1"), link); err != nil {
+			t.Fatal(err)
+		}
+		z := load(t, python, func(f *LoadRequest) { f.Path, f.Preload = []string{link}, []string{"app"} })
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(dir, "2"), link); err != nil {
+			t.Fatal(err)
+		}
+		if got := z.fork().run("entry=app:entry").output; got != "1\n" {
+			t.Errorf("release %q, want that of the floor", got)
 		}
 	})
 }

@@ -77,7 +77,9 @@ def make_module(source):
 def load(floor):
     set_title(floor, floor.title, b"prefork-floor")
     sys.argv = [""]
-    sys.path[:0] = floor.path
+    # A floor stays with the release that it has loaded: what a worker imports later is
+    # not that of where a link leads by then.
+    sys.path[:] = map(os.path.realpath, floor.path + sys.path)
     given = range(floor.number + 1)
     floor.opened = {number: target for number, target in descriptors().items() if number in given}
     check(floor, "starting python")
