@@ -78,6 +78,9 @@ func (m *model) flexible(left int) (all []column) {
 // words say what is next for a slot, or of itself, or why it is as it is.
 func words(s *control.SlotStatus) string {
 	text := s.Reason
+	if beside := display.Beside(s); beside != "" {
+		return " " + beside
+	}
 	if !display.InTrouble(s) && s.StatusText != "" {
 		text = s.StatusText
 	}

@@ -169,6 +169,12 @@ func (m *model) detail(rows []control.SlotStatus, lines int) []string {
 		title = fmt.Sprintf("%s, %s, %s", s.Name, s.State, frozen)
 	}
 	parts := []string{s.Reason}
+	if beside := display.Beside(s); beside != "" {
+		parts = append(parts, "it "+beside)
+	}
+	if s.Scaled {
+		parts = append(parts, "as many slots as prefork scale said")
+	}
 	if s.StatusText != "" {
 		parts = append(parts, fmt.Sprintf("it says: %s", s.StatusText))
 	}

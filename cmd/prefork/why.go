@@ -68,8 +68,8 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 	if next := display.Doing(s, now); next != "" && s.State == "waiting" {
 		lines = append(lines, "next: "+next)
 	}
-	if s.SuccessorState != "" || s.PredecessorPID > 0 {
-		lines = append(lines, "it "+display.Doing(s, now))
+	if beside := display.Beside(s); beside != "" {
+		lines = append(lines, "it "+beside)
 	}
 	if s.Scaled {
 		lines = append(lines, "its worker has as many slots as prefork scale said, not the file")

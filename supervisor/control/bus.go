@@ -99,7 +99,7 @@ func (b *bus) take() error {
 
 func (b *bus) signal(all []change) error {
 	for i := range all {
-		if err := b.conn.Emit(all[i].path, propertiesInterface+"."+propertiesChanged, all[i].body()...); err != nil {
+		if err := b.conn.Emit(all[i].path, all[i].iface+"."+all[i].member, all[i].body...); err != nil {
 			return err
 		}
 	}

@@ -253,7 +253,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	defer b.mu.Unlock()
 	if want := []string{
 		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10",
-		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel",
+		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel", "try",
 	}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)
 	}

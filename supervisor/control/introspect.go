@@ -84,6 +84,17 @@ func describe(b *strings.Builder, iface string, object any) {
   </signal>
 `)
 	}
+	if iface == managerInterface {
+		b.WriteString(`  <signal name="InterfacesAdded">
+   <arg name="object_path" type="o"/>
+   <arg name="interfaces_and_properties" type="a{sa{sv}}"/>
+  </signal>
+  <signal name="InterfacesRemoved">
+   <arg name="object_path" type="o"/>
+   <arg name="interfaces" type="as"/>
+  </signal>
+`)
+	}
 	if object != nil {
 		describeProperties(b, reflect.TypeOf(object))
 	}

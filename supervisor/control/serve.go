@@ -181,10 +181,10 @@ func (c *client) signal(all []change) error {
 		return nil
 	}
 	for i := range all {
-		if err := c.write(&dbus.Message{Type: dbus.TypeSignal, Body: all[i].body(), Headers: map[dbus.HeaderField]dbus.Variant{
+		if err := c.write(&dbus.Message{Type: dbus.TypeSignal, Body: all[i].body, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldPath:      dbus.MakeVariant(all[i].path),
-			dbus.FieldInterface: dbus.MakeVariant(propertiesInterface),
-			dbus.FieldMember:    dbus.MakeVariant(propertiesChanged),
+			dbus.FieldInterface: dbus.MakeVariant(all[i].iface),
+			dbus.FieldMember:    dbus.MakeVariant(all[i].member),
 		}}); err != nil {
 			_ = c.conn.Close() // its goroutine ends
 			return err

@@ -115,32 +115,42 @@ func (w *watcher) run(gone, closing <-chan struct{}) {
 	}
 }
 
-// change is what one PropertiesChanged tells.
+// change is one signal.
 type change struct {
-	path       dbus.ObjectPath
-	iface      string
-	properties map[string]dbus.Variant
+	path          dbus.ObjectPath
+	iface, member string
+	body          []any
 }
 
 const propertiesChanged = "PropertiesChanged"
 
-func (c *change) body() []any { return []any{c.iface, c.properties, []string{}} }
-
-// changes are the differences between two views of one fleet, of the properties
-// that emit them. A slot is its name, wherever it stands.
+// changes are the differences between two views of one fleet: of the properties that emit
+// them, and which slots there are. A slot is its name, wherever it stands.
 func changes(was, is *Status) (all []change) {
-	add := func(path dbus.ObjectPath, iface string, was, is any) {
+	tell := func(path dbus.ObjectPath, iface string, was, is any) {
 		if changed := difference(was, is); len(changed) > 0 {
-			all = append(all, change{path, iface, changed})
+			all = append(all, change{path, propertiesInterface, propertiesChanged, []any{iface, changed, []string{}}})
 		}
 	}
-	add(Path, Interface, *was, *is)
+	tell(Path, Interface, *was, *is)
 	before := map[string]SlotStatus{}
 	for _, s := range was.Slots {
 		before[s.Name] = s
 	}
 	for _, s := range is.Slots {
-		add(SlotPath(s.Name), SlotInterface, before[s.Name], s)
+		old, known := before[s.Name]
+		delete(before, s.Name)
+		if !known {
+			added := map[string]map[string]dbus.Variant{SlotInterface: properties(s, every)}
+			all = append(all, change{"/", managerInterface, "InterfacesAdded", []any{SlotPath(s.Name), added}})
+			continue
+		}
+		tell(SlotPath(s.Name), SlotInterface, old, s)
+	}
+	for _, s := range was.Slots {
+		if _, gone := before[s.Name]; gone {
+			all = append(all, change{"/", managerInterface, "InterfacesRemoved", []any{SlotPath(s.Name), []string{SlotInterface}}})
+		}
 	}
 	return all
 }

@@ -87,6 +87,14 @@ func TestChangesAreTold(t *testing.T) {
 	if got := next(t, signals); got.Path != Path {
 		t.Errorf("got %+v", got)
 	}
+	b.change(func(f *Status) { f.Slots[1].Name = "web.11" })
+	s.Changed()
+	if got := next(t, signals); got.Path != "/" || got.Name != managerInterface+".InterfacesAdded" || got.Body[0] != SlotPath("web.11") {
+		t.Errorf("got %+v", got)
+	}
+	if got := next(t, signals); got.Path != "/" || got.Name != managerInterface+".InterfacesRemoved" || got.Body[0] != SlotPath("web.10") {
+		t.Errorf("got %+v", got)
+	}
 }
 
 func next(t *testing.T, signals <-chan *dbus.Signal) *dbus.Signal {
@@ -206,12 +214,16 @@ func TestWhatIsToldOfEachProperty(t *testing.T) {
 func TestChangesAreOfSlotsByName(t *testing.T) {
 	slot := func(name, state string) SlotStatus { return SlotStatus{Name: name, State: state} }
 	was := &Status{Slots: []SlotStatus{slot("a.0", "ready"), slot("a.1", "ready"), slot("b.0", "ready")}}
-	is := &Status{Slots: []SlotStatus{slot("a.0", "ready"), slot("b.0", "ready"), slot("c.0", "ready"), slot("a.1", "failed")}}
+	is := &Status{Slots: []SlotStatus{slot("a.0", "ready"), slot("c.0", "ready"), slot("a.1", "failed")}}
 	var told []string
 	for _, c := range changes(was, is) {
-		told = append(told, string(c.path))
+		told = append(told, fmt.Sprintf("%s %s %v", c.path, c.member, c.body[0]))
 	}
-	if want := []string{string(SlotPath("c.0")), string(SlotPath("a.1"))}; !slices.Equal(told, want) {
+	want := []string{
+		"/ InterfacesAdded " + string(SlotPath("c.0")), string(SlotPath("a.1")) + " PropertiesChanged " + SlotInterface,
+		"/ InterfacesRemoved " + string(SlotPath("b.0")),
+	}
+	if !slices.Equal(told, want) {
 		t.Errorf("told of %q, want %q", told, want)
 	}
 }

@@ -94,6 +94,9 @@ func (f *Fleet) propose(now Instant, ev Propose) {
 	if ev.Reloads && f.agenda.isReady { // else the end of the start is what is waited for
 		f.reloading = true
 		f.do(Reloading{})
+		if f.cfg.Extend {
+			f.agenda.nextExtend = now
+		}
 	}
 	next := &proposal{Propose: ev, id: f.last.change}
 	newer := fmt.Sprintf("%s %d by %s is newer", ev.Kind, next.id, ev.Who)

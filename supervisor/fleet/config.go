@@ -25,7 +25,7 @@ type Config struct {
 type Host struct {
 	StopAfter time.Duration // stop by itself after this long; 0: never
 	PingEvery time.Duration // Ping for the watchdog this often; 0: never
-	Extend    bool          // the service manager wants Extend while the fleet starts and stops
+	Extend    bool          // the service manager wants Extend while the fleet starts, reloads and stops
 	Freezer   bool          // slots have control groups, so that they can be frozen
 	Seed      uint64        // of the jitter
 }

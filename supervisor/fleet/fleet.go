@@ -355,13 +355,12 @@ func (f *Fleet) extend(now Instant) {
 	if now < f.agenda.nextExtend {
 		return
 	}
-	switch f.phase {
-	case starting, stopping:
+	if f.phase == starting || f.phase == stopping || f.reloading {
 		f.do(Extend{By: extendBy})
 		f.agenda.nextExtend = now.Add(extendEvery)
-	default:
-		f.agenda.nextExtend = Never
+		return
 	}
+	f.agenda.nextExtend = Never
 }
 
 func (f *Fleet) do(a Action) { f.acts = append(f.acts, a) }

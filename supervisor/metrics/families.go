@@ -62,6 +62,15 @@ var families = []family{
 	{"prefork_spares", gauge, "", "Processes that are forked and wait to become a slot.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Spares))
 	}},
+	{"prefork_revision", gauge, "", "Revision of the fleet: 1 is the one that was started; it grows with each change that is done.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.Revision))
+	}},
+	{"prefork_change_under_way", gauge, "", "1 while a reload, a restart or a scale changes the fleet; else 0.", func(p *printer, s *Sample) {
+		p.sample("", truth(s.Fleet.Change != 0))
+	}},
+	{"prefork_last_change_failed", gauge, "", "1 if the last change was not made, and the fleet is as it was before; else 0.", func(p *printer, s *Sample) {
+		p.sample("", truth(s.Fleet.LastChangeResult != "" && s.Fleet.LastChangeResult != control.ChangeDone))
+	}},
 	{"prefork_notifications_dropped", counter, "", "Datagrams to the notify sockets of slots that were not heard: of strangers, malformed, or too many.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.NotificationsDropped))
 	}},

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
@@ -48,10 +47,8 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 	switch {
 	case s.FreezerState == "frozen":
 		return "frozen: " + s.Reason
-	case s.SuccessorState != "":
-		return strings.TrimSpace(fmt.Sprintf("is being replaced: %s %s", s.SuccessorState, pid(s.SuccessorPID)))
-	case s.PredecessorPID > 0:
-		return fmt.Sprintf("has replaced %d, which ends", s.PredecessorPID)
+	case Beside(s) != "":
+		return Beside(s)
 	case s.NextStartTimestamp > 0:
 		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
 	case s.State == "waiting":
@@ -61,11 +58,19 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 	}
 }
 
-func pid(n uint32) string {
-	if n == 0 {
+// Beside tells of the second process that a slot has while it is replaced, "" if it has
+// none.
+func Beside(s *control.SlotStatus) string {
+	switch {
+	case s.SuccessorState != "" && s.SuccessorPID == 0:
+		return "is being replaced: " + s.SuccessorState
+	case s.SuccessorState != "":
+		return fmt.Sprintf("is being replaced: %s %d", s.SuccessorState, s.SuccessorPID)
+	case s.PredecessorPID > 0:
+		return fmt.Sprintf("has replaced %d, which ends", s.PredecessorPID)
+	default:
 		return ""
 	}
-	return fmt.Sprint(n)
 }
 
 // Time is what a timestamp of a fleet stands for.
