@@ -49,6 +49,7 @@ func change(out io.Writer, fleet string, w wait, ask func(*master, context.Conte
 		return notChanged(fleet, err)
 	}
 	f := &follower{master: m, id: id, out: out, wait: w, seen: *m.status}
+	f.seen.Change = 0 // it may be one that is under way already
 	if w.not {
 		return f.tell(event{Event: "begun", Text: fmt.Sprintf("change %d has begun: prefork status %s tells how far it is", id, fleet)})
 	}
