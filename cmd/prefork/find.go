@@ -123,11 +123,8 @@ func socketsOf(arg, path string) (sockets []control.Address, err error) {
 	if path == "" {
 		return sockets, nil
 	}
-	own, ok, err := rundir.ControlOfFile(path)
-	if ok {
-		sockets = append(sockets, own)
-	}
-	return sockets, err
+	own, err := rundir.ControlsOfFile(path)
+	return append(sockets, own...), err
 }
 
 // isAbsent reports whether an error says that there is no master.

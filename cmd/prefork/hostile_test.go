@@ -49,11 +49,11 @@ func as(uid int, do func()) {
 // notifySocket is where a slot of a fleet that was started by startSeen notifies.
 func (r *rig) notifySocket(slot string) string {
 	r.t.Helper()
-	at, ok, err := rundir.ControlOfFile(r.path("fleet.toml"))
-	if err != nil || !ok {
-		r.t.Fatal(ok, err)
+	all, err := rundir.ControlsOfFile(r.path("fleet.toml"))
+	if err != nil || len(all) != 1 {
+		r.t.Fatal(all, err)
 	}
-	return filepath.Join(filepath.Dir(at.Socket), "notify", slot)
+	return filepath.Join(filepath.Dir(all[0].Socket), "notify", slot)
 }
 
 // TestHostileWorker has a worker send descriptors of which the last close blocks for
@@ -172,10 +172,11 @@ func TestNoCommandActsOnAnotherFleet(t *testing.T) {
 	r.waitReady()
 	victim := r.child("sleep 987673").pid
 	r.write("edge.toml", file)
-	at, _, err := rundir.ControlOfFile(r.path("edge.toml"))
-	if err != nil {
-		t.Fatal(err)
+	all, err := rundir.ControlsOfFile(r.path("edge.toml"))
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
 	}
+	at := all[0]
 	other := filepath.Join(filepath.Dir(r.notifySocket("")), "control")
 	if err := os.MkdirAll(filepath.Dir(at.Socket), 0o755); err != nil {
 		t.Fatal(err)

@@ -132,11 +132,11 @@ func TestStopWhileReloading(t *testing.T) {
 func TestManyReloadsLeaveNothing(t *testing.T) {
 	c := startChanging(t)
 	c.end()
-	at, ok, err := rundir.ControlOfFile(c.path("fleet.toml"))
-	if err != nil || !ok {
-		t.Fatal(err)
+	all, err := rundir.ControlsOfFile(c.path("fleet.toml"))
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
 	}
-	client, err := control.Dial(context.Background(), at)
+	client, err := control.Dial(context.Background(), all[0])
 	if err != nil {
 		t.Fatal(err)
 	}

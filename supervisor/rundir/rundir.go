@@ -27,6 +27,7 @@ type Dir struct {
 	Notify string // of the notify sockets of slots; everybody may reach what is in there
 	lock   int    // an open descriptor of Path, locked
 	made   bool   // by this process, which removes it
+	alias  string // a link to it, under the name of a path that leads to the file for now
 }
 
 // Open makes the directory, unless RUNTIME_DIRECTORY names it (systemd.exec(5)), and
@@ -51,27 +52,71 @@ func (d *Dir) open(file *fleetfile.File) (err error) {
 		}
 		d.made = true
 	}
-	if err := d.take(path, file); err != nil {
+	if d.lock, err = take(path, file); err != nil {
 		d.made = false // it is another's
 		return err
 	}
-	d.Path, d.Notify = path, filepath.Join(path, "notify")
+	d.Path = path
+	if d.made {
+		if err := d.makeAlias(path, file); err != nil {
+			return err
+		}
+	}
+	d.Notify = filepath.Join(path, "notify")
 	if err := os.Mkdir(d.Notify, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return os.Chmod(d.Notify, 0o755) // workers of other users must reach their sockets
 }
 
-// take locks the directory, for as long as this process lives.
-func (d *Dir) take(path string, file *fleetfile.File) (err error) {
-	if d.lock, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+// take locks the directory, for as long as the descriptor is open, which is the caller's.
+func take(path string, file *fleetfile.File) (lock int, err error) {
+	if lock, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	err = unix.Flock(d.lock, unix.LOCK_EX|unix.LOCK_NB)
+	err = unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%s runs already: another master has %s", file.Path, path)
+		err = fmt.Errorf("%s runs already: another master has %s", file.Path, path)
+	} else {
+		err = os.NewSyscallError("flock", err)
 	}
-	return os.NewSyscallError("flock", err)
+	if err != nil {
+		linux.CloseFD(&lock)
+	}
+	return lock, err
+}
+
+// makeAlias has the fleet found by the path with which it was started when a link in that
+// path leads elsewhere: to another release, or to a newer ConfigMap.
+func (d *Dir) makeAlias(path string, file *fleetfile.File) error {
+	alias, err := aliasOf(file.Path)
+	if err != nil || alias == "" || alias == path || filepath.Dir(alias) != filepath.Dir(path) {
+		return err
+	}
+	if old := target(alias); old != "" {
+		lock, err := take(old, file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err // the fleet runs, of where the link led before
+		}
+		linux.CloseFD(&lock)
+		if err := os.Remove(alias); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink(filepath.Base(path), alias); err != nil {
+		return err
+	}
+	d.alias = alias
+	return nil
+}
+
+// target is the directory of an alias, "" if it is none.
+func target(alias string) string {
+	name, err := os.Readlink(alias)
+	if err != nil || name != filepath.Base(name) {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(alias), name)
 }
 
 // makeDir makes the directory of a fleet that systemd did not start.
@@ -111,12 +156,46 @@ func ownBase() string {
 // there is no place for it.
 func pathOf(path string) (string, error) {
 	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
 	if real, linkErr := filepath.EvalSymlinks(abs); linkErr == nil {
 		abs = real // by whatever path and name it is reached, it is the same fleet
 	}
-	base, name := ownBase(), fleetfile.NameOf(abs)
-	if err != nil || base == "" {
+	return named(abs)
+}
+
+// aliasOf is the directory as the path alone, whose links may come to lead elsewhere,
+// names it.
+func aliasOf(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
 		return "", err
+	}
+	return named(abs)
+}
+
+// placesOf are the directories in which a fleet can be that this user runs from a file:
+// that of the path with which it was started, and that of the file.
+func placesOf(path string) (dirs []string, err error) {
+	alias, err := aliasOf(path)
+	if err != nil {
+		return nil, err
+	}
+	own, err := pathOf(path)
+	for _, dir := range []string{target(alias), own} {
+		if dir != "" && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs, err
+}
+
+// named is the directory that is named after a path; "" if there is no place for it.
+func named(abs string) (string, error) {
+	base, name := ownBase(), fleetfile.NameOf(abs)
+	if base == "" {
+		return "", nil
 	}
 	dir := filepath.Join(base, fmt.Sprintf("%s-%x", name, sha256.Sum256([]byte(abs)))[:len(name)+9])
 	if len(dir) > maxPath {
@@ -137,21 +216,21 @@ func ControlOfUnit(name string) control.Address {
 	}
 }
 
-// ControlOfFile is the control socket of a fleet that this user runs from a file;
-// ok is false if it has none that could be found.
-func ControlOfFile(path string) (a control.Address, ok bool, err error) {
-	dir, err := pathOf(path)
-	if err != nil || dir == "" {
-		return a, false, err
+// ControlsOfFile are the control sockets, of which one can be served, of a fleet that this
+// user runs from a file; none if it has none that could be found.
+func ControlsOfFile(path string) (all []control.Address, err error) {
+	dirs, err := placesOf(path)
+	for _, dir := range dirs {
+		all = append(all, control.Address{Socket: filepath.Join(dir, socketName), Fleet: path, Serves: ownerOf(dir)})
 	}
-	return control.Address{Socket: filepath.Join(dir, socketName), Fleet: path, Serves: ownerOf(dir)}, true, nil
+	return all, err
 }
 
 // ownerOf returns a function that reports of which fleet, run from a file by this user, a directory is.
 func ownerOf(dir string) func(name, file string) bool {
 	return func(_, file string) bool {
-		own, err := pathOf(file)
-		return err == nil && own == dir
+		dirs, err := placesOf(file)
+		return err == nil && slices.Contains(dirs, dir)
 	}
 }
 
@@ -166,6 +245,9 @@ func Controls() []control.Address {
 		}
 		for _, socket := range found {
 			dir := filepath.Dir(socket)
+			if target(dir) != "" {
+				continue // it is found by its own name, too
+			}
 			all = append(all, control.Address{
 				Socket: socket, Fleet: "fleet " + filepath.Base(dir),
 				Serves: func(name, file string) bool {
@@ -181,6 +263,9 @@ func Controls() []control.Address {
 func (d *Dir) Close() {
 	if d.Notify != "" {
 		_ = os.Remove(d.Notify) // what stands there is not ours
+	}
+	if d.alias != "" && target(d.alias) == d.Path {
+		_ = os.Remove(d.alias) // who starts next makes its own
 	}
 	if d.made {
 		_ = os.Remove(d.Path)

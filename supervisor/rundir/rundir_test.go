@@ -69,14 +69,82 @@ func TestControlOfFile(t *testing.T) {
 	defer d.Close()
 	t.Chdir(base)
 	for _, name := range []string{path, link, "web.toml", "./other.toml"} {
-		at, ok, err := rundir.ControlOfFile(name)
-		if err != nil || !ok || at.Socket != d.Control() {
-			t.Errorf("%s: got %s, %t and %v, want %s", name, at.Socket, ok, err, d.Control())
+		all, err := rundir.ControlsOfFile(name)
+		if err != nil || len(all) != 1 || all[0].Socket != d.Control() {
+			t.Errorf("%s: got %v and %v, want %s", name, all, err, d.Control())
 			continue
 		}
+		at := all[0]
 		if !at.Serves("web", path) || at.Serves("web", "/elsewhere/web.toml") {
 			t.Errorf("%s: who may serve it", name)
 		}
+	}
+}
+
+// A link in the path comes to lead elsewhere, as that of a ConfigMap or to a release does:
+// the fleet is found by that path nevertheless, runs once, and is listed once.
+func TestAPathWhoseLinkMoves(t *testing.T) {
+	asUser(t)
+	base := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", base)
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	path := filepath.Join(base, "fleet.toml")
+	for _, dir := range []string{"..1", "..2"} {
+		if err := os.Mkdir(filepath.Join(base, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(base, dir, "fleet.toml"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lead := func(to string) {
+		t.Helper()
+		_ = os.Remove(filepath.Join(base, "..data"))
+		if err := os.Symlink(to, filepath.Join(base, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lead("..1")
+	if err := os.Symlink("..data/fleet.toml", path); err != nil {
+		t.Fatal(err)
+	}
+	file := &fleetfile.File{Name: "fleet", Path: path}
+	d, err := rundir.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.Control(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		all, err := rundir.ControlsOfFile(path)
+		if err != nil || len(all) == 0 || all[0].Socket != d.Control() || !all[0].Serves("fleet", path) {
+			t.Errorf("got %v and %v, want %s first", all, err, d.Control())
+		}
+		found := 0
+		for _, at := range rundir.Controls() {
+			if filepath.Base(filepath.Dir(at.Socket)) == filepath.Base(d.Path) || strings.HasPrefix(at.Socket, base) {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("it is listed %d times", found)
+		}
+		if second, err := rundir.Open(file); err == nil || !strings.Contains(err.Error(), "runs already") {
+			t.Errorf("a second master: %v, %v", second, err)
+		}
+		lead("..2")
+	}
+	_ = os.Remove(d.Control())
+	d.Close()
+	left, err := filepath.Glob(filepath.Join(base, "prefork", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left are %q", left)
+	}
+	if again, err := rundir.Open(file); err != nil {
+		t.Error(err)
+	} else {
+		again.Close()
 	}
 }
 
@@ -88,8 +156,8 @@ func TestThereMayBeNoPlace(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, base := range []string{"", "/" + strings.Repeat("x", 100)} {
 		t.Setenv("XDG_RUNTIME_DIR", base)
-		if at, ok, err := rundir.ControlOfFile("web.toml"); ok || err != nil {
-			t.Errorf("%q: got %s, %t and %v", base, at.Socket, ok, err)
+		if all, err := rundir.ControlsOfFile("web.toml"); len(all) > 0 || err != nil {
+			t.Errorf("%q: got %v and %v", base, all, err)
 		}
 		d, err := rundir.Open(&fleetfile.File{Name: "web", Path: "/etc/web.toml"})
 		if err != nil {
