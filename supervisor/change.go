@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/decnet/prefork/supervisor/bridge"
+	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/revisions"
@@ -19,7 +20,7 @@ func (m *master) propose(p bridge.Proposal) []fleet.Event {
 	ev := p.Propose
 	switch r, err := m.revise(&p); {
 	case err != nil:
-		m.bridge.Answer(fleet.Answer{ID: ev.ID, Refusal: err.Error()})
+		m.bridge.Reject(ev.ID, err)
 		return nil
 	case p.Draft != nil:
 		cfg := r.Config(m.sockets.Passed())
@@ -34,8 +35,8 @@ func (m *master) revise(p *bridge.Proposal) (*revisions.Revision, error) {
 	if p.Draft == nil {
 		return m.revisions.Again(), nil
 	}
-	if err := m.enable(p.Draft.File); err != nil {
-		return nil, err
+	if err := m.enable(p.Draft.File, p.Dry); err != nil {
+		return nil, &control.BadFile{Text: err.Error()}
 	}
 	if p.Dry {
 		return m.revisions.Look(p.Draft, m.slots.Born), nil
@@ -43,14 +44,15 @@ func (m *master) revise(p *bridge.Proposal) (*revisions.Revision, error) {
 	return m.revisions.Add(p.Draft, m.slots.Born)
 }
 
-// enable makes sure of the control groups that a file needs.
-func (m *master) enable(file *fleetfile.File) error {
+// enable makes sure of the control groups that a file needs, or, dry, of whether they can
+// be had.
+func (m *master) enable(file *fleetfile.File, dry bool) error {
 	tree := m.procs.Groups().Tree()
 	if tree == nil {
 		return rights.WithoutGroups(file, errors.New("see the journal of its start"))
 	}
 	controllers, err := rights.Controllers(file, tree.Available())
-	if err != nil {
+	if err != nil || dry {
 		return err
 	}
 	return tree.Enable(controllers...)

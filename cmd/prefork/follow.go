@@ -27,7 +27,7 @@ type wait struct{ json, not, quiet bool }
 
 func (w *wait) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.json, "json", false, "print JSON, an object in each line")
-	cmd.Flags().BoolVar(&w.not, "no-wait", false, "return as soon as it has begun")
+	cmd.Flags().BoolVar(&w.not, "no-wait", false, "return as soon as it is accepted")
 	cmd.Flags().BoolVarP(&w.quiet, "quiet", "q", false, "say only why it failed")
 }
 
@@ -51,7 +51,7 @@ func change(out io.Writer, fleet string, w wait, ask func(*master, context.Conte
 	f := &follower{master: m, id: id, out: out, wait: w, seen: *m.status}
 	f.seen.Change = 0 // it may be one that is under way already
 	if w.not {
-		return f.tell(event{Event: "begun", Text: fmt.Sprintf("change %d has begun: prefork status %s tells how far it is", id, fleet)})
+		return f.tell(event{Event: "accepted", Text: fmt.Sprintf("change %d is accepted: prefork status %s tells how far it is", id, fleet)})
 	}
 	return f.follow(news)
 }
@@ -67,6 +67,9 @@ func notChanged(fleet string, err error) error {
 	if e := (dbus.Error{}); errors.As(err, &e) {
 		return refused(fleet, fleet, err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) { // it has answered just before
+		return failed("fleet %s: its master has not read its files within %s: does the file system answer?", fleet, readTimeout)
+	}
 	return explain(fleet, err)
 }
 
@@ -81,7 +84,7 @@ type follower struct {
 
 // event is something that happens in a change, as --json prints it.
 type event struct {
-	Event  string `json:"event"` // begun, state, slot or ended
+	Event  string `json:"event"` // accepted, state, slot or ended
 	Change uint64 `json:"change"`
 	Slot   string `json:"slot,omitempty"`
 	State  string `json:"state,omitempty"`   // of the change: loading, proving, rolling or returning

@@ -267,3 +267,45 @@ func (c *command) wait() (stdout, stderr string, code int) {
 	_ = c.cmd.Wait() // its status says it
 	return c.out.String(), c.said.String(), c.cmd.ProcessState.ExitCode()
 }
+
+// A ConfigMap's file is reached by a link that leads to the newest: a reload takes it up, and
+// commands find the fleet as before.
+func TestReloadOfAConfigMap(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	r := prepare(t, "")
+	r.cmd.Env = append(r.cmd.Env, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"))
+	publish := func(n int) {
+		t.Helper()
+		dir := fmt.Sprintf("..%d", n)
+		if err := os.Mkdir(r.path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r.write(dir+"/fleet.toml", fmt.Sprintf("[worker.web]\nexec = [\"sleep\", \"987665\"]\ncount = %d\nsettle_sec = 0\n", n))
+		if err := os.Symlink(dir, r.path("..next")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(r.path("..next"), r.path("..data")); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.RemoveAll(r.path(fmt.Sprintf("..%d", n-1)))
+	}
+	publish(1)
+	if err := os.Remove(r.path("fleet.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("..data/fleet.toml", r.path("fleet.toml")); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.waitReady()
+	publish(2)
+	if out, said, code := prefork(t, "reload", r.path("fleet.toml")); code != 0 || !strings.Contains(out, "done: resize web from 1 to 2") {
+		t.Errorf("exit status %d:\n%s%s", code, out, said)
+	}
+	publish(3)
+	r.signal(unix.SIGHUP)
+	r.eventually("a reload by SIGHUP", func() bool { return strings.Contains(r.logged(), "reload 2 is done: resize web from 2 to 3") })
+	if out, said, code := prefork(t, "status", r.path("fleet.toml")); code != 0 || !strings.Contains(out, "3/3 ready") {
+		t.Errorf("exit status %d:\n%s%s", code, out, said)
+	}
+}

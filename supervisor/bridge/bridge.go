@@ -102,6 +102,9 @@ func (b *Bridge) Show(s *Snapshot) { b.clients.queue.show(s) }
 // Answer answers who wanted something to be done.
 func (b *Bridge) Answer(a fleet.Answer) { b.clients.queue.answer(a) }
 
+// Reject answers who wanted something that cannot even be proposed.
+func (b *Bridge) Reject(id uint64, err error) { b.clients.queue.reject(id, err) }
+
 // Changed says that a snapshot would differ from the last.
 func (b *Bridge) Changed() {
 	if b.control != nil {

@@ -32,7 +32,13 @@ type queue struct {
 type operation struct {
 	id     uint64
 	event  fleet.Event
-	answer chan fleet.Answer // has room for it
+	answer chan answer // has room for it
+}
+
+// answer is what becomes of one: err says why it was not done.
+type answer struct {
+	fleet.Answer
+	err error
 }
 
 // numbered is the event with the number by which it is answered.
@@ -85,24 +91,21 @@ func (q *queue) look() (*Snapshot, error) {
 
 // ask blocks until the loop has answered; a refusal is an error.
 func (q *queue) ask(event fleet.Event) (fleet.Answer, error) {
-	op := &operation{event: event, answer: make(chan fleet.Answer, 1)}
+	op := &operation{event: event, answer: make(chan answer, 1)}
 	q.mu.Lock()
 	q.last++
 	op.id = q.last
 	q.asking = append(q.asking, op)
 	if q.ended {
-		op.answer <- fleet.Answer{Refusal: errEnded.Error()}
+		op.answer <- answer{err: errEnded}
 	}
 	q.mu.Unlock()
 	q.wake.Up()
 	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
 	select {
-	case answer := <-op.answer:
-		if answer.Refusal != "" {
-			return answer, errors.New(answer.Refusal)
-		}
-		return answer, nil
+	case a := <-op.answer:
+		return a.Answer, a.err
 	case <-timer.C:
 		return fleet.Answer{}, q.giveUp(op)
 	}
@@ -136,11 +139,21 @@ func (q *queue) take() (events []fleet.Event) {
 }
 
 func (q *queue) answer(a fleet.Answer) {
+	var err error
+	if a.Refusal != "" {
+		err = errors.New(a.Refusal)
+	}
+	q.tell(a.ID, answer{a, err})
+}
+
+func (q *queue) reject(id uint64, err error) { q.tell(id, answer{err: err}) }
+
+func (q *queue) tell(id uint64, a answer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if op := q.heard[a.ID]; op != nil {
+	if op := q.heard[id]; op != nil {
 		op.answer <- a
-		delete(q.heard, a.ID)
+		delete(q.heard, id)
 	}
 }
 
@@ -161,7 +174,7 @@ func (q *queue) end() {
 	defer q.mu.Unlock()
 	q.ended = true
 	for _, op := range slices.AppendSeq(q.asking, maps.Values(q.heard)) {
-		op.answer <- fleet.Answer{Refusal: errEnded.Error()}
+		op.answer <- answer{err: errEnded}
 	}
 	q.asking, q.heard = nil, nil
 }
