@@ -93,6 +93,7 @@ func (s *slot) unkillable(now Instant) {
 		return
 	}
 	s.remark(KindSlotStuck, Err, why+"; the slot waits for it")
+	s.stuckOnItsWay(now)
 }
 
 // exited takes the end of the slot's process.

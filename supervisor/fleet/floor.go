@@ -164,9 +164,14 @@ func (l *floor) unkillable(now Instant) {
 		l.report("", Err, why+"; not waited for")
 		l.nextGeneration(now, l.cause)
 	case l.retired:
-		l.report("", Err, why+"; another has taken its place")
+		l.report("", Err, why+"; not waited for")
+	case l.fleet.tries(l):
+		l.fleet.change.fail(now, ChangeFailed, why)
 	default:
 		l.report(KindFloorLost, Err, why+"; successors wait for it")
+		if c := l.fleet.change; c != nil && c.floor == l {
+			c.fail(now, ChangeFailed, why)
+		}
 	}
 }
 

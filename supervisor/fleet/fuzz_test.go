@@ -31,6 +31,9 @@ func FuzzFleet(f *testing.F) {
 		for len(w.bytes) > 0 && w.quits == 0 {
 			w.step()
 		}
+		if len(data)%2 == 1 {
+			w.concludes()
+		}
 		w.end()
 	})
 }
@@ -186,7 +189,7 @@ func (w *world) change() {
 		next.Host = w.cfg.Host
 		next.FloorKeys = []Key{{"preload", Birth, uint64(w.byte() % 3)}}
 		for i := range next.Workers {
-			next.Workers[i].Keys = []Key{{"exec", Birth, uint64(w.byte() % 3)}, {"memory_max", Limit, uint64(w.byte() % 2)}}
+			next.Workers[i].Keys = append(next.Workers[i].Keys, Key{"exec", Birth, uint64(w.byte() % 3)}, Key{"memory_max", Limit, uint64(w.byte() % 2)})
 		}
 		ev.Kind, ev.Config, ev.Reloads = ChangeReload, &next, true
 	}

@@ -289,7 +289,8 @@ func checkPlaces(w *worker) error {
 	}
 	for _, s := range all {
 		if s.proc != 0 && !s.stuck() {
-			if processes[s.index]++; processes[s.index] > 2 {
+			// To stop is to ask those again that did not end from SIGKILL.
+			if processes[s.index]++; processes[s.index] > 2 && w.fleet.phase != stopping {
 				return fmt.Errorf("%s has a third process", s.name)
 			}
 		}

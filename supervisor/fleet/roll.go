@@ -115,9 +115,15 @@ func (s *slot) serves() bool { return s.state == StateReady || s.state == StateL
 
 // begin moves a slot.
 func (c *change) begin(now Instant, s *slot) {
-	if s.fresh {
-		s.moving = true
+	switch {
+	case s.fresh:
+		if s.moving = !s.config.OnDemand; !s.moving {
+			c.moved++ // it listens, once there is something to start it from
+		}
 		s.start(now)
+		return
+	case s.stuck() && !c.passes(c.configOf(s.config.Name)):
+		c.fail(now, ChangeFailed, s.name+stuckText)
 		return
 	}
 	n := c.slot(s.worker, s.index)
@@ -128,7 +134,7 @@ func (c *change) begin(now Instant, s *slot) {
 		n.state, n.why, n.since, n.held = s.state, s.why, s.since, s.held
 		n.takePlace(now, "")
 		c.moved++
-	case s.proc == 0:
+	case s.proc == 0 || s.stuck():
 		n.moving = c.phase != phaseReturning
 		n.takePlace(now, "")
 		n.woken = true
@@ -144,6 +150,44 @@ func (c *change) begin(now Instant, s *slot) {
 		default:
 			s.stop(now, KindSlotStops, "is to be replaced")
 		}
+	}
+}
+
+const stuckText = ": its process does not end from SIGKILL"
+
+// passes reports whether a slot is replaced though its process stays: on the way back it
+// has to be.
+func (c *change) passes(w *Worker) bool { return c.phase == phaseReturning || w.Roll.Order == StartFirst }
+
+// stuckOnItsWay: a change does not wait for a process that does not end from SIGKILL.
+func (s *slot) stuckOnItsWay(now Instant) {
+	c := s.fleet.change
+	switch {
+	case c == nil:
+	case s.role == successor && c.phase == phaseReturning:
+		s.moving = false
+		s.takePlace(now, "goes back")
+	case s.role == successor:
+		s.former.next = nil
+		s.depart()
+		s.fleet.arrange()
+		c.fail(now, ChangeFailed, s.name+stuckText)
+	case s.next != nil && c.passes(s.next.config):
+		s.givePlace(now)
+	case s.next != nil:
+		c.fail(now, ChangeFailed, s.name+stuckText)
+	case s.moving:
+		s.failChange(now, "its process does not end from SIGKILL")
+	}
+}
+
+// givePlace gives a slot's place to its successor, which starts if it has waited for that.
+func (s *slot) givePlace(now Instant) {
+	n := s.next
+	n.takePlace(now, "")
+	if n.state == StateWaiting {
+		n.woken = true
+		n.start(now)
 	}
 }
 
@@ -239,14 +283,9 @@ func (s *slot) concludeMove(now Instant, what string) bool {
 		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+place)
 		s.release()
 	case s.next != nil: // it ended by itself, or was stopped for its successor
-		n := s.next
 		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+"; its successor takes its place")
 		s.release()
-		n.takePlace(now, "")
-		if n.state == StateWaiting {
-			n.woken = true
-			n.start(now)
-		}
+		s.givePlace(now)
 	case s.role == successor:
 		s.cannotSucceed(now, what)
 	default:

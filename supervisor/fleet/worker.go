@@ -41,6 +41,7 @@ func (w *worker) advance(now Instant) {
 		}
 		*d = demand{lookAt: Never}
 	case d.looked || d.watched:
+		d.lookAt = Never // a successor that has become ready meanwhile is not waited for
 	case now >= d.lookAt:
 		d.looked, d.lookAt = true, Never
 		w.fleet.do(PollSockets{Worker: w.id})

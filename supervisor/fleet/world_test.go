@@ -105,11 +105,14 @@ func (w *world) config() Config {
 		},
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
-		cfg.Workers = append(cfg.Workers, Worker{
+		worker := Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0,
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
 			Roll: Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
-		})
+		}
+		// As of a file: what a process is born with has keys.
+		worker.Keys = []Key{{"entry", Birth, uint64(boolInt(worker.Entry))}, {"on_demand", Birth, uint64(boolInt(worker.OnDemand))}}
+		cfg.Workers = append(cfg.Workers, worker)
 	}
 	return cfg
 }
