@@ -101,18 +101,25 @@ func (f *Fleet) propose(now Instant, ev Propose) {
 	next := &proposal{Propose: ev, id: f.last.change}
 	newer := fmt.Sprintf("%s %d by %s is newer", ev.Kind, next.id, ev.Who)
 	if p := f.pending; p != nil {
+		if p.Kind == ChangeRestart { // which was wanted, too
+			next.Kind, next.Fresh = p.Kind, p.Fresh
+		}
 		f.outcome(p.id, p.Kind, ChangeSuperseded, newer)
 		f.do(Discard{Revision: p.Revision})
 	}
 	f.pending = next
-	if c := f.change; c != nil && c.phase < phaseRolling && ev.whole() && c.whole() {
+	if c := f.change; c != nil && c.phase < phaseRolling && next.covers(&c.proposal) {
 		c.fail(now, ChangeSuperseded, newer)
 	}
 }
 
-// whole reports whether a change is of all that the file says: of two, the newer one has
-// what the older one has.
+// whole reports whether a change is of all that the file says.
 func (ev *Propose) whole() bool { return ev.Config != nil && ev.Kind != ChangeTrial }
+
+// covers reports whether a newer change does all that an older one was to do.
+func (p *proposal) covers(older *proposal) bool {
+	return p.whole() && older.whole() && (p.Kind == ChangeRestart || older.Kind == ChangeReload)
+}
 
 // proposal is a change that waits until it can begin.
 type proposal struct {

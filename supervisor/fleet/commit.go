@@ -175,12 +175,15 @@ func (f *Fleet) order() {
 func (f *Fleet) outcome(id ChangeID, kind ChangeKind, result, text string) {
 	f.lastChange = lastChange{id, kind, result, text}
 	f.do(Outcome{Change: id, Kind: kind, Result: result, Text: text})
-	switch result {
-	case ChangeDone:
+	if result == ChangeDone {
 		f.reportKind(KindChangeDone, Notice, fmt.Sprintf("%s %d is done: %s", kind, id, text))
-	default:
-		f.reportKind(KindChangeFailed, Err, fmt.Sprintf("%s %d %s, the fleet is as it was: %s", kind, id, result, text))
+		return
 	}
+	level := Notice // somebody wanted that
+	if result == ChangeFailed {
+		level = Err
+	}
+	f.reportKind(KindChangeFailed, level, fmt.Sprintf("%s %d %s, the fleet is as it was: %s", kind, id, result, text))
 }
 
 // lastChange is the last one that has ended.

@@ -214,7 +214,7 @@ func TestKindsOfTheFleet(t *testing.T) {
 	p.send(Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Who: "uid 0"})
 	wants(p, Notice, KindChangeBegins)
 	p.send(Cancel{2, "uid 0"})
-	wants(p, Err, KindChangeFailed)
+	wants(p, Notice, KindChangeFailed)
 	p.send(Propose{ID: 3, Kind: ChangeReload, Revision: 3, Config: &p.f.cfg, Who: "uid 0"})
 	wants(p, Notice, KindChangeDone)
 

@@ -157,7 +157,9 @@ const stuckText = ": its process does not end from SIGKILL"
 
 // passes reports whether a slot is replaced though its process stays: on the way back it
 // has to be.
-func (c *change) passes(w *Worker) bool { return c.phase == phaseReturning || w.Roll.Order == StartFirst }
+func (c *change) passes(w *Worker) bool {
+	return c.phase == phaseReturning || w.Roll.Order == StartFirst
+}
 
 // stuckOnItsWay: a change does not wait for a process that does not end from SIGKILL.
 func (s *slot) stuckOnItsWay(now Instant) {

@@ -315,7 +315,10 @@ func (st *stage) event(name string, words []string) Event {
 func (st *stage) propose(kind ChangeKind, words []string) Event {
 	st.revision = max(st.revision, 1) + 1
 	ev := Propose{ID: uint64(st.revision), Kind: kind, Revision: st.revision, Who: "uid 0"}
-	if kind == ChangeReload {
+	if len(words) > 0 && words[0] == "fresh" {
+		ev.Fresh, words = true, words[1:]
+	}
+	if kind == ChangeReload || ev.Fresh && len(st.next.Workers) > 0 {
 		next := st.next
 		next.TimeoutStart = max(next.TimeoutStart, 5*time.Minute)
 		ev.Config, ev.Reloads, st.next = &next, true, Config{}
@@ -328,9 +331,6 @@ func (st *stage) propose(kind ChangeKind, words []string) Event {
 		}
 		ev.Scale = &Scale{words[0], count}
 		return ev
-	}
-	if len(words) > 0 && words[0] == "fresh" {
-		ev.Fresh, words = true, words[1:]
 	}
 	ev.Slots = words
 	return ev
