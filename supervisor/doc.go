@@ -31,12 +31,14 @@
 //	pipes            package output, until end of file; one may outlive its process
 //	Process.Group    package procs, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs
-//	notify sockets   package slots, until the end; read at a bounded rate
+//	notify sockets   package slots, until nothing is left of the slot, of which there
+//	                 are two while its process is replaced; read at a bounded rate
 //	stored           package slots, until the other end hangs up, the slot takes it
-//	                 back, or the end; each process of the slot gets copies
+//	                 back, or its name is nobody's; each process of the slot gets copies
 //	streams          package output, until the end; workers get copies and write,
 //	                 the master does not
-//	sockets          package sockets, until the end; workers get copies. They are polled
+//	sockets          package sockets, as long as a revision has them (package revisions);
+//	                 those of systemd until the end. Workers get copies. They are polled
 //	                 for workers on demand, never accepted from. They are plain
 //	                 descriptors and never a net.Listener, which would change
 //	                 O_NONBLOCK for everybody who holds the socket

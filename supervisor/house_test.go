@@ -44,7 +44,7 @@ var mayImport = map[string]string{
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor/revisions":         "fleet fleetfile internal/envfile rights sockets",
+	"supervisor/revisions":         "fleet fleetfile internal/envfile internal/linux rights sockets",
 	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs " +
 		"revisions sockets",
 	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs " +

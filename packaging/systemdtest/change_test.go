@@ -132,6 +132,7 @@ func TestReload(t *testing.T) {
 		m.Run(t, "systemctl", "reload", service)
 		same("the good file again", after)
 
+		m.renewsCredentials(t)
 		m.reloadedBySignal(t)
 		m.reloadedInTheMiddle(t)
 		m.systemdsSockets(t)
@@ -158,6 +159,36 @@ func (m machine) reloadedBySignal(t *testing.T) {
 	m.Run(t, "systemctl", "reload", service)
 	if after := m.slotPIDs(t); after["web.1"] == before["web.1"] {
 		t.Errorf("%s: with notify-reload %v became %v", m.Suite, before, after)
+	}
+	m.Run(t, "rm", "-r", "/etc/systemd/system/"+service+".d")
+	m.Run(t, "systemctl", "daemon-reload")
+	m.Run(t, "systemctl", "restart", service)
+	m.waitForStatus(t, "4/4 ready")
+}
+
+// renewsCredentials: from version 260 on systemd can renew credentials when the service
+// reloads; what has read them is replaced then, and only then.
+func (m machine) renewsCredentials(t *testing.T) {
+	t.Helper()
+	if m.SystemdVersion < 260 {
+		return
+	}
+	m.WriteFile(t, "/etc/token", "one")
+	m.dropIn(t, "[Service]\nLoadCredential=token:/etc/token\nRefreshOnReload=credentials\n")
+	m.Run(t, "systemctl", "restart", service)
+	m.waitForStatus(t, "4/4 ready")
+	before := m.slotPIDs(t)
+	m.Run(t, "systemctl", "reload", service)
+	if after := m.slotPIDs(t); !maps.Equal(after, before) {
+		t.Errorf("%s: the same credentials: %v became %v", m.Suite, before, after)
+	}
+	m.WriteFile(t, "/etc/token", "two")
+	m.Run(t, "systemctl", "reload", service)
+	after := m.slotPIDs(t)
+	for name, pid := range after {
+		if before[name] == pid {
+			t.Errorf("%s: %s has process %d still, with an old credential", m.Suite, name, pid)
+		}
 	}
 	m.Run(t, "rm", "-r", "/etc/systemd/system/"+service+".d")
 	m.Run(t, "systemctl", "daemon-reload")
@@ -306,4 +337,53 @@ func (m machine) isServed(t *testing.T, port int) {
 	if out, code := m.Try("curl", "-sS", "--max-time", "60", fmt.Sprintf("http://127.0.0.1:%d/", port)); code != 0 {
 		t.Errorf("%s: port %d: exit status %d: %s", m.Suite, port, code, out)
 	}
+}
+
+// TestManyReloads: what is replaced five hundred times leaves no control group, no socket
+// and no descriptor behind, and the master as small as it was.
+func TestManyReloads(t *testing.T) {
+	onEachSuite(t, func(t *testing.T, m machine) {
+		if m.Suite != "forky" {
+			return // it is the same everywhere, and takes a minute
+		}
+		m.fleet(t, `
+[worker.web]
+exec = ["sleep", "987672"]
+count = 2
+roll = "start-first"
+settle_sec = 0
+environment = { N = "0" }
+`)
+		m.Run(t, "systemctl", "start", service)
+		reload := func(from, to int) {
+			t.Helper()
+			m.Run(t, "sh", "-ec", fmt.Sprintf(`for n in $(seq %d %d); do
+				sed -i "s/N = .*/N = \"$n\" }/" /etc/prefork/fleet.toml
+				prefork reload --quiet fleet
+			done`, from, to))
+		}
+		rest := func() (groups, descriptors string, memory int) {
+			t.Helper()
+			m.WaitFor(t, "the end of all predecessors", func() bool {
+				return m.Run(t, "sh", "-c", "pgrep --full --exact 'sleep 987672' | wc -l") == "2\n"
+			})
+			master := fmt.Sprint(m.service(t).MainPID)
+			groups = m.Run(t, "sh", "-c", "find /sys/fs/cgroup$(systemctl show --property=ControlGroup --value "+service+") -type d | wc -l; ls /run/prefork/fleet/notify | wc -l")
+			descriptors = m.Run(t, "sh", "-c", "ls -l /proc/"+master+"/fd | sed -n 's/.*-> //; s/:.*//p' | sort | uniq --count")
+			out := m.Run(t, "sh", "-c", "sed -n 's/^RssAnon:[^0-9]*//; s/ kB//p' /proc/"+master+"/status")
+			_, _ = fmt.Sscan(out, &memory) // the kernel wrote it
+			return groups, descriptors, memory
+		}
+		reload(1, 20)
+		groups, descriptors, memory := rest()
+		for n := range 5 {
+			reload(100*n+100, 100*n+199)
+		}
+		groupsNow, descriptorsNow, memoryNow := rest()
+		if groupsNow != groups || descriptorsNow != descriptors || memory == 0 || memoryNow > memory+2048 {
+			t.Errorf("%s: groups and sockets %q, before %q; descriptors %q, before %q; memory %d kB, before %d kB",
+				m.Suite, groupsNow, groups, descriptorsNow, descriptors, memoryNow, memory)
+		}
+		t.Logf("%s: memory %d kB, before %d kB", m.Suite, memoryNow, memory)
+	})
 }

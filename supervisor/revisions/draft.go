@@ -5,16 +5,20 @@ package revisions
 import (
 	"fmt"
 	"hash/fnv"
+	"os"
+	"path/filepath"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/rights"
 )
 
 // Draft is a fleet file that has been read, and may be used here.
 type Draft struct {
-	File   *fleetfile.File
-	stamps map[string]Stamp
+	File        *fleetfile.File
+	stamps      map[string]Stamp // of the environment files of workers
+	credentials Stamp
 }
 
 // Stamp tells environments apart, without keeping them: they may be secret.
@@ -29,6 +33,30 @@ func StampOf(env []string) Stamp {
 	return Stamp(h.Sum64())
 }
 
+// Credentials is the stamp of those that systemd has passed to this process
+// ($CREDENTIALS_DIRECTORY, systemd.exec(5)). From version 260 on it can renew them when the
+// service reloads (RefreshOnReload=).
+func Credentials() Stamp {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return 0
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0 // a worker cannot read them either
+	}
+	var all []string
+	for _, e := range entries {
+		if text, err := linux.ReadRegular(filepath.Join(dir, e.Name()), maxCredential); err == nil {
+			all = append(all, e.Name(), string(text))
+		}
+	}
+	return StampOf(all)
+}
+
+// maxCredential is systemd's bound of one, in bytes (systemd.exec(5)).
+const maxCredential = 1 << 20
+
 // Read reads the file of a fleet that runs once more, and the environment files that it
 // names, and checks what this master may do; managed says that systemd started it. It
 // blocks for as long as the file systems do, and is for any goroutine. An error names the
@@ -41,7 +69,7 @@ func Read(running *fleetfile.File, managed bool) (*Draft, error) {
 	if err := rights.Recheck(running, file, managed); err != nil {
 		return nil, err
 	}
-	d := &Draft{File: file, stamps: map[string]Stamp{}}
+	d := &Draft{File: file, stamps: map[string]Stamp{}, credentials: Credentials()}
 	for i := range file.Workers {
 		w := &file.Workers[i]
 		if len(w.EnvironmentFiles) == 0 {

@@ -26,7 +26,8 @@ type Revision struct {
 	File    *fleetfile.File
 	Sockets *sockets.Set // open as long as the revision lives
 
-	stamps map[string]uint64 // of what environment files hold, by worker
+	stamps      map[string]uint64 // of what environment files hold, by worker
+	credentials Stamp
 }
 
 // Worker is a worker of the file, nil if it has none of that name.
@@ -39,7 +40,19 @@ func (r *Revision) Worker(name string) *fleetfile.Worker {
 }
 
 // Config is what the revision means for the state machine, but for the host.
-func (r *Revision) Config(passed []string) fleet.Config { return r.File.Config(r.stamps, passed) }
+func (r *Revision) Config(passed []string) fleet.Config {
+	cfg := r.File.Config(r.stamps, passed)
+	if r.credentials == 0 {
+		return cfg
+	}
+	// Whatever reads them has read them by now.
+	key := fleet.Key{Name: "credentials", Class: fleet.Birth, Sum: uint64(r.credentials)}
+	cfg.FloorKeys = append(cfg.FloorKeys, key)
+	for i := range cfg.Workers {
+		cfg.Workers[i].Keys = append(cfg.Workers[i].Keys, key)
+	}
+	return cfg
+}
 
 // Table has the revisions that live. Only the loop calls its methods, none of which blocks.
 type Table struct {
@@ -51,7 +64,7 @@ type Table struct {
 
 // New makes a table of the file with which the fleet starts, and of its open sockets.
 func New(file *fleetfile.File, open *sockets.Sockets) *Table {
-	first := &Revision{ID: 1, File: file, Sockets: open.Current()}
+	first := &Revision{ID: 1, File: file, Sockets: open.Current(), credentials: Credentials()}
 	return &Table{sockets: open, current: first, byID: map[fleet.Revision]*Revision{1: first}, last: 1}
 }
 
@@ -62,7 +75,9 @@ func (t *Table) Current() *Revision { return t.current }
 func (t *Table) Of(id fleet.Revision) *Revision {
 	r := t.byID[id]
 	if r != nil && r.File == nil { // of a restart, which begins now
-		r.File, r.Sockets, r.stamps = t.current.File, t.current.Sockets, t.current.stamps
+		id := r.ID
+		*r = *t.current
+		r.ID = id
 	}
 	return r
 }
@@ -76,13 +91,14 @@ func (t *Table) Add(d *Draft, born func(worker string) []Stamp) (*Revision, erro
 		return nil, err
 	}
 	r, look := t.add(), t.Look(d, born)
-	r.File, r.Sockets, r.stamps = d.File, set, look.stamps
+	look.ID, look.Sockets = r.ID, set
+	*r = *look
 	return r, nil
 }
 
 // Look is what Add would make, without its sockets and without a place in the table.
 func (t *Table) Look(d *Draft, born func(worker string) []Stamp) *Revision {
-	r := &Revision{File: d.File, stamps: map[string]uint64{}}
+	r := &Revision{File: d.File, stamps: map[string]uint64{}, credentials: d.credentials}
 	for worker, stamp := range d.stamps {
 		other := func(s Stamp) bool { return s != stamp }
 		r.stamps[worker] = t.current.stamps[worker]

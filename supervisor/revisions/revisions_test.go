@@ -193,6 +193,39 @@ func TestEnvironmentFilesAreCompared(t *testing.T) {
 	}
 }
 
+// Credentials that systemd has renewed are read anew by new processes, and by a new floor.
+func TestCredentialsAreCompared(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	secret := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "token"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret("one")
+	h := newHouse(t)
+	if got := plan(h.Current(), h.Look(h.read(), born())); got != "nothing changes" {
+		t.Errorf("the same: %s", got)
+	}
+	secret("two")
+	r, err := h.Add(h.read(), born())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plan(h.Current(), r); got != "roll web (credentials)" {
+		t.Errorf("another: %s", got)
+	}
+	h.Commit(r.ID)
+	if got := plan(h.Current(), h.Look(h.read(), born())); got != "nothing changes" {
+		t.Errorf("and again: %s", got)
+	}
+	again := h.Again()
+	if got := plan(h.Current(), h.Of(again.ID)); got != "nothing changes" {
+		t.Errorf("like the current one: %s", got)
+	}
+}
+
 // What cannot be read, or not be bound, changes nothing.
 func TestWhatCannotBeARevision(t *testing.T) {
 	h := newHouse(t)
