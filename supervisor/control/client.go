@@ -57,7 +57,7 @@ func greet(ctx context.Context, socket net.Conn) (*dbus.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := dbus.NewConn(socket)
+	conn, err := dbus.NewConn(&wholeMessages{Conn: socket})
 	if err != nil {
 		return nil, err
 	}

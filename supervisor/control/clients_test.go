@@ -153,3 +153,55 @@ func FuzzClient(f *testing.F) {
 		}
 	})
 }
+
+// However a connection ends in the middle of a message, the client has an error, and no
+// panic: closed by its owner, reset, out of time.
+func TestAClientWhoseConnectionEnds(t *testing.T) {
+	var m bytes.Buffer
+	signal := &dbus.Message{Type: dbus.TypeSignal, Body: []any{"x"}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(Path), dbus.FieldInterface: dbus.MakeVariant(Interface), dbus.FieldMember: dbus.MakeVariant("X"),
+		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("x")),
+	}}
+	if err := signal.EncodeTo(&m, binary.LittleEndian); err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func(ours, theirs net.Conn){
+		"closed here":  func(ours, _ net.Conn) { _ = ours.Close() },
+		"closed there": func(_, theirs net.Conn) { _ = theirs.Close() },
+		"out of time":  func(ours, _ net.Conn) { _ = ours.SetDeadline(time.Now()) },
+	} {
+		for length := range m.Len() {
+			ours, theirs := net.Pipe()
+			read := make(chan error, 1)
+			go func() {
+				_, err := dbus.DecodeMessage(&wholeMessages{Conn: ours})
+				read <- err
+			}()
+			if _, err := theirs.Write(m.Bytes()[:length]); err != nil {
+				t.Fatal(err)
+			}
+			end(ours, theirs)
+			select {
+			case err := <-read:
+				if err == nil {
+					t.Errorf("%s after %d bytes: a message", name, length)
+				}
+			case <-time.After(ceiling):
+				t.Fatalf("%s after %d bytes: it reads on", name, length)
+			}
+			_, _ = ours.Close(), theirs.Close()
+		}
+	}
+}
+
+// What a master says of a message's length is not believed beyond a bound.
+func TestAMessageThatIsTooLong(t *testing.T) {
+	head := append([]byte{'l', 2, 0, 1}, binary.LittleEndian.AppendUint32(nil, 1<<31)...)
+	head = append(head, make([]byte, 8)...)
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go func() { _, _ = theirs.Write(head) }()
+	if _, err := dbus.DecodeMessage(&wholeMessages{Conn: ours}); err == nil || !strings.Contains(err.Error(), "a message of 2147483664 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
