@@ -370,7 +370,7 @@ environment = { N = "0" }
 			master := fmt.Sprint(m.service(t).MainPID)
 			groups = m.Run(t, "sh", "-c", "find /sys/fs/cgroup$(systemctl show --property=ControlGroup --value "+service+") -type d | wc -l; ls /run/prefork/fleet/notify | wc -l")
 			descriptors = m.Run(t, "sh", "-c", "ls -l /proc/"+master+"/fd | sed -n 's/.*-> //; s/:.*//p' | sort | uniq --count")
-			out := m.Run(t, "sh", "-c", "sed -n 's/^RssAnon:[^0-9]*//; s/ kB//p' /proc/"+master+"/status")
+			out := m.Run(t, "sh", "-c", "sed -n '/^RssAnon:/s/[^0-9]//gp' /proc/"+master+"/status")
 			_, _ = fmt.Sscan(out, &memory) // the kernel wrote it
 			return groups, descriptors, memory
 		}
