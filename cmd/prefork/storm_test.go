@@ -309,3 +309,36 @@ func TestReloadOfAConfigMap(t *testing.T) {
 		t.Errorf("exit status %d:\n%s%s", code, out, said)
 	}
 }
+
+// Workers that need more descriptors than their floor has kept free for them need another
+// floor: what it has open could be in the way.
+func TestMoreDescriptorsThanTheFloorHasRoomFor(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	const file = `
+[floor]
+path = ["DIR"]
+preload = ["keeps"]
+[worker.web]
+entry = "app:hold"
+settle_sec = 0
+`
+	r := prepare(t, file)
+	r.cmd.Env = append(r.cmd.Env, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"))
+	r.write("keeps.py", "kept = [open(__file__) for _ in range(8)]\n")
+	r.start()
+	r.waitReady()
+	generation := 1
+	for n, want := range []string{"roll the floor (descriptors), roll web (file_descriptor_store_max, floor)", "roll web (file_descriptor_store_max)", "roll web (file_descriptor_store_max)"} {
+		r.write("fleet.toml", strings.ReplaceAll(file+fmt.Sprintf("file_descriptor_store_max = %d\n", 30-n), "DIR", r.dir))
+		out, said, code := prefork(t, "reload", r.path("fleet.toml"))
+		if code != 0 || !strings.Contains(out, "done: "+want) {
+			t.Errorf("%d: exit status %d, want %q:\n%s%s", n, code, want, out, said)
+		}
+		if n == 0 {
+			generation++
+		}
+		if out, _, _ := prefork(t, "status", r.path("fleet.toml")); !strings.Contains(out, fmt.Sprintf("floor generation %d", generation)) {
+			t.Errorf("%d: want generation %d:\n%s", n, generation, out)
+		}
+	}
+}

@@ -106,12 +106,15 @@ func (c *change) finish(now Instant, result, why string) {
 // commit makes the proposed fleet the fleet as it is.
 func (c *change) commit(now Instant) {
 	f := c.fleet
+	kept := f.cfg.Descriptors
 	f.change, f.cfg, f.revision = nil, startedAs(f.cfg, c.cfg), c.Revision
 	if c.floor != f.floor {
 		f.floor.retire(now)
 		f.floor = c.floor
+	} else {
+		f.cfg.Descriptors = kept
 	}
-	kept := []SlotID{}
+	stay := []SlotID{}
 	for _, plan := range c.plan.Workers {
 		w := f.workerNamed(plan.Name)
 		if plan.Step == Remove {
@@ -123,11 +126,11 @@ func (c *change) commit(now Instant) {
 		f.surplus(now, w, plan.To)
 		for _, s := range w.slots {
 			s.config, s.floor, s.revision, s.fresh = w.config, c.floor, c.Revision, false
-			kept = append(kept, s.id)
+			stay = append(stay, s.id)
 		}
 	}
 	f.order()
-	f.do(Commit{Revision: c.Revision, Slots: kept})
+	f.do(Commit{Revision: c.Revision, Slots: stay})
 	for _, plan := range c.plan.Workers {
 		f.limit(&plan)
 	}

@@ -13,6 +13,7 @@ type Config struct {
 	ReadyWhen    ReadyWhen
 	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
 	Spares       int
+	Descriptors  int // that a floor keeps free for its workers
 	Sockets      []Socket
 
 	Keys      []Key // of the top of the file

@@ -213,6 +213,9 @@ func floorPlan(old, next *Config) PartPlan {
 		p.Step = Remove
 	case has:
 		p.Step, p.Keys = changed(old.FloorKeys, next.FloorKeys).step()
+		if next.Descriptors > old.Descriptors {
+			p.Step, p.Keys = Roll, append(p.Keys, "descriptors")
+		}
 	}
 	return p
 }

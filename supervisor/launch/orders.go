@@ -47,8 +47,8 @@ func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
 		Base:           b.base,
 		// Workers inherit the variable: what is the same need not be set in each.
 		Env:     append(list(floor.Env), "PREFORK_FLEET="+r.File.Name),
-		Reserve: reserve(r),
-		Argv:    zygote.Argv(floor.Python, reserve(r)),
+		Reserve: r.Descriptors(),
+		Argv:    zygote.Argv(floor.Python, r.Descriptors()),
 	}
 }
 
@@ -74,16 +74,6 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
-}
-
-// reserve is how many descriptors from 3 on a floor keeps free for its workers.
-func reserve(r *revisions.Revision) (most int) {
-	for i := range r.File.Workers {
-		if w := &r.File.Workers[i]; w.Entry != "" {
-			most = max(most, len(r.Sockets.Of(w.Sockets))+w.FDStoreMax)
-		}
-	}
-	return most
 }
 
 // slotOrders make a process at its gate one slot, with what its environment files hold.

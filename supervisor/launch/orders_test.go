@@ -83,7 +83,7 @@ func TestWhatDependsOnTheMaster(t *testing.T) {
 		if *floor.OOMScoreAdjust != 0 || *program.OOMScoreAdjust != 0 || b.workerOrders(file, &file.Workers[1]).OOMScoreAdjust != nil || *b.workerOrders(file, &file.Workers[2]).OOMScoreAdjust != 3 {
 			t.Error("oom_score_adj is handed down")
 		}
-		if floor.Reserve != 2 || !slices.Equal(b.floorMessage(r, 1).Entries, []string{"a:b"}) {
+		if floor.Reserve != 16 || !slices.Equal(b.floorMessage(r, 1).Entries, []string{"a:b"}) {
 			t.Errorf("got %+v", floor)
 		}
 	}

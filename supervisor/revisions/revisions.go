@@ -39,9 +39,37 @@ func (r *Revision) Worker(name string) *fleetfile.Worker {
 	return &r.File.Workers[i]
 }
 
+// Descriptors is how many descriptors from 3 on a floor keeps free for its workers: for
+// their sockets, and for what they have stored. There is room for some more, so that not
+// each further socket needs another floor.
+func (r *Revision) Descriptors() int {
+	const step = 16
+	most := 0
+	for i := range r.File.Workers {
+		if w := &r.File.Workers[i]; w.Entry != "" {
+			most = max(most, r.addresses(w.Sockets)+w.FDStoreMax)
+		}
+	}
+	return (most + step - 1) / step * step
+}
+
+// addresses is how many sockets these names stand for.
+func (r *Revision) addresses(names []string) (n int) {
+	if r.Sockets != nil {
+		return len(r.Sockets.Of(names))
+	}
+	for _, s := range r.File.Sockets {
+		if slices.Contains(names, s.Name) {
+			n += len(s.Listen)
+		}
+	}
+	return n
+}
+
 // Config is what the revision means for the state machine, but for the host.
 func (r *Revision) Config(passed []string) fleet.Config {
 	cfg := r.File.Config(r.stamps, passed)
+	cfg.Descriptors = r.Descriptors()
 	if r.credentials == 0 {
 		return cfg
 	}

@@ -134,6 +134,33 @@ func TestARevisionLivesUntilItIsCommittedOrDiscarded(t *testing.T) {
 	}
 }
 
+// A floor has room for some sockets more than its workers have.
+func TestDescriptorsOfAFloor(t *testing.T) {
+	h := newHouse(t)
+	const entry = "[floor]\n[worker.e]\nentry = \"a:b\"\n"
+	for _, c := range []struct {
+		text string
+		want int
+	}{
+		{first, 0},
+		{entry, 0},
+		{entry + "file_descriptor_store_max = 1\n", 16},
+		{entry + "file_descriptor_store_max = 16\n", 16},
+		{entry + "file_descriptor_store_max = 15\nsockets = [\"s\"]\n[socket.s]\nlisten = [\"DIR/1\", \"DIR/2\"]\n", 32},
+	} {
+		h.write("f.toml", c.text)
+		d := h.read()
+		r, err := h.Add(d, born())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if look := h.Look(d, born()); r.Descriptors() != c.want || look.Descriptors() != c.want {
+			t.Errorf("%s: %d, and looked at %d, want %d", c.text, r.Descriptors(), look.Descriptors(), c.want)
+		}
+		h.Discard(r.ID)
+	}
+}
+
 // What is like the one that there is, is like the one that there is when it begins.
 func TestAgainIsWhatIsCurrentByThen(t *testing.T) {
 	h := newHouse(t)
