@@ -107,6 +107,14 @@ var floorTable = table[Floor]{
 			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.Setup }, isCallable)},
 		{Key{
+			Name: "warm", Kind: KindString, Class: fleet.Birth, Example: `"app.base:warm"`,
+			Rule: `"module:callable"`,
+		}, text(func(f *Floor) *string { return &f.Warm }, isCallable)},
+		{Key{
+			Name: "immortal", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Rule: "true or false",
+		}, truth(func(f *Floor) *bool { return &f.Immortal })},
+		{Key{
 			Name: "after_fork", Kind: KindString, Class: fleet.Birth, Example: `"app.base:reopen"`,
 			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.AfterFork }, isCallable)},

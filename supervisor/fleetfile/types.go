@@ -41,6 +41,8 @@ type Floor struct {
 	Preload   []string
 	Path      []string
 	Setup     string // "module:callable" or ""
+	Warm      string // "module:callable" or ""
+	Immortal  bool
 	AfterFork string // "module:callable" or ""
 	Env       map[string]string
 	User      string // "" keeps the master's user

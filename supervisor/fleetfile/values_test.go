@@ -38,6 +38,7 @@ var outOfRange = map[string][]string{
 	"[floor].preload":    {`["a-b"]`, `["a", ""]`, `["a..b"]`, `[".a"]`, `["1"]`, `[1]`},
 	"[floor].path":       {`[""]`, `["/a\u0000"]`, `[1]`},
 	"[floor].setup":      badCalls,
+	"[floor].warm":       badCalls,
 	"[floor].after_fork": badCalls,
 	"[floor].env":        {`{ "A=B" = "" }`, `{ A = 1 }`, `{ LISTEN_FDS = "1" }`, `{ A = "\u0000" }`},
 	"[floor].user":       badIDs,

@@ -160,6 +160,74 @@ func TestBrokenSetupIsNamed(t *testing.T) {
 	})
 }
 
+// What warms a floor up is called once, when it is complete, and looked at as an import is.
+func TestAFloorIsWarmedUp(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, func(f *LoadRequest) {
+			module(t, "app", "calls = []\ndef setup(): calls.append('setup')\ndef warm(): calls.append('warm')\ndef entry(): print(calls)")(f)
+			f.Setup, f.Warm = "app:setup", "app:warm"
+		})
+		for range 2 {
+			if got := z.fork().run("entry=app:entry").output; got != "['setup', 'warm']\n" {
+				t.Errorf("it was called so: %q", got)
+			}
+		}
+		if cause, _ := loadBroken(t, python, func(f *LoadRequest) { f.Warm = "probe:raises" }); cause != "warm probe:raises: ValueError: from the entry" {
+			t.Errorf("cause %q", cause)
+		}
+		cause, _ := loadBroken(t, python, func(f *LoadRequest) {
+			module(t, "app", "import threading, time\ndef warm(): threading.Thread(target=time.sleep, args=(60,), name='pool', daemon=True).start()")(f)
+			f.Warm = "app:warm"
+		})
+		if !strings.HasPrefix(cause, "warm app:warm started 1 thread: pool (threading)") {
+			t.Errorf("cause %q", cause)
+		}
+	})
+}
+
+// An application of WSGI or ASGI is warmed up by one line; one that fails is a broken floor.
+func TestApplicationsAreWarmedUp(t *testing.T) {
+	const app = `
+import prefork
+asked = []
+def wsgi(environ, start_response):
+    asked.append(environ["PATH_INFO"] + "?" + environ["QUERY_STRING"])
+    environ["wsgi.input"].read()
+    start_response("500 Oops" if environ["PATH_INFO"] == "/bad" else "200 OK", [("Content-Type", "text/plain")])
+    return [b"x"]
+async def asgi(scope, receive, send):
+    assert (await receive())["body"] == b"" and scope["type"] == "http"
+    asked.append(scope["path"] + "?" + scope["query_string"].decode())
+    await send({"type": "http.response.start", "status": 503 if scope["path"] == "/bad" else 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+def warm():
+    prefork.warm_wsgi(wsgi, ["/", "/a?b=c"], 3)
+    prefork.warm_asgi(asgi, ["/", "/d?e=f"], 2)
+def bad_wsgi(): prefork.warm_wsgi(wsgi, ["/bad"])
+def bad_asgi(): prefork.warm_asgi(asgi, ["/bad"])
+def entry(): print(asked)
+`
+	forEachPython(t, func(t *testing.T, python string) {
+		floor := func(warm string) func(*LoadRequest) {
+			return func(f *LoadRequest) {
+				module(t, "app", app)(f)
+				f.Warm = "app:" + warm
+			}
+		}
+		const want = "['/?', '/?', '/?', '/a?b=c', '/a?b=c', '/a?b=c', '/?', '/?', '/d?e=f', '/d?e=f']\n"
+		if got := load(t, python, floor("warm")).fork().run("entry=app:entry").output; got != want {
+			t.Errorf("asked for %s, want %s", got, want)
+		}
+		for name, want := range map[string]string{
+			"bad_wsgi": "warm app:bad_wsgi: RuntimeError: GET /bad: the answer is 500", "bad_asgi": "warm app:bad_asgi: RuntimeError: GET /bad: the answer is 503",
+		} {
+			if cause, _ := loadBroken(t, python, floor(name)); cause != want {
+				t.Errorf("cause %q, want %q", cause, want)
+			}
+		}
+	})
+}
+
 // A floor may keep files, directories and null, and a thread that has ended.
 func TestHarmlessFloorLoads(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {

@@ -4,6 +4,9 @@ package zygote
 
 import (
 	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -20,13 +23,85 @@ func TestMemoryOfWorkerStaysSmall(t *testing.T) {
 	})
 }
 
+// Objects that are immortal are not written to, whatever a worker does with them, and a
+// worker ends as any other.
+func TestAnImmortalFloor(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		if !knowsImmortality(t, python) {
+			cause, _ := loadBroken(t, python, func(f *LoadRequest) { f.Immortal = true })
+			if !strings.HasPrefix(cause, "floor.immortal: it needs CPython 3.12 or later, not 3.11") || !strings.HasSuffix(cause, "; remove the key") {
+				t.Errorf("cause %q", cause)
+			}
+			return
+		}
+		mortal, immortal := collect(t, python, true), collect(t, python, true, func(f *LoadRequest) { f.Immortal = true })
+		t.Logf("private kB: at the gate %d, in its entry %d, after gc.collect() %d; not immortal %+v", immortal.gate, immortal.idle, immortal.collected, mortal)
+		if immortal.idle >= mortal.idle {
+			t.Errorf("in its entry a worker has %d kB, without immortality %d", immortal.idle, mortal.idle)
+		}
+		// Each worker uses all of it, makes and drops references, and ends.
+		z := load(t, python, func(f *LoadRequest) {
+			module(t, "app", `
+import gc, json, logging, sys, weakref
+class Thing:
+    def __init__(self, n): self.n, self.more = n, {"n": [n] * 3}
+things = [Thing(n) for n in range(1000)]
+named = {f"name {n}": thing for n, thing in enumerate(things)}
+refs = [weakref.ref(thing) for thing in things]
+def use():
+    for _ in range(50):
+        copy = [thing for thing in things if thing.more["n"][0] == thing.n]
+        assert [ref() for ref in refs] == copy == list(named.values())
+        assert json.loads(json.dumps([thing.more for thing in copy]))[7] == {"n": [7, 7, 7]}
+        logging.getLogger("use").debug("%s", copy)
+    gc.collect()
+def entry():
+    use()
+    before = sys.getrefcount(things[3])
+    things[3].n = "changed"
+    new = Thing(5)
+    gone = weakref.ref(new)
+    del new
+    assert gone() is None, "what a worker makes is freed"
+    named.clear(), things.clear(), refs.clear()
+    gc.collect()
+    print("done", before)
+`)(f)
+			f.Warm, f.Immortal = "app:use", true
+		})
+		var counts []string
+		for range 5 {
+			r := z.fork().run("entry=app:entry")
+			if r.status != 0 || !strings.HasPrefix(r.output, "done ") {
+				t.Errorf("a worker ends with %d: %s", r.status, r.output)
+			}
+			counts = append(counts, r.output)
+		}
+		if slices.ContainsFunc(counts, func(c string) bool { return c != counts[0] }) {
+			t.Errorf("counts that are written: %q", counts)
+		}
+	})
+}
+
+func knowsImmortality(t *testing.T, python string) bool {
+	t.Helper()
+	out, err := exec.Command(python, "-c", "import sys; print(sys.version_info >= (3, 12))").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out) == "True\n"
+}
+
 type memory struct{ gate, idle, collected int }
 
-func collect(t *testing.T, python string, freeze bool) memory {
+func collect(t *testing.T, python string, freeze bool, change ...func(*LoadRequest)) memory {
 	t.Helper()
 	z := load(t, python, func(f *LoadRequest) {
 		f.GCFreeze = freeze
 		f.Preload = []string{"probe", "asyncio", "http.server", "email.message", "decimal", "xml.dom.minidom", "argparse"}
+		for _, c := range change {
+			c(f)
+		}
 	})
 	w := z.fork()
 	m := memory{gate: private(t, w.pid)}

@@ -27,6 +27,8 @@ type LoadRequest struct {
 	Path         []string // put before sys.path, in this order
 	Preload      []string // modules, imported in this order
 	Setup        string   // "module:callable" or ""
+	Warm         string   // the same, called after it
+	Immortal     bool     // what has been loaded is never freed, in no worker
 	AllowThreads bool
 	AllowFDs     bool
 	GCFreeze     bool
@@ -46,6 +48,10 @@ func (f LoadRequest) Encode() []byte {
 	if f.Setup != "" {
 		m.field("setup", f.Setup)
 	}
+	if f.Warm != "" {
+		m.field("warm", f.Warm)
+	}
+	m.field("immortal", flag(f.Immortal))
 	m.field("threads", guard(f.AllowThreads))
 	m.field("fds", guard(f.AllowFDs))
 	m.field("gc_freeze", flag(f.GCFreeze))

@@ -148,6 +148,98 @@ def _name(name):
     return name.encode()
 
 
+def warm_wsgi(app, paths=("/",), times=100):
+    """Has a WSGI application answer GET requests for paths, each so many times.
+
+    It is for a floor's warm function: what the first requests of a worker would write,
+    and make, is then there for all of them. Nothing of the network is used. RuntimeError:
+    an answer is 500 or above, or none.
+    """
+    import io
+
+    for path in paths:
+        target, _, query = path.partition("?")
+        for _ in range(times):
+            said: list[str] = []
+
+            def start_response(status, headers, exc_info=None, said=said):
+                said.append(status)
+                return lambda data: None
+
+            environ = {
+                "REQUEST_METHOD": "GET",
+                "SCRIPT_NAME": "",
+                "PATH_INFO": target,
+                "QUERY_STRING": query,
+                "SERVER_NAME": "localhost",
+                "SERVER_PORT": "80",
+                "SERVER_PROTOCOL": "HTTP/1.1",
+                "REMOTE_ADDR": "127.0.0.1",
+                "HTTP_HOST": "localhost",
+                "wsgi.version": (1, 0),
+                "wsgi.url_scheme": "http",
+                "wsgi.input": io.BytesIO(),
+                "wsgi.errors": sys.stderr,
+                "wsgi.multithread": False,
+                "wsgi.multiprocess": True,
+                "wsgi.run_once": False,
+            }
+            answer = app(environ, start_response)
+            try:
+                for _ in answer:
+                    pass
+            finally:
+                getattr(answer, "close", int)()
+            _check_answer(path, said[-1][:3] if said else "")
+
+
+def warm_asgi(app, paths=("/",), times=100):
+    """The same for an ASGI application, in an event loop that ends with it.
+
+    Its lifespan is not run: that is for the worker.
+    """
+    import asyncio
+
+    asyncio.run(_ask(app, paths, times))
+
+
+async def _ask(app, paths, times):
+    for path in paths:
+        target, _, query = path.partition("?")
+        for _ in range(times):
+            said: list[int] = []
+            asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+            async def receive(asked=asked):
+                return asked.pop() if asked else {"type": "http.disconnect"}
+
+            async def send(message, said=said):
+                if message["type"] == "http.response.start":
+                    said.append(message["status"])
+
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.3"},
+                "http_version": "1.1",
+                "method": "GET",
+                "scheme": "http",
+                "path": target,
+                "raw_path": target.encode(),
+                "query_string": query.encode(),
+                "root_path": "",
+                "headers": [(b"host", b"localhost")],
+                "client": ("127.0.0.1", 1),
+                "server": ("localhost", 80),
+            }
+            await app(scope, receive, send)
+            _check_answer(path, str(said[-1]) if said else "")
+
+
+def _check_answer(path, status):
+    if not status or status >= "500":
+        raise RuntimeError(f"GET {path}: the answer is {status or 'none'}")
+
+
 def notify(text):
     """Sends assignments as they are, one to a line; sd_notify(3) lists them.
 

@@ -39,6 +39,8 @@ class Floor:
         self.argv = argv_memory()
         self.preload = fields.get("preload", [])
         self.setup = one(fields, "setup")
+        self.warm = one(fields, "warm")
+        self.immortal = one(fields, "immortal") == "1"
         self.entries = fields.get("entry", [])
         self.needs_prctl = one(fields, "prctl") == "1"
         self.prctl = None  # set if orders will need it
@@ -95,12 +97,17 @@ def load(floor):
     if floor.setup:
         send(floor.sock, b"progress", "calling " + floor.setup)
         attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
+    if floor.warm:
+        send(floor.sock, b"progress", "warming up: " + floor.warm)
+        attempt(floor, "warm " + floor.warm, lambda: resolve(floor.warm)())
     check_descriptors(floor)
     collects = gc.isenabled()
     gc.disable()
     give_back(floor.before)
     prepare(floor)
-    share(floor)
+    why = share(floor)
+    if why:
+        raise Broken(f"floor.immortal: {why}; remove the key")
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
     send(floor.sock, b"loaded")

@@ -6,6 +6,7 @@ import sys
 
 from .base import slurp
 from .cfunctions import Plain, c_functions
+from .immortal import make_immortal
 from .leave import flush
 from .prepare import REHEARSALS, rehearse
 
@@ -17,7 +18,8 @@ FILLING = 8 << 20  # bytes at most
 
 
 def share(floor):
-    """Leaves memory so that workers write to as little of it as can be.
+    """Leaves memory so that workers write to as little of it as can be. Returns why its
+    objects cannot be immortal, if they were to be; else "".
 
     The order matters: a collection empties the lists of free objects, which workers
     would else write to when they collect; then the free places that it has left are
@@ -26,6 +28,7 @@ def share(floor):
     """
     rehearse(floor, REHEARSALS)
     flush()
+    why = make_immortal() if floor.immortal else ""
     if floor.freeze:
         gc.freeze()
         gc.collect()  # examines nothing
@@ -39,6 +42,7 @@ def share(floor):
         gc.freeze()
     for place in huge:
         floor.c.madvise(place, HUGE, MADV_COLLAPSE)  # as many as the kernel has
+    return why
 
 
 def repack():
