@@ -74,6 +74,8 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
 			switch {
+			case now && (w.json || w.not):
+				return misused("restart --now stops and starts: there is no change to wait for, or to tell of")
 			case now && len(args) > 1:
 				return operate(args[0], args[1:], verb.Call{Name: verb.Restart})
 			case now:

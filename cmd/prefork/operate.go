@@ -53,6 +53,12 @@ slots, until they are started. The rest of the fleet goes on.`,
 			}
 			return err
 		})
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		if sockets && len(args) > 1 {
+			return misused("stop --sockets closes the sockets of a whole fleet: name no slots")
+		}
+		return nil
+	}
 	cmd.Flags().BoolVar(&sockets, "sockets", false, "close the sockets that systemd holds for the fleet, too")
 	return cmd
 }
