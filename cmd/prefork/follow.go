@@ -124,13 +124,25 @@ func (f *follower) follow(news <-chan struct{}) error {
 		select {
 		case _, more := <-news:
 			if !more {
-				return failed("fleet %s: its master has ended, and the change with it: prefork status %s", f.fleet, f.fleet)
+				return f.lost()
 			}
 		case <-interrupted.Done():
 			return failed("change %d of fleet %s goes on: prefork status %s tells how far it is, prefork cancel %s takes it back",
 				f.id, f.fleet, f.fleet, f.fleet)
 		}
 	}
+}
+
+// lost is for a connection that has ended.
+func (f *follower) lost() error {
+	if m, err := connect(f.fleet); err == nil {
+		defer m.Close()
+		if m.status.MainPID == f.seen.MainPID { // it had too many clients, for example
+			return failed("fleet %s: the connection to its master has ended, change %d goes on: prefork status %s tells how far it is",
+				f.fleet, f.id, f.fleet)
+		}
+	}
+	return failed("fleet %s: its master has ended, and change %d with it: prefork status %s", f.fleet, f.id, f.fleet)
 }
 
 // look tells what has changed since the last look, and how the change is.
