@@ -59,10 +59,10 @@ func newRestart() *cobra.Command {
 		Use:   "restart FLEET [WORKER[.N]...]",
 		Short: "Replace all processes of a fleet, or some, by new ones",
 		Long: `Replace the processes of a fleet, slot by slot, as roll, max_unavailable and
-settle_sec say: none of its sockets is ever without a worker. Without a slot this
-is how new code is deployed: the fleet file is read again, a new floor is loaded
-beside the one that there is, and all moves onto it. Workers and slots that are
-named are replaced on the floor that there is. If something fails, what was
+settle_sec say: with start-first, no socket is ever without a worker. Without a
+slot this is how new code is deployed: the fleet file is read again, a new floor
+is loaded beside the one that there is, and all moves onto it. Workers and slots
+that are named are replaced on the floor that there is. If something fails, what was
 replaced goes back: all is as it was. A fleet that does not run is started.
 
 With --now, slots end at once and the next processes start then; a fleet is

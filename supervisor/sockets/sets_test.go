@@ -91,6 +91,9 @@ func TestSetsShareWhatTheyHaveInCommon(t *testing.T) {
 	}
 	s.Use(next)
 	there("kept", "old", "new")
+	if left := old.Of([]string{"both", "gone", "ip"}); len(left) > 0 {
+		t.Errorf("the set that is not used any more has %v, whose numbers are others' by now", left)
+	}
 	if !Poll(s.Current().Of([]string{"both"})) {
 		t.Error("the connection that waits was lost")
 	}

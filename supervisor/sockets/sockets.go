@@ -152,11 +152,11 @@ func (s *Sockets) Release(set *Set) {
 		}
 		return e.users == 0
 	})
-	set.uses = nil
+	set.uses, set.byName = nil, nil // a slot that ends may have it still: the numbers may be others' soon
 }
 
 // Of returns the sockets of a worker in the order in which it names them. They are open as
-// long as the set is used, or prepared.
+// long as the set is used, or prepared; one that was given back has none.
 func (s *Set) Of(names []string) (all []Socket) {
 	for _, name := range names {
 		all = append(all, s.byName[name]...)
