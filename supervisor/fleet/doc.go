@@ -20,8 +20,7 @@
 //	   +--- exited (finished, will not restart), failed (gave up; says why)
 //
 // A fleet becomes another by a change ([Propose]): what differs is a [Plan], and slots are
-// moved from one revision to the other, each by a successor that is proven first. Nothing
-// outside of this package proposes one yet.
+// moved from one revision to the other, each by a successor that is proven first.
 //
 // A deadline is a field of what it belongs to. Decide moves every deadline that
 // has passed, so that [Fleet.Deadline] lies ahead after each call.
