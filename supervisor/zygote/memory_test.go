@@ -42,7 +42,12 @@ func TestAnImmortalFloor(t *testing.T) {
 		// Each worker uses all of it, makes and drops references, and ends.
 		z := load(t, python, func(f *LoadRequest) {
 			module(t, "app", `
-import gc, json, logging, sys, weakref
+import ctypes, gc, json, logging, sys, weakref
+def keep():
+    kept = []
+    for _ in range(100):
+        kept.append(("a", "constant"))
+    return kept[0]
 class Thing:
     def __init__(self, n): self.n, self.more = n, {"n": [n] * 3}
 things = [Thing(n) for n in range(1000)]
@@ -50,13 +55,17 @@ named = {f"name {n}": thing for n, thing in enumerate(things)}
 refs = [weakref.ref(thing) for thing in things]
 def use():
     for _ in range(50):
+        keep()
         copy = [thing for thing in things if thing.more["n"][0] == thing.n]
         assert [ref() for ref in refs] == copy == list(named.values())
         assert json.loads(json.dumps([thing.more for thing in copy]))[7] == {"n": [7, 7, 7]}
         logging.getLogger("use").debug("%s", copy)
     gc.collect()
 def entry():
+    head = (ctypes.c_char * 8).from_address(id(keep()))
+    count = head.raw
     use()
+    assert head.raw == count, f"a constant is counted: {count!r}, then {head.raw!r}"
     before = sys.getrefcount(things[3])
     things[3].n = "changed"
     new = Thing(5)
@@ -79,6 +88,21 @@ def entry():
 		}
 		if slices.ContainsFunc(counts, func(c string) bool { return c != counts[0] }) {
 			t.Errorf("counts that are written: %q", counts)
+		}
+	})
+}
+
+// Who imports ctypes imports threading, with hooks for each fork, from 3.14 on.
+func TestNoModuleIsThereTwice(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "app", `
+import gc, threading
+def entry():
+    gc.unfreeze()
+    print(sum(getattr(found, "__name__", "") == "threading" for found in gc.get_objects() if type(found) is type(gc)))
+`))
+		if r := z.fork().run("entry=app:entry"); r.output != "1\n" {
+			t.Errorf("modules of the name threading: %s", r.output)
 		}
 	})
 }

@@ -41,9 +41,11 @@ def own(module):
 
 os, time, _signal, _socket = map(own, (os, time, _signal, _socket))
 
-# An application may have modules of these names, and python3 would find those.
+# An application may have modules of these names, and python3 would find those. It
+# cannot have a threading, which ctypes loads from 3.14 on: a second one would be there
+# for each fork, with hooks and a main thread of its own.
 for name in set(sys.modules) - known:
-    if not name.startswith(("_", "ctypes")):
+    if not name.startswith(("_", "ctypes", "threading")):
         del sys.modules[name]
 
 NAME = "<prefork zygote>"  # this program's name in tracebacks

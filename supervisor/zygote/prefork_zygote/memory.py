@@ -35,9 +35,12 @@ def share(floor):
     huge = huge_pages(floor.c)
     floor.filling = fill_holes()
     fill_heap(floor.c)
-    floor.filling.append(repack())
+    old, new = repack()
+    floor.filling.append(old)
     floor.c = c_functions()
     rehearse(floor, REHEARSALS)
+    if floor.immortal and not why:
+        make_immortal([*new, floor.c])
     if floor.freeze:
         gc.freeze()
     for place in huge:
@@ -47,14 +50,15 @@ def share(floor):
 
 def repack():
     """Puts the code of this program side by side: the interpreter writes to code as
-    it runs, and so unshares its page."""
-    old = []
+    it runs, and so unshares its page. Returns the old code and the new."""
+    old, new = [], []
     for namespace in (globals(), sys.modules["prefork"].__dict__):
         for found in list(namespace.values()):
             if type(found) is type(repack) and found.__globals__ is namespace:
                 old.append(found.__code__)
                 found.__code__ = found.__code__.replace()
-    return old
+                new.append(found.__code__)
+    return old, new
 
 
 def fill_heap(c):
@@ -67,7 +71,7 @@ def fill_heap(c):
         return
     c.malloc_trim(0)
     taken = 0
-    for size in [*range(100_000, 1024, -512), *range(1024, 16, -16)]:
+    for size in [*range(100_000, 1024, -512), *range(1016, 8, -16)]:
         while taken < FILLING:
             top = c.sbrk(0) - c.mallinfo2().keepcost
             place = c.malloc(size)
