@@ -44,6 +44,7 @@ var forkedFloors = []forkedFloor{
 	{name: "immortal", source: librariesSource, except: "bookworm", keys: `
 immortal = true
 warm = "floor:use"
+repack = true
 `},
 	{name: "asyncio", source: `
 import asyncio, concurrent.futures, logging, multiprocessing, queue, random, threading

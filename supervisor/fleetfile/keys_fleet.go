@@ -111,6 +111,10 @@ var floorTable = table[Floor]{
 			Rule: `"module:callable"`,
 		}, text(func(f *Floor) *string { return &f.Warm }, isCallable)},
 		{Key{
+			Name: "repack", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Rule: "true or false", Only: "with floor.warm",
+		}, truth(func(f *Floor) *bool { return &f.Repack })},
+		{Key{
 			Name: "immortal", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false",
 		}, truth(func(f *Floor) *bool { return &f.Immortal })},

@@ -18,6 +18,7 @@ var around = map[string]string{
 	"defaults":                               "[worker.a]\nexec = [\"a\"]\n",
 	"ready_when":                             "[worker.a]\nexec = [\"a\"]\n",
 	"[floor]":                                "[floor]\n",
+	"[floor].repack":                         "[floor]\nwarm = \"a:b\"\n",
 	"[socket.NAME]":                          "[socket.s]\nlisten = \"/run/s.sock\"\n",
 	"[socket.NAME].listen":                   "[socket.s]\n",
 	"[metrics]":                              "[metrics]\nlisten = \"/run/m.sock\"\n",

@@ -42,6 +42,7 @@ type Floor struct {
 	Path      []string
 	Setup     string // "module:callable" or ""
 	Warm      string // "module:callable" or ""
+	Repack    bool
 	Immortal  bool
 	AfterFork string // "module:callable" or ""
 	Env       map[string]string

@@ -234,6 +234,7 @@ var conflicts = map[string][]string{
 		"[worker.a]\nexec = [\"a\"]\nrestart_max_delay_sec = \"500ms\" #!",
 		"[worker.a]\nexec = [\"a\"]\nrestart_sec = \"2min\"\nrestart_max_delay_sec = \"1min\" #!",
 	},
+	"[floor].repack": {"[floor]\nrepack = true #!"},
 	"[worker.NAME].start_limit_interval_sec": {
 		"[worker.a]\nexec = [\"a\"]\nstart_limit_interval_sec = \"1min\" #!",
 		"[defaults]\nstart_limit_interval_sec = \"1min\" #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",

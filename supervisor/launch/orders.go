@@ -59,7 +59,7 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 		Fleet: r.File.Name, Generation: generation,
 		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", r.File.Name, generation),
 		Path:    floor.Path,
-		Preload: floor.Preload, Setup: floor.Setup, Warm: floor.Warm, Immortal: floor.Immortal,
+		Preload: floor.Preload, Setup: floor.Setup, Warm: floor.Warm, Repack: floor.Repack, Immortal: floor.Immortal,
 		AllowThreads: floor.Threads == fleetfile.Allow,
 		AllowFDs:     floor.FDs == fleetfile.Allow,
 		GCFreeze:     floor.GCFreeze,

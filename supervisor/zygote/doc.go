@@ -79,7 +79,7 @@
 //	        close                                   the gate
 //
 // Fields of floor: fleet, generation, title, path (repeated), preload
-// (repeated), setup, threads (refuse or allow), fds (refuse or allow),
-// gc_freeze (0 or 1), entry (repeated: the entries that will be asked for), prctl (1
+// (repeated), setup, warm, repack, immortal and gc_freeze (each 0 or 1), threads and fds
+// (each refuse or allow), entry (repeated: the entries that will be asked for), prctl (1
 // if orders will need prctl(2)), module (the source of prefork.py).
 package zygote

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -88,6 +89,96 @@ def entry():
 		}
 		if slices.ContainsFunc(counts, func(c string) bool { return c != counts[0] }) {
 			t.Errorf("counts that are written: %q", counts)
+		}
+	})
+}
+
+// Functions whose code was moved are what they were, and a worker that runs them has less
+// memory of its own.
+func TestCodeThatRunsIsSideBySide(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		answer := map[bool]string{}
+		own := map[bool]int{}
+		for _, repack := range []bool{false, true} {
+			z := load(t, python, func(f *LoadRequest) {
+				module(t, "app", `
+import asyncio, contextlib, functools, inspect, pickle, sys, traceback
+
+# One function in twenty runs, and counts in its code for ever: what it adds is of two kinds.
+names = [f"function_{n}" for n in range(8000)]
+exec("\n".join(f"def {name}(a, b='{name}'):\n" + "    a = a + b if a else b + a\n" * 4 + "    return a" for name in names))
+some = [globals()[name] for name in names[::20]]
+
+class Base:
+    def name(self): return "base"
+class Thing(Base):
+    def name(self): return super().name() + " thing"
+    @property
+    def size(self): return sum(n for n in range(4))
+    @staticmethod
+    def twice(n): return (lambda m: 2 * m)(n)
+    @functools.lru_cache
+    def kept(self, n): return [c for c in str(n)]
+def counter(start):
+    n = start
+    def count():
+        nonlocal n
+        n += 1
+        return n
+    return count
+count = counter(5)
+def numbers():
+    yield from (n * n for n in range(3))
+running = numbers()
+next(running)
+async def wait(*, n=1):
+    await asyncio.sleep(0)
+    return n
+@contextlib.contextmanager
+def opened():
+    try: yield "open"
+    finally: pass
+def fail():
+    raise ValueError("failed")
+def fibonacci(n): return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+code_before = fail.__code__
+def use():
+    for function in some:
+        for _ in range(20): function("", "x"); function("a")
+    thing = Thing()
+    with opened() as how: pass
+    try: fail()
+    except ValueError: where = traceback.format_exc().splitlines()[-2].strip()
+    return [thing.name(), thing.size, Thing.twice(4), thing.kept(12), how, where, fibonacci(10), list(numbers()), counter(1)(),
+            inspect.getsource(fail), pickle.loads(pickle.dumps(fail)) is fail, fail.__code__ == code_before,
+            asyncio.run(wait(n=3)), wait.__kwdefaults__, str(inspect.signature(counter))]
+def warm(): use()
+def entry():
+    before = own()
+    result = use()
+    print(own() - before)
+    print(result, next(running), count())
+def own():
+    with open("/proc/self/smaps_rollup") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+own()
+`)(f)
+				f.Warm, f.Repack = "app:warm", repack
+			})
+			r := z.fork().run("entry=app:entry")
+			first, rest, _ := strings.Cut(r.output, "\n")
+			if _, err := fmt.Sscan(first, new(int)); err != nil || r.status != 0 {
+				t.Fatalf("a worker ends with %d: %s", r.status, r.output)
+			}
+			own[repack], _ = strconv.Atoi(first)
+			answer[repack] = rest
+		}
+		t.Logf("private kB that the code of a worker costs: %v", own)
+		if answer[true] != answer[false] {
+			t.Errorf("with its code moved\n%s, else\n%s", answer[true], answer[false])
+		}
+		if 4*own[true] > 3*own[false] {
+			t.Errorf("a worker writes to %d kB where its code lies side by side, else %d", own[true], own[false])
 		}
 	})
 }

@@ -28,6 +28,7 @@ type LoadRequest struct {
 	Preload      []string // modules, imported in this order
 	Setup        string   // "module:callable" or ""
 	Warm         string   // the same, called after it
+	Repack       bool     // the code that ran while it warmed up is copied side by side
 	Immortal     bool     // what has been loaded is never freed, in no worker
 	AllowThreads bool
 	AllowFDs     bool
@@ -51,6 +52,7 @@ func (f LoadRequest) Encode() []byte {
 	if f.Warm != "" {
 		m.field("warm", f.Warm)
 	}
+	m.field("repack", flag(f.Repack))
 	m.field("immortal", flag(f.Immortal))
 	m.field("threads", guard(f.AllowThreads))
 	m.field("fds", guard(f.AllowFDs))

@@ -14,12 +14,12 @@ import (
 func TestFloorIsEncodedFieldByField(t *testing.T) {
 	f := LoadRequest{
 		Fleet: "edge", Generation: 3, Title: "prefork: floor [edge] gen 3",
-		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load", Warm: "x:warm", Immortal: true,
+		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load", Warm: "x:warm", Repack: true, Immortal: true,
 		AllowThreads: true, GCFreeze: true, Entries: []string{"x:run"},
 	}
 	want := strings.Join([]string{
 		"floor", "fleet=edge", "generation=3", "title=prefork: floor [edge] gen 3", "path=/a", "path=/b",
-		"preload=x", "preload=y.z", "setup=x:load", "warm=x:warm", "immortal=1", "threads=allow", "fds=refuse", "gc_freeze=1",
+		"preload=x", "preload=y.z", "setup=x:load", "warm=x:warm", "repack=1", "immortal=1", "threads=allow", "fds=refuse", "gc_freeze=1",
 		"entry=x:run", "prctl=0", "module=" + Module,
 	}, "\x00")
 	if got := string(f.Encode()); got != want {

@@ -13,7 +13,7 @@ var modules embed.FS
 
 // parts are the modules of the zygote's program: each imports from those before it.
 var parts = []string{
-	"base", "cfunctions", "leave", "accounts", "orders", "looks", "prepare", "immortal", "memory", "worker", "floor", "zygote",
+	"base", "cfunctions", "leave", "accounts", "orders", "looks", "prepare", "immortal", "repack", "memory", "worker", "floor", "zygote",
 }
 
 // Source is the zygote's program: all modules of prefork_zygote in one namespace, which

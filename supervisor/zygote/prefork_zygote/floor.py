@@ -10,6 +10,7 @@ from .leave import flush
 from .looks import REFUSE, WARN, describe, descriptors, extra_threads, sharing
 from .memory import share
 from .prepare import prepare
+from .repack import repack_floor, watch
 
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 
@@ -40,6 +41,7 @@ class Floor:
         self.preload = fields.get("preload", [])
         self.setup = one(fields, "setup")
         self.warm = one(fields, "warm")
+        self.repack = one(fields, "repack") == "1"
         self.immortal = one(fields, "immortal") == "1"
         self.entries = fields.get("entry", [])
         self.needs_prctl = one(fields, "prctl") == "1"
@@ -98,8 +100,7 @@ def load(floor):
         send(floor.sock, b"progress", "calling " + floor.setup)
         attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
     if floor.warm:
-        send(floor.sock, b"progress", "warming up: " + floor.warm)
-        attempt(floor, "warm " + floor.warm, lambda: resolve(floor.warm)())
+        warm_up(floor)
     check_descriptors(floor)
     collects = gc.isenabled()
     gc.disable()
@@ -111,6 +112,19 @@ def load(floor):
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
     send(floor.sock, b"loaded")
+
+
+def warm_up(floor):
+    """Uses the floor. To have the code that runs side by side takes another time: copies
+    are cold."""
+    send(floor.sock, b"progress", "warming up: " + floor.warm)
+    if floor.repack:
+        hot: dict[int, object] = {}
+        attempt(floor, "warm " + floor.warm, lambda: hot.update(watch(resolve(floor.warm))))
+        repack_floor(hot)
+        send(floor.sock, b"progress", "warming up once more: " + floor.warm)
+    attempt(floor, "warm " + floor.warm, lambda: resolve(floor.warm)())
+    gc.collect()
 
 
 def surroundings():

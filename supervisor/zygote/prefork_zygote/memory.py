@@ -2,13 +2,13 @@
 """How memory is left so that workers write to as little of it as can be."""
 
 import gc
-import sys
 
 from .base import slurp
 from .cfunctions import Plain, c_functions
 from .immortal import make_immortal
 from .leave import flush
 from .prepare import REHEARSALS, rehearse
+from .repack import repack_own
 
 # The pools of CPython's allocator for small objects. With another allocator no
 # pool is ever found, and the filling ends at its limit.
@@ -35,7 +35,7 @@ def share(floor):
     huge = huge_pages(floor.c)
     floor.filling = fill_holes()
     fill_heap(floor.c)
-    old, new = repack()
+    old, new = repack_own()
     floor.filling.append(old)
     floor.c = c_functions()
     rehearse(floor, REHEARSALS)
@@ -46,19 +46,6 @@ def share(floor):
     for place in huge:
         floor.c.madvise(place, HUGE, MADV_COLLAPSE)  # as many as the kernel has
     return why
-
-
-def repack():
-    """Puts the code of this program side by side: the interpreter writes to code as
-    it runs, and so unshares its page. Returns the old code and the new."""
-    old, new = [], []
-    for namespace in (globals(), sys.modules["prefork"].__dict__):
-        for found in list(namespace.values()):
-            if type(found) is type(repack) and found.__globals__ is namespace:
-                old.append(found.__code__)
-                found.__code__ = found.__code__.replace()
-                new.append(found.__code__)
-    return old, new
 
 
 def fill_heap(c):
