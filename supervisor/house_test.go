@@ -29,7 +29,7 @@ var mayImport = map[string]string{
 	"supervisor/verb":              "",
 	"supervisor/fleet":             "verb",
 	"supervisor/cgroup":            "internal/linux",
-	"supervisor/memory":            "internal/linux",
+	"supervisor/memory":            "internal/linux internal/text",
 	"supervisor/gate":              "internal/linux internal/text",
 	"supervisor/zygote":            "gate internal/linux internal/text",
 	"supervisor/internal/poll":     "fleet internal/linux",
@@ -54,8 +54,9 @@ var mayImport = map[string]string{
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
-	"cmd/prefork":          "sdnotify units cmd/internal/display supervisor control fleet fleetfile gate output quantity rundir verb",
-	"cmd/prefork-view":     "cmd/internal/display control fleet verb",
+	"cmd/internal/gauge":   "cmd/internal/display control memory",
+	"cmd/prefork":          "sdnotify units cmd/internal/display cmd/internal/gauge supervisor control fleet fleetfile gate memory output quantity rundir verb",
+	"cmd/prefork-view":     "cmd/internal/display control fleet memory verb",
 }
 
 // bans are imports of others that only some rooms may have, or none.

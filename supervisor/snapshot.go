@@ -35,6 +35,17 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	if p := m.procs.Of(v.Floor); p != nil {
 		f.FloorPID, f.FloorTimestamp = uint32(p.PID), m.snapshots.clock.At(v.FloorSince)
 	}
+	f.Floors, f.SparePIDs = map[uint32]uint32{}, map[uint32]uint32{}
+	for _, floor := range v.Floors {
+		if p := m.procs.Of(floor.Proc); p != nil {
+			f.Floors[uint32(floor.Generation)] = uint32(p.PID)
+		}
+	}
+	for _, spare := range v.Waiting {
+		if p := m.procs.Of(spare.Proc); p != nil {
+			f.SparePIDs[uint32(p.PID)] = uint32(spare.Generation)
+		}
+	}
 	for i := range v.Slots {
 		f.Slots = append(f.Slots, m.slotStatus(&v.Slots[i]))
 		f.NRestarts += f.Slots[i].NRestarts

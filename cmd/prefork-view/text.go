@@ -10,6 +10,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 )
@@ -147,18 +148,7 @@ func until(due, now time.Time) string {
 }
 
 // size is a number of bytes; 0: not known.
-func size(bytes uint64) string {
-	switch n := float64(bytes); {
-	case bytes == 0:
-		return "-"
-	case n < 1<<20:
-		return fmt.Sprintf("%.0fK", n/(1<<10))
-	case n < 1<<30:
-		return fmt.Sprintf("%.1fM", n/(1<<20))
-	default:
-		return fmt.Sprintf("%.1fG", n/(1<<30))
-	}
-}
+func size(bytes uint64) string { return display.Size(bytes) }
 
 func plural(n uint64, what string) string {
 	if n == 1 {

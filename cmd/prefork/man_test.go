@@ -17,6 +17,7 @@ import (
 
 	"github.com/decnet/prefork/packaging/man"
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/memory"
 )
 
 var update = flag.Bool("update", false, "write prefork.1 anew")
@@ -61,6 +62,27 @@ func TestManPageHasAllOfTheJSON(t *testing.T) {
 				if !slices.Contains(words, name) && field.Name != "Slots" {
 					t.Errorf("%s.%s: %s is not described", object, field.Name, name)
 				}
+			}
+		}
+	}
+}
+
+// prefork(1) describes every field of memory --json.
+func TestManPageHasAllOfMemory(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/man/prefork.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n.Ss Of memory\n")
+	section, _, _ = strings.Cut(section, "\n.Sh ")
+	words := strings.FieldsFunc(section, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) })
+	for _, object := range []reflect.Type{
+		reflect.TypeFor[memory.Report](), reflect.TypeFor[memory.FloorReport](), reflect.TypeFor[memory.Base](), reflect.TypeFor[memory.SlotReport](),
+		reflect.TypeFor[memory.Share](), reflect.TypeFor[memory.Total](), reflect.TypeFor[memory.Why](), reflect.TypeFor[memory.CauseBytes](), reflect.TypeFor[memory.OwnerBytes](),
+	} {
+		for i := range object.NumField() {
+			if name, _, _ := strings.Cut(object.Field(i).Tag.Get("json"), ","); name != "" && !slices.Contains(words, name) {
+				t.Errorf("%s: %s is not described", object, name)
 			}
 		}
 	}

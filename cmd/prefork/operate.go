@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -67,6 +68,28 @@ func newReset() *cobra.Command {
 	return operation("reset", "Forget the failures of slots",
 		`Forget how often slots have failed. One that gave up (start_limit_burst), or that
 waits for its restart, is started at once. Without a slot, all of the fleet.`, nil)
+}
+
+func newKill() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "kill FLEET WORKER[.N]...",
+		Short: "Send a signal to the processes of slots",
+		Long: `Send a signal to the main process of each slot. If the signal ends it, its
+restart policy applies.` + whoMay,
+		Example:           "  prefork kill --signal USR1 fleet web",
+		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
+		ValidArgsFunction: completeSlots,
+		RunE: func(_ *cobra.Command, args []string) error {
+			signal, ok := fleetfile.ParseSignal(name)
+			if !ok {
+				return misused("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)
+			}
+			return operate(args[0], args[1:], verb.Call{Name: verb.Kill, Signal: int(signal)})
+		},
+	}
+	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
+	return cmd
 }
 
 func newFreeze() *cobra.Command {

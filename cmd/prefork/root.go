@@ -23,7 +23,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 			return misused("a command is missing")
 		},
 	}
-	root.AddCommand(newRun(), newStatus(), newTop(), newWhy(), newLogs(),
+	root.AddCommand(newRun(), newStatus(), newTop(), newMemory(), newWhy(), newLogs(),
 		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
 		newCheck(), newInit(), newVersion())
 	return root

@@ -75,6 +75,14 @@ func statusOfAll(out io.Writer, asJSON bool) error {
 	return nil
 }
 
+// withoutMaster is a fleet that has none.
+func withoutMaster(name, state, text string) control.Status {
+	return control.Status{
+		Name: name, ActiveState: state, StatusText: text, Slots: []control.SlotStatus{},
+		Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{},
+	}
+}
+
 func allFleets() (fleets []control.Status, errs []error) {
 	found, err := fleetfile.Find(fleetfile.Dirs)
 	if err != nil {
@@ -111,7 +119,7 @@ func idleFleets(found []fleetfile.Found, running []control.Status, stuck []strin
 		}
 		one, known := units[f.Name]
 		if !known {
-			one = control.Status{Name: f.Name, ActiveState: inactive, Slots: []control.SlotStatus{}}
+			one = withoutMaster(f.Name, inactive, "")
 		}
 		one.File = f.Path
 		units[f.Name] = one

@@ -127,29 +127,9 @@ func widthOf(out io.Writer) int {
 	return usualWidth
 }
 
-// cutTo shortens a line to a number of characters.
-func cutTo(line string, width int) string {
-	if runes := []rune(line); len(runes) > width {
-		return string(runes[:width-1]) + "…"
-	}
-	return line
-}
+func cutTo(line string, width int) string { return display.CutTo(line, width) }
 
-// wrap breaks a text between words, where it can.
-func wrap(text string, width int) (lines []string) {
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case len([]rune(line))+1+len([]rune(word)) > width:
-			lines, line = append(lines, line), word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
-}
+func wrap(text string, width int) []string { return display.Wrap(text, width) }
 
 // fleetOfSocket names a fleet by the directory of its control socket.
 func fleetOfSocket(socket string) string { return filepath.Base(filepath.Dir(socket)) }

@@ -40,7 +40,7 @@ is no terminal.`,
 				return err
 			}
 			m.Close()
-			view, err := findView()
+			view, err := findView("top")
 			if err != nil {
 				return err
 			}
@@ -51,8 +51,8 @@ is no terminal.`,
 }
 
 // findView looks for the view beside this program, where make build puts it, and
-// where make install does.
-func findView() (string, error) {
+// where make install does; what is what needs it.
+func findView(what string) (string, error) {
 	self, err := os.Executable()
 	if err == nil {
 		self, err = filepath.EvalSymlinks(self)
@@ -66,6 +66,6 @@ func findView() (string, error) {
 			return place, nil
 		}
 	}
-	return "", failed("top is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
-		viewName, places[0], places[1])
+	return "", failed("%s is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
+		what, viewName, places[0], places[1])
 }

@@ -67,7 +67,7 @@ func unitFleets() map[string]control.Status {
 	for i := range units {
 		u := &units[i]
 		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, "prefork@"), ".service")
-		fleets[name] = control.Status{Name: name, ActiveState: u.ActiveState, StatusText: whyNot(ctx, conn, u), Slots: []control.SlotStatus{}}
+		fleets[name] = withoutMaster(name, u.ActiveState, whyNot(ctx, conn, u))
 	}
 	return fleets
 }

@@ -144,7 +144,7 @@ func fleetOf(all managed) (*Status, error) {
 	if !ok {
 		return nil, fmt.Errorf("no object %s: another version of prefork?", Path)
 	}
-	f := &Status{Slots: []SlotStatus{}}
+	f := &Status{Slots: []SlotStatus{}, Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{}}
 	setProperties(f, props)
 	for path, object := range all {
 		if strings.HasPrefix(string(path), string(slotsPath)+"/") {

@@ -27,6 +27,12 @@ type Status struct {
 	Spares         uint32 `json:"spares"`                       // processes that wait to become a slot
 	NRestarts      uint32 `json:"n_restarts" emits:"true"`      // of all slots
 
+	// Floors are the processes of all floors that are loaded, by their generations: two
+	// while one takes the place of the other. SparePIDs are the spares, each with the
+	// generation of the floor that it was forked from.
+	Floors    map[uint32]uint32 `json:"floors"`
+	SparePIDs map[uint32]uint32 `json:"spare_pids"`
+
 	// NotificationsDropped counts datagrams that were not heard: of strangers, not
 	// well-formed, or too many.
 	NotificationsDropped uint64 `json:"notifications_dropped"`

@@ -9,16 +9,24 @@ import (
 
 // Snapshot is a fleet at one time, for those who look at it.
 type Snapshot struct {
-	State      string  // "activating", "active" or "deactivating"
-	Status     string  // as in Status
-	Generation int     // of the floor; 0 if no floor was ever needed
-	Floor      Proc    // 0: there is none, or none that is loaded
-	FloorSince Instant // when it began to be loaded, if it is
-	Spares     int     // processes that wait to become a slot
+	State      string    // "activating", "active" or "deactivating"
+	Status     string    // as in Status
+	Generation int       // of the floor; 0 if no floor was ever needed
+	Floor      Proc      // 0: there is none, or none that is loaded
+	FloorSince Instant   // when it began to be loaded, if it is
+	Spares     int       // processes that wait to become a slot
+	Floors     []Unnamed // that are loaded
+	Waiting    []Unnamed // the spares
 	Spawns     Histogram
 	Slots      []SlotSnapshot
 	Revision   Revision
 	Change     ChangeSnapshot
+}
+
+// Unnamed is a process that is no slot's.
+type Unnamed struct {
+	Proc       Proc
+	Generation int // of the floor that it is, or was forked from
 }
 
 // ChangeSnapshot is the change that is under way.
@@ -68,6 +76,14 @@ func (f *Fleet) snapshot(now Instant) Snapshot {
 	}
 	if f.floor.state == floorUp {
 		v.Floor, v.FloorSince = f.floor.proc, f.floor.since
+	}
+	for _, l := range f.floors {
+		if l.state == floorUp {
+			v.Floors = append(v.Floors, Unnamed{l.proc, l.number})
+		}
+		for _, s := range l.pool.spares {
+			v.Waiting = append(v.Waiting, Unnamed{s.proc, s.generation})
+		}
 	}
 	for _, s := range f.slots {
 		if s.role != current {

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
@@ -82,4 +83,42 @@ func Number(n uint32) string {
 		return "-"
 	}
 	return fmt.Sprint(n)
+}
+
+// Size is a number of bytes in few characters, "-" for 0.
+func Size(bytes uint64) string {
+	switch n := float64(bytes); {
+	case bytes == 0:
+		return "-"
+	case n < 1<<20:
+		return fmt.Sprintf("%.0fK", n/(1<<10))
+	case n < 1<<30:
+		return fmt.Sprintf("%.1fM", n/(1<<20))
+	default:
+		return fmt.Sprintf("%.1fG", n/(1<<30))
+	}
+}
+
+// CutTo shortens a line to a number of characters.
+func CutTo(line string, width int) string {
+	if runes := []rune(line); len(runes) > width {
+		return string(runes[:width-1]) + "…"
+	}
+	return line
+}
+
+// Wrap breaks a text between words, where it can.
+func Wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
 }
