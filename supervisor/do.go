@@ -24,6 +24,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.launch.StartShim(act.Proc, m.slots.Of(act.Slot))
 	case fleet.Assign:
 		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot))
+	case fleet.Probe:
+		return m.launch.Probe(act.Proc)
 	case fleet.Kill:
 		m.procs.Kill(act)
 	case fleet.Watch:

@@ -9,6 +9,7 @@
 //	 ├─ web.1
 //	 ├─ sniffer.0    a program, started through the shim (package gate)
 //	 ├─ spare        forked, waits at its gate for a name
+//	 ├─ probe        forked, lists its floor's objects for somebody, and ends
 //	 ├─ prefork-shim waits at its gate to become a program
 //	 └─ orphans      what workers left behind, adopted and reaped
 //

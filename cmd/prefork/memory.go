@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -113,7 +115,10 @@ func (v *memoryView) once(out io.Writer, m *master, before time.Duration) error 
 	if err := v.tell(out, r); err != nil {
 		return err
 	}
-	return plot.draw(r)
+	if err := plot.draw(r); err != nil {
+		return err
+	}
+	return v.untold(r)
 }
 
 // maxLooks is how often the master is asked again because a process had just begun, or
@@ -145,8 +150,34 @@ func (v *memoryView) measure(m *master, before time.Duration) (*memory.Report, e
 	}
 }
 
-// probe has a floor list its objects.
-func (m *master) probe(uint32) (uint32, error) { return 0, nil }
+// probe has the floor of a generation list its objects.
+func (m *master) probe(generation uint32) (uint32, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*answerTimeout) // the floor forks meanwhile
+	defer cancel()
+	pid, err := m.Probe(ctx, generation)
+	if said := (dbus.Error{}); errors.As(err, &said) {
+		return 0, errors.New(said.Error())
+	}
+	return pid, err
+}
+
+// untold is an error if it was asked why, and it is told of no slot.
+func (v *memoryView) untold(r *memory.Report) error {
+	problem := ""
+	for _, s := range r.Slots {
+		switch {
+		case s.Why == nil:
+		case s.Why.Problem == "":
+			return nil
+		default:
+			problem = s.Why.Problem
+		}
+	}
+	if problem == "" {
+		return nil
+	}
+	return failed("fleet %s: why slots have written is not told: %s", r.Fleet, problem)
+}
 
 // follow measures until a signal comes. The end of the master is an error.
 func (v *memoryView) follow(out io.Writer, fleet string) error {

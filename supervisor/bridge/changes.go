@@ -152,6 +152,12 @@ func (c *clients) Cancel(by control.Caller) error {
 	return err
 }
 
+// Probe implements [control.Backend]. It blocks until the floor has forked.
+func (c *clients) Probe(generation int, by control.Caller) (uint32, error) {
+	a, err := c.queue.ask(fleet.Examine{Generation: generation, Who: who(by)})
+	return uint32(a.PID), err
+}
+
 func who(by control.Caller) string { return fmt.Sprintf("uid %d", by.UID) }
 
 // Outcome implements [control.Backend].

@@ -50,6 +50,9 @@ func (op *operation) numbered() fleet.Event {
 	case fleet.Cancel:
 		ev.ID = op.id
 		return ev
+	case fleet.Examine:
+		ev.ID = op.id
+		return ev
 	case Proposal:
 		ev.ID = op.id
 		return ev

@@ -95,6 +95,11 @@ func (b *backend) Scale(worker string, count int, _ Caller) (uint64, error) {
 	return 9, nil
 }
 
+func (b *backend) Probe(generation int, _ Caller) (uint32, error) {
+	b.did("probe %d", generation)
+	return 4000 + uint32(generation), nil
+}
+
 func (b *backend) Cancel(Caller) error {
 	b.did("cancel")
 	return nil

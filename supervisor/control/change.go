@@ -49,6 +49,7 @@ func changeMethods() []method {
 			return c.backend.Scale(c.args[0], int(c.number), c.caller)
 		})},
 		{Interface, "Cancel", "", "", accessChange, onFleet(func(c *call) (any, error) { return nil, c.backend.Cancel(c.caller) })},
+		{Interface, "Probe", "i", "u", accessChange, onFleet(func(c *call) (any, error) { return c.backend.Probe(int(c.number), c.caller) })},
 		{Interface, "Outcome", "t", "(ss)", accessRead, onFleet(func(c *call) (any, error) { return c.backend.Outcome(c.id) })},
 	}
 }
@@ -128,4 +129,11 @@ func (c *Client) Outcome(ctx context.Context, change uint64) (o Outcome, err err
 	err = c.onFleet(ctx, "Outcome", []any{change}, &o)
 	o.Text = text.Printable(o.Text)
 	return o, err
+}
+
+// Probe asks the master to have the floor of a generation fork a process that lists its
+// objects, and returns that process, of which more is told by package memory.
+func (c *Client) Probe(ctx context.Context, generation uint32) (pid uint32, err error) {
+	err = c.onFleet(ctx, "Probe", []any{int32(generation)}, &pid)
+	return pid, err
 }

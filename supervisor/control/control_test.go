@@ -230,6 +230,8 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{Path, Interface + ".Scale", []any{"web", uint32(1)}, "InvalidArgs"},
 		{Path, Interface + ".Cancel", nil, "[]"},
 		{Path, Interface + ".Try", nil, "10"},
+		{Path, Interface + ".Probe", []any{int32(3)}, "4003"},
+		{Path, Interface + ".Probe", nil, "InvalidArgs"},
 		{Path, Interface + ".Outcome", []any{uint64(7)}, "done"},
 		{Path, Interface + ".Outcome", []any{uint64(1)}, "Failed"},
 		{"/", busInterface + ".AddMatch", []any{"type='signal'"}, "[]"},
@@ -253,7 +255,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	defer b.mu.Unlock()
 	if want := []string{
 		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10",
-		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel", "try",
+		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel", "try", "probe 3",
 	}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)
 	}

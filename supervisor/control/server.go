@@ -94,6 +94,10 @@ type Backend interface {
 	// Cancel ends the change that is under way: what it has replaced goes back.
 	Cancel(by Caller) error
 
+	// Probe has the floor of a generation fork a process that lists its objects, for who may
+	// look into it, and returns its pid.
+	Probe(generation int, by Caller) (pid uint32, err error)
+
 	// Outcome is what has become of a change; the zero Outcome while it is under way.
 	Outcome(change uint64) (Outcome, error)
 }

@@ -43,6 +43,10 @@ type (
 		Slot SlotID
 	}
 
+	// Probe makes a process at its gate list the objects of the floor that it was forked
+	// from. Answered by Running, CannotBecome, SpawnFailed or Exited.
+	Probe struct{ Proc Proc }
+
 	// Kill sends a signal to a process; with All also to what came from it, which
 	// is all that is there once the process has ended.
 	Kill struct {
@@ -93,14 +97,16 @@ type (
 		End        End // of the slot's last process
 	}
 
-	// Answer answers an Operate, Propose or Cancel: Refusal says why nothing is done; ""
-	// is yes. Change is that which has been proposed, and Plan what it does, as far as
-	// that is known: another change may be under way.
+	// Answer answers an Operate, Propose, Cancel or Examine: Refusal says why nothing is
+	// done; "" is yes. Change is that which has been proposed, and Plan what it does, as far
+	// as that is known: another change may be under way. PID is the process that examines a
+	// floor.
 	Answer struct {
 		ID      uint64
 		Refusal string
 		Change  ChangeID
 		Plan    *Plan
+		PID     int
 	}
 
 	// OpenSlot says that there is one more slot, which may take the place of another of
@@ -149,6 +155,7 @@ func (Fork) action()        {}
 func (Abandon) action()     {}
 func (StartShim) action()   {}
 func (Assign) action()      {}
+func (Probe) action()       {}
 func (Kill) action()        {}
 func (Freeze) action()      {}
 func (Watch) action()       {}

@@ -14,8 +14,8 @@ import (
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand], [Operate], [Propose], [Cancel] and [Inspect] is about one process; an event about
-// a process that the fleet does not hold changes nothing.
+// [Demand], [NoDemand], [Operate], [Propose], [Cancel], [Examine] and [Inspect] is about one process;
+// an event about a process that the fleet does not hold changes nothing.
 type Event interface{ event() }
 
 // The events.
@@ -138,6 +138,14 @@ type (
 		Why  string
 	}
 
+	// Examine asks for a process that a floor forks to list its objects. Answered by
+	// Answer, when that process runs.
+	Examine struct {
+		ID         uint64
+		Generation int // of the floor
+		Who        string
+	}
+
 	// Inspect asks for a Snapshot. It changes nothing. Answered by Show.
 	Inspect struct{}
 )
@@ -166,6 +174,7 @@ func (Operate) event()       {}
 func (Propose) event()       {}
 func (Cancel) event()        {}
 func (FreezeFailed) event()  {}
+func (Examine) event()       {}
 func (Inspect) event()       {}
 
 // handle gives an event to the part that it is about. What is about a process that nobody
@@ -199,6 +208,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.propose(now, ev)
 	case Cancel:
 		f.cancel(now, ev)
+	case Examine:
+		f.examine(now, ev)
 	case Inspect:
 		f.do(Show{f.snapshot(now)})
 	default:
@@ -213,10 +224,12 @@ func (f *Fleet) handleWords(now Instant, ev Event) {
 		if s := f.owners[ev.Proc]; s != nil {
 			s.runs(now)
 		}
+		f.agenda.probe.runs(f, ev.Proc)
 	case CannotBecome:
 		if s := f.owners[ev.Proc]; s != nil {
 			s.cannotBecome(ev.Text)
 		}
+		f.agenda.probe.cannotBecome(f, ev)
 	case Notified:
 		if s := f.owners[ev.Proc]; s != nil {
 			s.notified(now, ev)
@@ -275,6 +288,8 @@ func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
 		l.pool.forkFailed(now, ev.Why)
 	case s != nil:
 		s.spawnFailed(now, ev.Why)
+	case f.agenda.probe.is(ev.Proc):
+		f.agenda.probe.kill(now, f, ev.Why)
 	}
 }
 
@@ -288,6 +303,8 @@ func (f *Fleet) exited(now Instant, ev Exited) {
 		l.pool.forkFailed(now, howItEnded(ev.Exit))
 	case s != nil:
 		s.exited(now, ev)
+	case f.agenda.probe.is(ev.Proc):
+		f.agenda.probe.end(f, howItEnded(ev.Exit))
 	default:
 		for _, l := range f.floors {
 			l.pool.exited(now, ev)

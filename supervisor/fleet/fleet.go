@@ -29,6 +29,10 @@ const (
 	// handlers are the user's code.
 	floorStopGrace = 10 * time.Second
 
+	// probeTimeout is how long a floor may be examined. It takes a second for each million
+	// objects or two.
+	probeTimeout = 60 * time.Second
+
 	// extendEvery is how often the service manager is asked for more time, and
 	// extendBy is how much of it.
 	extendEvery = 10 * time.Second
@@ -97,6 +101,7 @@ type agenda struct {
 	nextPing      Instant
 	nextExtend    Instant
 	late          lateness
+	probe         probe
 }
 
 // ending is the end of a fleet that stops.
@@ -112,7 +117,7 @@ func New(cfg Config) *Fleet {
 		cfg:    cfg,
 		owners: map[Proc]*slot{},
 		random: cfg.Seed,
-		agenda: agenda{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never, late: lateness{promised: Never}},
+		agenda: agenda{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never, late: lateness{promised: Never}, probe: noProbe},
 	}
 	f.last.revision, f.revision = 1, 1
 	f.floor = f.newFloor(f.revision, cfg.hasEntries())
@@ -201,7 +206,7 @@ func (f *Fleet) Deadline() Instant {
 	if f.phase == ended {
 		return Never
 	}
-	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.nextPing, f.agenda.nextExtend)
+	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.nextPing, f.agenda.nextExtend, f.agenda.probe.deadline)
 	for _, l := range f.floors {
 		d = min(d, l.due, l.deadline, l.pool.due, l.pool.deadline)
 	}
@@ -254,6 +259,7 @@ func (f *Fleet) advance(now Instant) {
 		s.advance(now)
 	}
 	f.changes(now)
+	f.agenda.probe.advance(now, f)
 	for _, l := range f.floors {
 		l.pool.advance(now)
 	}
@@ -293,7 +299,7 @@ func (f *Fleet) judge(now Instant) {
 
 // nothingLeft counts anew: a slot without a process has ended by being stopped.
 func (f *Fleet) nothingLeft() bool {
-	return !slices.ContainsFunc(f.floors, func(l *floor) bool { return l.proc != 0 || !l.pool.empty() }) &&
+	return f.agenda.probe.proc == 0 && !slices.ContainsFunc(f.floors, func(l *floor) bool { return l.proc != 0 || !l.pool.empty() }) &&
 		!slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state != StateExited && s.state != StateFailed })
 }
 

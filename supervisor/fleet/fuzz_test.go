@@ -50,8 +50,10 @@ func (w *world) step() {
 		w.strange()
 	case b < 84:
 		w.operator()
-	case b < 88:
+	case b < 87:
 		w.connection()
+	case b < 88:
+		w.tell(Examine{3, pick(w, w.f.floor.number, w.f.floor.number, int(w.byte()%4)), "uid 0"})
 	case b < 90:
 		w.tell(StopRequested{"SIGTERM"})
 	case b < 100:

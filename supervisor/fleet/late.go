@@ -37,6 +37,7 @@ func (f *Fleet) forgive(now Instant) {
 		l.deadline = l.deadline.Add(gap)
 		l.pool.deadline = l.pool.deadline.Add(gap)
 	}
+	f.agenda.probe.deadline = f.agenda.probe.deadline.Add(gap)
 	for _, s := range f.slots {
 		watchdog := s.forgiven < maxForgiven
 		waiting = waiting || s.deadline != Never || watchdog && s.beatDue != Never

@@ -79,7 +79,7 @@ func (p *pool) advance(now Instant) {
 		return
 	}
 	short := len(p.spares) < p.wanted() && p.due == Never
-	if len(p.queue) > 0 || short && !f.anyOnItsWay() {
+	if probe := f.agenda.probe.waits(p.floor); len(p.queue) > 0 || (short || probe) && !f.anyOnItsWay() {
 		p.request, p.deadline = f.newProc(), now.Add(forkTimeout)
 		f.do(Fork{Proc: p.request, Floor: p.floor.proc})
 	}
@@ -116,6 +116,10 @@ func (p *pool) abandon() {
 // introduced takes the process that was asked for.
 func (p *pool) introduced(now Instant, ev Introduced) {
 	p.answered()
+	if probe := &p.floor.fleet.agenda.probe; len(p.queue) == 0 && probe.waits(p.floor) {
+		probe.begin(p.floor.fleet, ev)
+		return
+	}
 	p.spares = append(p.spares, spare{proc: ev.Proc, pid: ev.PID, generation: p.floor.number, since: now})
 	p.serve(now)
 }
@@ -126,6 +130,8 @@ func (p *pool) forkFailed(now Instant, why string) {
 	p.answered()
 	switch {
 	case p.floor.state != floorUp:
+	case len(p.queue) == 0 && p.floor.fleet.agenda.probe.waits(p.floor):
+		p.floor.fleet.agenda.probe.end(p.floor.fleet, why)
 	case len(p.queue) == 0:
 		p.spareFailed(now, why)
 	default:
@@ -177,5 +183,109 @@ func (p *pool) stop(now Instant) {
 	}
 	if !p.empty() {
 		p.deadline = now.Add(killGrace)
+	}
+}
+
+// probe is a process that a floor forks, as it forks a spare, to list its objects for
+// somebody who asks. It is no slot and no spare, runs no user code, and there is one at
+// most. One that does not end in time is killed.
+type probe struct {
+	floor    *floor // nil: there is none
+	proc     Proc   // 0: it is not forked yet
+	pid      int
+	asker    uint64  // who is to be answered; 0: was
+	killed   bool    // SIGKILL was sent
+	deadline Instant // Never if there is none
+}
+
+var noProbe = probe{deadline: Never}
+
+// examine has the floor of a generation fork a probe.
+func (f *Fleet) examine(now Instant, ev Examine) {
+	i := slices.IndexFunc(f.floors, func(l *floor) bool { return l.number == ev.Generation && l.state == floorUp })
+	refusal := ""
+	switch {
+	case f.phase == stopping:
+		refusal = "the fleet stops"
+	case i < 0:
+		refusal = fmt.Sprintf("there is no floor of generation %d", ev.Generation)
+	case f.agenda.probe.floor != nil:
+		refusal = "a floor is being examined already"
+	}
+	if refusal != "" {
+		f.do(Answer{ID: ev.ID, Refusal: refusal})
+		return
+	}
+	f.agenda.probe = probe{floor: f.floors[i], asker: ev.ID, deadline: now.Add(probeTimeout)}
+	f.floors[i].report("", Info, "floor: its objects are listed for "+ev.Who)
+}
+
+// is reports whether it is that process.
+func (b *probe) is(p Proc) bool { return b.proc == p && p != 0 }
+
+// waits reports whether a floor is to fork it.
+func (b *probe) waits(l *floor) bool { return b.floor == l && b.proc == 0 }
+
+// begin takes the process that was forked.
+func (b *probe) begin(f *Fleet, ev Introduced) {
+	b.proc, b.pid = ev.Proc, ev.PID
+	f.do(Probe{Proc: b.proc})
+}
+
+// runs: it has its orders, and waits for who has asked.
+func (b *probe) runs(f *Fleet, p Proc) {
+	if b.is(p) && b.asker != 0 {
+		f.do(Answer{ID: b.asker, PID: b.pid})
+		b.asker = 0
+	}
+}
+
+func (b *probe) cannotBecome(f *Fleet, ev CannotBecome) {
+	if b.is(ev.Proc) {
+		b.refuse(f, ev.Text) // its end follows
+	}
+}
+
+func (b *probe) refuse(f *Fleet, why string) {
+	if b.asker != 0 {
+		f.do(Answer{ID: b.asker, Refusal: "the floor's objects cannot be listed: " + why})
+		b.asker = 0
+	}
+}
+
+// end forgets it: it has ended, or will not be. It has run no user code, so it left
+// nothing behind.
+func (b *probe) end(f *Fleet, why string) {
+	b.refuse(f, why)
+	*b = noProbe
+}
+
+// kill ends it before its time.
+func (b *probe) kill(now Instant, f *Fleet, why string) {
+	switch {
+	case b.floor == nil:
+	case b.proc == 0:
+		b.end(f, why)
+	case !b.killed:
+		b.refuse(f, why)
+		b.killed, b.deadline = true, now.Add(killGrace)
+		f.signal(b.proc, SIGKILL, true)
+	}
+}
+
+// advance ends it when its time is over, or its floor is.
+func (b *probe) advance(now Instant, f *Fleet) {
+	switch {
+	case b.floor == nil:
+	case b.proc == 0 && b.floor.state != floorUp:
+		b.end(f, "the floor has ended")
+	case now < b.deadline:
+	case b.killed:
+		f.blame(fmt.Sprintf("probe %d of the floor has not ended %s after SIGKILL", b.pid, Span(killGrace)))
+		b.end(f, "")
+	default:
+		why := fmt.Sprintf("not done within %s", Span(probeTimeout))
+		f.report(Warning, fmt.Sprintf("probe %d of the floor: %s; sent SIGKILL", b.pid, why))
+		b.kill(now, f, why)
 	}
 }

@@ -56,6 +56,7 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 	for _, l := range f.floors {
 		l.stop(now)
 	}
+	f.agenda.probe.kill(now, f, "the fleet stops")
 }
 
 func (s *slot) stopForFleet(now Instant, why string) {

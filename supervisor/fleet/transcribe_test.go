@@ -32,6 +32,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("start shim #%d for slot %d", a.Proc, a.Slot)
 	case Assign:
 		return fmt.Sprintf("tell #%d: go, you are slot %d", a.Proc, a.Slot)
+	case Probe:
+		return fmt.Sprintf("tell #%d: list the objects of your floor", a.Proc)
 	case Kill:
 		if a.All {
 			return fmt.Sprintf("%s to all of #%d", a.Signal, a.Proc)
@@ -74,6 +76,9 @@ func tellAction(a Action) string {
 	case Answer:
 		if a.Change != 0 {
 			return fmt.Sprintf("answer #%d: change %d", a.ID, a.Change)
+		}
+		if a.PID != 0 {
+			return fmt.Sprintf("answer #%d: pid %d", a.ID, a.PID)
 		}
 		return fmt.Sprintf("answer #%d: %q", a.ID, a.Refusal)
 	case Show:

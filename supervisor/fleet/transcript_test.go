@@ -32,6 +32,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+1s reload                        the fleet is to be what it says
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
 //	+1s cancel
+//	+1s examine 1                     the floor of that generation
 //
 // and after each event, indented, what the fleet does about it: that is
 // compared, or with -update written anew. A process is named by its number
@@ -283,6 +284,8 @@ func (st *stage) event(name string, words []string) Event {
 		return st.propose(ChangeKind(name), words)
 	case "cancel":
 		return Cancel{1, "uid 0"}
+	case "examine":
+		return Examine{1, st.number(words[0]), "uid 0"}
 	}
 	proc, rest := st.proc(words[0]), words[1:]
 	text := strings.Join(rest, " ")

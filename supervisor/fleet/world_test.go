@@ -183,7 +183,7 @@ func (w *world) act(a Action) {
 	w.t.Helper()
 	if w.stopped {
 		switch a.(type) {
-		case LoadFloor, Fork, StartShim, Assign, Stopping, Watch, PollSockets:
+		case LoadFloor, Fork, StartShim, Assign, Probe, Stopping, Watch, PollSockets:
 			w.fail("%s after the stop", tellAction(a))
 		}
 	}
@@ -198,6 +198,8 @@ func (w *world) act(a Action) {
 		w.started(a.Slot)
 	case Assign:
 		w.assign(a)
+	case Probe:
+		w.probe(a)
 	case Abandon:
 		w.abandon(a.Proc)
 	case StopFloor:

@@ -39,3 +39,13 @@ func (w *world) started(id SlotID) {
 	}
 	w.starts[id] = s
 }
+
+// probe has a process at its gate list a floor's objects: one at a time, which is no slot's.
+func (w *world) probe(a Probe) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	if b.state != atGate || b.kind != forkBeing {
+		w.fail("process %d in state %d is to be a probe", a.Proc, b.state)
+	}
+	b.state = told
+}

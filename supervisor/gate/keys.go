@@ -63,6 +63,7 @@ var keys = []key{
 	{"after_fork", byWorker, func(o *Orders) any { return &o.AfterFork }},
 	{"args", byWorker, func(o *Orders) any { return &o.Args }},
 	{"kwargs", byWorker, func(o *Orders) any { return &o.Kwargs }},
+	{"probe", byWorker, func(o *Orders) any { return &o.Probe }},
 }
 
 // WorkerKeys are the keys that a forked worker reads.

@@ -82,6 +82,10 @@ type Orders struct {
 	AfterFork string // after_fork=module:callable
 	Args      string // args=, a Python tuple or list literal
 	Kwargs    string // kwargs=, a Python dict literal
+
+	// Probe is probe=, a Python program that a process runs in place of an entry: it is no
+	// slot, and calls nothing of the user's (package zygote).
+	Probe string
 }
 
 // Limit is one resource limit; ^uint64(0) is infinity.

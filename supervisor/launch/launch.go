@@ -7,6 +7,7 @@
 //	StartShim ──> shim at its gate ──────────┐
 //	LoadFloor ──> shim ──> the interpreter   ├──> Assign: limits, orders, output,
 //	Fork ──> floor ──> "hello" at a gate ────┘    sockets ──> the gate closes: Running
+//	                        └─────────────> Probe: no slot, lists its floor's objects
 //
 // What is open for a birth, the gate and a floor's command socket (procs.Birth), is
 // this room's: it reads them, and closes them when the process has become what it was

@@ -54,6 +54,10 @@
 //	        PyOS_AfterFork_Child    Python's hooks in the child
 //	zygote  PyOS_AfterFork_Parent   Python's hooks in the parent
 //
+// A probe (probe.py) is a worker that gets a program in place of an entry: it lists the
+// objects of its floor for who looks for the cause of what workers have written, and ends.
+// It calls nothing of the user's.
+//
 // Between the first line and the hooks of the child nothing gives the interpreter
 // lock away, whose state the child has not repaired: all of it is C's functions,
 // called by ctypes with the lock held. The worker says hello before the hooks of

@@ -52,6 +52,12 @@ func writeModule(to *bytes.Buffer, text []byte) {
 //go:embed prefork.py
 var Module string
 
+// Probe is the program of a process that lists its floor's objects. It travels in the
+// orders of that process alone, so that no other has it in memory.
+//
+//go:embed probe.py
+var Probe string
+
 // Argv is the command line of a zygote. It must have been given, from fd 3 on, what
 // holds the numbers of reserve descriptors, then its end of the SOCK_SEQPACKET pair,
 // which the master must have made itself, and the memfd with [Source].

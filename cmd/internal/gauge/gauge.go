@@ -5,6 +5,7 @@
 // outside, and stops none.
 //
 //	gauge.go  what the master has said, measured
+//	why.go    why slots have written, by the objects of their floors
 //	text.go   the same as text
 package gauge
 
@@ -67,9 +68,9 @@ type gauge struct {
 
 // measured is a process that was looked at, and is closed when all have been.
 type measured struct {
-	process    *memory.Process
-	generation uint32
-	base       *memory.Base // of a floor
+	process *memory.Process
+	base    *memory.Base       // of a floor
+	slot    *memory.SlotReport // of others
 }
 
 func (g *gauge) close() {
@@ -77,9 +78,7 @@ func (g *gauge) close() {
 		floor.process.Close()
 	}
 	for _, slot := range g.slots {
-		if slot != nil {
-			slot.process.Close()
-		}
+		slot.process.Close()
 	}
 }
 
@@ -131,7 +130,7 @@ func (g *gauge) floor(generation, pid uint32) memory.FloorReport {
 		r.Problem = unreadable(err)
 		return r
 	}
-	g.floors[generation] = &measured{process: p, generation: generation, base: base}
+	g.floors[generation] = &measured{process: p, base: base}
 	r.Base, r.Charged = *base, g.charged(p)
 	return r
 }
@@ -143,7 +142,7 @@ func (g *gauge) slot(r *memory.SlotReport) {
 		r.Problem = unreadable(err)
 		return
 	}
-	g.slots = append(g.slots, &measured{process: p})
+	g.slots = append(g.slots, &measured{process: p, slot: r})
 	var base *memory.Base
 	_, loaded := g.Fleet.Floors[r.Generation]
 	switch floor := g.floors[r.Generation]; {
@@ -168,8 +167,6 @@ func (g *gauge) charged(p *memory.Process) uint64 {
 	}
 	return 0
 }
-
-func (g *gauge) explain(*memory.Report) {}
 
 // gone is what is said of a process that ended while it was measured.
 const gone = "it has ended just now"
