@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Prefork-view is what prefork top becomes: a live view of one fleet. It is a
-// program of its own so that the master's holds nothing that a terminal needs.
+// Prefork-view is what prefork top becomes: a live view of one fleet; and what prefork
+// memory --plot hands its reports to. It is a program of its own so that the master's holds
+// nothing that a terminal or a picture needs.
 //
+//	plot.go    reads reports, and draws each; picture.go is the picture
 //	feed.go    asks the master, each second and when something has changed
 //	model.go   what is known and selected; events.go and keys.go change it
 //	view.go    draws that as text; table.go its table, text.go its words
@@ -28,11 +30,18 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "plot" {
+		if err := drawReports(os.Stdin, os.Stdout, os.Args[2]); err != nil {
+			fmt.Fprintf(os.Stderr, "prefork memory: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flags := flag.NewFlagSet("top", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	socket, name, file := flags.String("socket", "", ""), flags.String("name", "", ""), flags.String("file", "", "")
 	if len(os.Args) < 2 || os.Args[1] != "top" || flags.Parse(os.Args[2:]) != nil || flags.NArg() != 1 || *socket == "" {
-		fmt.Fprintln(os.Stderr, "prefork-view: this is a part of prefork: use prefork top FLEET")
+		fmt.Fprintln(os.Stderr, "prefork-view: this is a part of prefork: use prefork top FLEET, or prefork memory FLEET --plot FILE")
 		os.Exit(2)
 	}
 	// A master that comes back must be of the same fleet.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,4 +145,34 @@ func TestAProbeThatIsKilled(t *testing.T) {
 func (r *rig) why() (stderr string, code int) {
 	_, stderr, code = prefork(r.t, "memory", r.path("fleet.toml"), "--why")
 	return stderr, code
+}
+
+// TestMemoryIsDrawn by the program that is installed beside this one.
+func TestMemoryIsDrawn(t *testing.T) {
+	r := startSharers(t, strings.Replace(counters, "PYTHON\n", "", 1))
+	run := func(program, file string) (stderr string, code int) {
+		t.Helper()
+		cmd := exec.Command(program, "memory", r.path("fleet.toml"), "--plot", file)
+		cmd.Env = append(os.Environ(), "PREFORK_TEST_ROLE=prefork")
+		var said strings.Builder
+		cmd.Stderr = &said
+		_ = cmd.Run() // its exit status tells
+		return said.String(), cmd.ProcessState.ExitCode()
+	}
+	prefork, file := filepath.Join(buildPrograms(t), "prefork"), r.path("memory.svg")
+	if said, code := run(prefork, file); code != 0 || said != "" {
+		t.Errorf("exit status %d: %s", code, said)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "count.0") {
+		t.Errorf("no picture: %v", err)
+	}
+	if said, code := run(prefork, r.path("none/memory.png")); code != 1 || !strings.Contains(said, "none/memory.png.new: no such file or directory") {
+		t.Errorf("no folder: exit status %d: %s", code, said)
+	}
+	if said, code := run(prefork, "memory.gif"); code != 2 || !strings.Contains(said, "must end in .svg or .png") {
+		t.Errorf("no such format: exit status %d: %s", code, said)
+	}
+	if said, code := run(self(t), file); code != 1 || !strings.Contains(said, "--plot is a program of its own, which is not installed") {
+		t.Errorf("without the program: exit status %d: %s", code, said)
+	}
 }
