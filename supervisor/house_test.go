@@ -54,7 +54,7 @@ var mayImport = map[string]string{
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
-	"cmd/internal/gauge":   "cmd/internal/display control memory",
+	"cmd/internal/gauge":   "cmd/internal/display cgroup control memory",
 	"cmd/prefork":          "sdnotify units cmd/internal/display cmd/internal/gauge supervisor control fleet fleetfile gate memory output quantity rundir verb",
 	"cmd/prefork-view":     "cmd/internal/display control fleet memory verb",
 }

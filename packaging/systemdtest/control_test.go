@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/memory"
 )
 
 // TestControl looks at a fleet with systemd's own D-Bus client and with prefork
@@ -57,6 +58,7 @@ sockets = ["http"]
 			t.Errorf("%s: a shell completes %q", m.Suite, out)
 		}
 		m.tellsWhy(t)
+		m.measures(t)
 		m.isOnTheBus(t)
 		m.operates(t)
 		m.freezes(t)
@@ -65,6 +67,30 @@ sockets = ["http"]
 			t.Errorf("%s: the control socket is left", m.Suite)
 		}
 	})
+}
+
+// measures looks at the memory of a fleet in its sandbox: root is told all, the user of
+// the fleet not what root alone may ask for.
+func (m machine) measures(t *testing.T) {
+	t.Helper()
+	var r memory.Report
+	if err := json.Unmarshal([]byte(m.Run(t, "prefork", "memory", "--json", "--why", "fleet", "web.0")), &r); err != nil || len(r.Slots) != 1 {
+		t.Fatalf("%s: %v, %+v", m.Suite, err, r)
+	}
+	if s := r.Slots[0]; s.Shared == 0 || s.Written == 0 || s.Problem != "" || s.Why == nil || len(s.Why.Causes) == 0 {
+		t.Errorf("%s: of web.0: %+v, %+v", m.Suite, s, s.Why)
+	}
+	if f := r.Floors[0]; f.Anonymous < r.Slots[0].Shared {
+		t.Errorf("%s: of the floor: %+v", m.Suite, f)
+	}
+	out, code := m.Try("setpriv", "--reuid=prefork", "--regid=prefork", "--clear-groups", "prefork", "memory", "fleet")
+	if code != 0 || !strings.Contains(out, "web.0") || !strings.Contains(out, "once") {
+		t.Errorf("%s: the fleet's user: exit status %d: %s", m.Suite, code, out)
+	}
+	out, code = m.Try("setpriv", "--reuid=prefork", "--regid=prefork", "--clear-groups", "prefork", "memory", "--why", "fleet")
+	if code != 1 || !strings.Contains(out, "only root may change a fleet that systemd runs") {
+		t.Errorf("%s: the fleet's user asks why: exit status %d: %s", m.Suite, code, out)
+	}
 }
 
 // isOnTheBus looks at the fleet on the system bus as root and as a stranger, who may

@@ -3,6 +3,7 @@
 package systemdtest_test
 
 import (
+	"encoding/json"
 	"os"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/packaging/systemdtest"
+	"github.com/decnet/prefork/supervisor/memory"
 )
 
 const limitsFleet = `
@@ -117,6 +119,13 @@ func (m vm) floorIsChargedOnce(t *testing.T) {
 		float64(floor)/1e6, float64(calm)/1e6, float64(master)/1e6)
 	if floor < 64<<20 || calm > 16<<20 {
 		t.Errorf("%s: the floor is charged %d bytes and calm.0 %d", m.Suite, floor, calm)
+	}
+	var told memory.Report
+	if err := json.Unmarshal([]byte(m.Run(t, "prefork", "memory", "--json", "fleet", "calm.0")), &told); err != nil {
+		t.Fatal(err)
+	}
+	if f, s := told.Floors[0], told.Slots[0]; f.Charged < 64<<20 || s.Charged == 0 || s.Charged > 16<<20 || s.Shared < 64<<20 || f.Problem+s.Problem != "" {
+		t.Errorf("%s: prefork memory tells of the floor %+v, and of calm.0 %+v", m.Suite, f, s)
 	}
 }
 

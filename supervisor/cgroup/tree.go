@@ -63,6 +63,35 @@ func ownGroup(file string) (string, error) {
 	return "", fmt.Errorf("%w: this machine has cgroup v1 only", ErrNotDelegated)
 }
 
+// Of is the control group of any process, by its name in /proc/PID/cgroup, "" if it has
+// none that this process can see.
+func Of(pid int) string {
+	name, err := ownGroup("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil || strings.HasPrefix(name, "/../") { // outside of this one's namespace
+		return ""
+	}
+	return name
+}
+
+// Charged is the memory, in bytes, that a group is charged for by that name: of all of its
+// processes, and what the kernel keeps for them. An error means that it is not known, as
+// where the memory controller is not on.
+func Charged(group string) (uint64, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, err
+	}
+	path, ok := locate(string(mounts), group)
+	if !ok {
+		return 0, fmt.Errorf("%w: cgroup v2 is not mounted", ErrNotDelegated)
+	}
+	text, err := os.ReadFile(filepath.Join(path, "memory.current"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+}
+
 // locate finds a group in the mounted file systems (proc_pid_mountinfo(5)).
 func locate(mountinfo, group string) (path string, ok bool) {
 	for line := range strings.Lines(mountinfo) {

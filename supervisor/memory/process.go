@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -96,35 +95,6 @@ func SinceBoot() time.Duration {
 		panic(os.NewSyscallError("clock_gettime", err)) // cannot fail on Linux
 	}
 	return time.Duration(ts.Nano())
-}
-
-// Group is the name of its control group, "" if it has none.
-func (p *Process) Group() string {
-	text, err := p.read("cgroup")
-	if err != nil {
-		return ""
-	}
-	for line := range bytes.Lines(text) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "0::"); ok {
-			return path
-		}
-	}
-	return ""
-}
-
-// Charged is what a control group is charged for, in bytes: all of its processes, the
-// pages that they were the first to touch, and what the kernel keeps for them. 0 is not
-// known, as where the memory controller is not on.
-func Charged(group string) uint64 {
-	if group == "" || strings.Contains(group, "/../") {
-		return 0 // it is outside of this one's cgroup namespace
-	}
-	text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", group, "memory.current"))
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	return n
 }
 
 // IsGone reports whether an error says that a process has ended.

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/memory"
 )
@@ -35,11 +36,7 @@ type Question struct {
 // Measure answers it. young says that some process could not be told from one that has its
 // pid by now, or has ended: ask the master again.
 func Measure(q Question) (r *memory.Report, young bool) {
-	g := &gauge{Question: q, floors: map[uint32]*measured{}}
-	if p, err := memory.Open(int(q.Fleet.MainPID)); err == nil {
-		g.own = p.Group()
-		p.Close()
-	}
+	g := &gauge{Question: q, own: cgroup.Of(int(q.Fleet.MainPID)), floors: map[uint32]*measured{}}
 	r = &memory.Report{Fleet: q.Fleet.Name, Timestamp: uint64(time.Now().UnixMicro()), Floors: []memory.FloorReport{}, Slots: g.chosen()}
 	defer g.close()
 	for _, generation := range slices.Sorted(maps.Keys(q.Fleet.Floors)) {
@@ -160,12 +157,15 @@ func (g *gauge) slot(r *memory.SlotReport) {
 	r.Share, r.Charged = *share, g.charged(p)
 }
 
-// charged is what the control group of a process is charged for, if it has one of its own.
+// charged is what the control group of a process is charged for, if it has one of its own;
+// 0 is not known.
 func (g *gauge) charged(p *memory.Process) uint64 {
-	if group := p.Group(); group != g.own {
-		return memory.Charged(group)
+	group := cgroup.Of(p.PID)
+	if group == "" || group == g.own {
+		return 0
 	}
-	return 0
+	bytes, _ := cgroup.Charged(group) // the memory controller may not be on
+	return bytes
 }
 
 // gone is what is said of a process that ended while it was measured.
