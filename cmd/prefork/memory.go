@@ -31,34 +31,35 @@ func newMemory() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "memory FLEET [WORKER[.N]]",
 		Short: "Tell what slots share with their floor, and what they have written",
-		Long: `Tell what each slot still shares with the floor that it was forked from (SHARED),
-what of the floor it has written since, and so has a copy of (WRITTEN), and what it
-has where the floor had nothing (OWN); what it has mapped from files (FILES), and
-what its control group is charged for, with all of its processes (CHARGED).
-WRITTEN IN says in what kind of memory: heap is that of C's malloc, arenas are
-Python's small objects, libraries the data of programs and libraries, stacks, and
-other mappings. Spares are told too: they cost the same. A slot whose floor has
-ended shares with others of its generation only (FORMER), and what it has written
-of it cannot be told from its own.
+		Long: `Tell what each slot still shares with the floor that it was forked from
+(SHARED), what of the floor it has written since, and so has a copy of
+(WRITTEN), and what it has where the floor had nothing (OWN); what it has mapped
+from files (FILES), and what its control group is charged for, with all of its
+processes (CHARGED). WRITTEN IN says in what kind of memory: heap is that of C's
+malloc, arenas are Python's small objects, libraries the data of programs and
+libraries, stacks, and other mappings. Spares are told too: they cost the same.
+A slot whose floor has ended shares with others of its generation only (FORMER),
+and what it has written of it cannot be told from its own.
 
-With --why, also by what cause it was written: reference counts, inline caches of
-code, type caches, contents, or nothing that lasts; how much of it is in pages with
-no other cause (ALONE); which key of the fleet file would have left it shared; and
-the modules whose objects they are. For this the floor forks a process that lists
-its objects, runs none of your code, and ends; for a moment it takes as much memory
-as the floor. It is for who may change the fleet, and trace it (ptrace(2)).
+With --why, also by what cause it was written: reference counts, inline caches
+of code, type caches, contents, or nothing that lasts; how much of it is in
+pages with no other cause (ALONE); which key of the fleet file would have left
+it shared; and the modules whose objects they are. For this the floor forks a
+process that lists its objects, runs none of your code, and ends; for a moment
+it takes as much memory as the floor. It is for who may change the fleet, and
+trace it (ptrace(2)).
 
 It is measured by this command, of the main process of each slot; nothing is
 stopped. Root sees all, others their own user's processes. Of what slots have of
 their own, a profiler such as memray tells who has allocated it.
 
 With --json, the same as one object, with --watch one in each line; the manual
-describes the fields. With --plot, as a picture, too; with --watch, it is drawn anew
-each time, also with what the fleet had over time, beside what separate processes
-would have: the floor's anonymous memory each, and their own.
+describes the fields. With --plot, as a picture, too; with --watch, it is drawn
+anew each time, also with what the fleet had over time, beside what separate
+processes would have: the floor's anonymous memory each, and their own.
 
-Exit status: 0 success, also when --watch is ended by a signal; 1 the fleet does not
-run or does not answer, or what was asked for cannot be told.`,
+Exit status: 0 success, also when --watch is ended by a signal; 1 the fleet does
+not run or does not answer, or what was asked for cannot be told.`,
 		Example: "  prefork memory fleet\n  prefork memory fleet web.0 --why\n  prefork memory fleet --watch --plot memory.svg",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > 2 {

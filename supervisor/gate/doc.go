@@ -35,6 +35,9 @@
 // have no such field and bring two: its command socket and its program (package
 // zygote).
 //
+// A process that is told to be a probe becomes no slot: it runs the program that its
+// orders hold, closes its gate when it can be asked, and ends.
+//
 // A process that has been told to go is not trusted: what it writes to the gate
 // is shown to the operator and decides nothing but its own slot.
 package gate

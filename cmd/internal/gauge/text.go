@@ -97,7 +97,7 @@ func columnsOf(r *memory.Report) []column {
 	for _, f := range r.Floors {
 		anonymous[f.Generation] = f.Anonymous
 	}
-	any := func(has func(s *memory.SlotReport) bool) bool {
+	some := func(has func(s *memory.SlotReport) bool) bool {
 		return slices.ContainsFunc(r.Slots, func(s memory.SlotReport) bool { return has(&s) })
 	}
 	var all []column
@@ -107,7 +107,7 @@ func columnsOf(r *memory.Report) []column {
 	sizes := func(title string, of func(s *memory.SlotReport) uint64) {
 		add(title, func(s *memory.SlotReport) string { return display.Size(of(s)) })
 	}
-	if len(r.Floors) > 1 || any(func(s *memory.SlotReport) bool { return s.Generation > 0 && anonymous[s.Generation] == 0 }) {
+	if len(r.Floors) > 1 || some(func(s *memory.SlotReport) bool { return s.Generation > 0 && anonymous[s.Generation] == 0 }) {
 		add("GEN", func(s *memory.SlotReport) string { return display.Number(s.Generation) })
 	}
 	sizes("SHARED", func(s *memory.SlotReport) uint64 { return s.Shared })
@@ -119,14 +119,14 @@ func columnsOf(r *memory.Report) []column {
 	})
 	sizes("WRITTEN", func(s *memory.SlotReport) uint64 { return s.Written })
 	sizes("OWN", func(s *memory.SlotReport) uint64 { return s.Own })
-	if any(func(s *memory.SlotReport) bool { return s.Former > 0 }) {
+	if some(func(s *memory.SlotReport) bool { return s.Former > 0 }) {
 		sizes("FORMER", func(s *memory.SlotReport) uint64 { return s.Former })
 	}
-	if any(func(s *memory.SlotReport) bool { return s.Swapped > 0 }) {
+	if some(func(s *memory.SlotReport) bool { return s.Swapped > 0 }) {
 		sizes("SWAPPED", func(s *memory.SlotReport) uint64 { return s.Swapped })
 	}
 	sizes("FILES", func(s *memory.SlotReport) uint64 { return s.Files })
-	if any(func(s *memory.SlotReport) bool { return s.Charged > 0 }) {
+	if some(func(s *memory.SlotReport) bool { return s.Charged > 0 }) {
 		sizes("CHARGED", func(s *memory.SlotReport) uint64 { return s.Charged })
 	}
 	return all

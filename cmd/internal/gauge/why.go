@@ -69,8 +69,12 @@ func (g *gauge) objects(generation uint32, pages []uint64) (*memory.Objects, err
 
 // untold says why nothing is told.
 func untold(err error) string {
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		return "this user may not read the memory of the floor (ptrace(2)): ask root"
+	case memory.IsGone(err):
+		return "it, its floor or the probe has ended just now: ask again"
+	default:
+		return err.Error()
 	}
-	return err.Error()
 }
