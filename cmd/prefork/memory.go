@@ -82,6 +82,9 @@ not run or does not answer, or what was asked for cannot be told.`,
 	cmd.Flags().BoolVar(&v.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&v.watch, "watch", false, "measure every 2 seconds, until a signal")
 	cmd.Flags().StringVar(&v.plot, "plot", "", "draw a picture into `FILE`, which ends in .svg or .png")
+	if err := cmd.MarkFlagFilename("plot", "svg", "png"); err != nil {
+		panic(err) // there is that flag
+	}
 	return cmd
 }
 

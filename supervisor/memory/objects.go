@@ -19,9 +19,8 @@ import (
 type Objects struct {
 	Interpreter string // "3.14.2"
 	Problem     string // why there is no list, for this interpreter
-	Immortal    bool   // floor.immortal
-	Frozen      bool   // floor.gc_freeze
 
+	keys   []string // of the floor that are on: immortal, gc_freeze, warm, repack
 	sorted []object
 	owners []string
 }
@@ -53,7 +52,7 @@ const (
 
 // ReadObjects reads a probe's answer to its end:
 //
-//	python 3.14.2 immortal gc_freeze
+//	python 3.14.2 immortal warm     the interpreter, and which keys of the floor are on
 //	m os.path                       the next owner, counted from 0
 //	o 7f3a5c001040 72 16 c 0        address, size, header, kind, owner
 //	end
@@ -68,9 +67,8 @@ func ReadObjects(from io.Reader) (*Objects, error) {
 		var err error
 		switch {
 		case first && word == "python":
-			version, flags, _ := strings.Cut(rest, " ")
-			o.Interpreter = text.OneLine(version, maxOwner)
-			o.Immortal, o.Frozen = strings.Contains(flags, "immortal"), strings.Contains(flags, "gc_freeze")
+			version, keys, _ := strings.Cut(rest, " ")
+			o.Interpreter, o.keys = text.OneLine(version, maxOwner), strings.Fields(keys)
 		case first:
 			err = errors.New("it does not begin with its interpreter")
 		case word == "unable":

@@ -180,22 +180,22 @@ func causeOf(x *object, at uint64, kind Kind) Cause {
 	}
 }
 
-// keyFor is the key of the fleet file that would have left the page shared.
+// keyFor is the key of the fleet file that would have left the page shared, "" if there is
+// none that is not on.
 func (o *Objects) keyFor(cause Cause) string {
-	switch cause {
-	case Counts, Nothing:
-		if !o.Immortal && o.canBeImmortal() {
-			return "floor.immortal"
-		}
-	case CodeWarm, TypeCaches:
+	on := func(key string) bool { return slices.Contains(o.keys, key) }
+	switch {
+	case (cause == Counts || cause == Nothing) && !on("immortal") && o.canBeImmortal():
+		return "floor.immortal"
+	case (cause == CodeWarm || cause == TypeCaches) && !on("warm"):
 		return "floor.warm"
-	case Collected:
-		if !o.Frozen {
-			return "floor.gc_freeze"
-		}
-	case Contents, Attributes, Libraryful, OnStack, Unknown:
+	case cause == CodeWarm && !on("repack"):
+		return "floor.repack"
+	case cause == Collected && !on("gc_freeze"):
+		return "floor.gc_freeze"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // canBeImmortal: since CPython 3.12.

@@ -88,6 +88,8 @@ func TestPagesByCause(t *testing.T) {
 func TestKeysThatWouldShare(t *testing.T) {
 	for line, want := range map[string][3]string{ // for counts, caches, headers
 		"python 3.11.2 gc_freeze":           {"", "floor.warm", ""},
+		"python 3.11.2 warm":                {"", "floor.repack", "floor.gc_freeze"},
+		"python 3.11.2 warm repack":         {"", "", "floor.gc_freeze"},
 		"python 3.14.0":                     {"floor.immortal", "floor.warm", "floor.gc_freeze"},
 		"python 3.12.1 immortal gc_freeze":  {"", "floor.warm", ""},
 		"python nonsense\x1b[2J gc_freeze ": {"", "floor.warm", ""},

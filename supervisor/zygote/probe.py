@@ -189,7 +189,8 @@ def main():
             pages.update(range(int(first, 16), int(last, 16) + 1))
     answer = Answer(here, pages)
     version = ".".join(map(str, sys.version_info[:3]))
-    answer.line(f"python {version}{' immortal' * floor.immortal}{' gc_freeze' * floor.freeze}\n")
+    keys = {"immortal": floor.immortal, "gc_freeze": floor.freeze, "warm": floor.warm, "repack": floor.repack}
+    answer.line(" ".join(["python", version, *(key for key, on in keys.items() if on)]) + "\n")
     why = unable()
     if why:
         answer.line(f"unable {why}\n")

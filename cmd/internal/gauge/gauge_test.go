@@ -80,7 +80,7 @@ func TestWhyNothingIsTold(t *testing.T) {
 			t.Errorf("%v: got %q, want %q", err, got, want)
 		}
 	}
-	if got := untold(denied); !strings.Contains(got, "ask root") {
+	if got := untold(denied); !strings.Contains(got, "root") {
 		t.Errorf("got %q", got)
 	}
 }

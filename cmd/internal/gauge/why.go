@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -70,6 +71,8 @@ func (g *gauge) objects(generation uint32, pages []uint64) (*memory.Objects, err
 // untold says why nothing is told.
 func untold(err error) string {
 	switch {
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
+		return "the memory of the floor may not be read: root has no CAP_SYS_PTRACE here"
 	case errors.Is(err, fs.ErrPermission):
 		return "this user may not read the memory of the floor (ptrace(2)): ask root"
 	case memory.IsGone(err):
