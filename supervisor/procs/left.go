@@ -28,7 +28,7 @@ func (t *Table) Sweep(ended []*Process) map[*Process][]int {
 	if !slices.ContainsFunc(ended, (*Process).leaves) {
 		return nil // only spares: no user code ran
 	}
-	orphans, err := linux.Children(t.pid, func(pid int) bool {
+	orphans, err := linux.Adopted(t.pid, func(pid int) bool {
 		p := t.byPID[pid]
 		return p != nil || pid == t.pid
 	})

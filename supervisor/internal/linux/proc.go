@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -126,17 +125,52 @@ func Children(self int, skip func(pid int) bool) ([]int, error) {
 	}
 	var pids []int
 	for _, task := range tasks {
-		text, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		if err != nil {
+		if pids, err = childrenOf(task.Name(), pids, skip); err != nil {
 			return childrenByParent(self, skip)
-		}
-		for _, field := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(field); err == nil && !skip(pid) {
-				pids = append(pids, pid)
-			}
 		}
 	}
 	return pids, nil
+}
+
+// Adopted is Children of the main thread alone, in one file: the kernel gives an orphan to
+// the first thread of a subreaper that lives (find_new_reaper in kernel/exit.c).
+func Adopted(self int, skip func(pid int) bool) ([]int, error) {
+	pids, err := childrenOf(strconv.Itoa(self), nil, skip)
+	if err != nil {
+		return childrenByParent(self, skip)
+	}
+	return pids, nil
+}
+
+// childrenOf adds the children of one thread to pids.
+func childrenOf(task string, pids []int, skip func(pid int) bool) ([]int, error) {
+	text, err := readProc("/proc/self/task/" + task + "/children")
+	for field := range bytes.FieldsSeq(text) {
+		if pid, err := strconv.Atoi(string(field)); err == nil && !skip(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// readProc is [ReadSmall] of all of a file.
+func readProc(path string) (text []byte, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }() // read only
+	for text = make([]byte, 0, 4096); ; {
+		text = slices.Grow(text, 2048)
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return text, nil
+		}
+		text = text[:len(text)+n]
+	}
 }
 
 func childrenByParent(self int, skip func(pid int) bool) ([]int, error) {

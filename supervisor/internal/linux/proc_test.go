@@ -137,7 +137,7 @@ func TestSubreaperAdoptsOrphans(t *testing.T) {
 	if _, err := ReapPidfd(pidfd); err != nil {
 		t.Fatal(err)
 	}
-	orphans, err := Children(os.Getpid(), func(int) bool { return false })
+	orphans, err := Adopted(os.Getpid(), func(int) bool { return false })
 	if len(orphans) != 1 || err != nil {
 		t.Fatalf("got %v and %v, want one orphan", orphans, err)
 	}
