@@ -45,6 +45,10 @@ type Message struct {
 	StoreRemove bool   // FDSTOREREMOVE=1
 	FDName      string // FDNAME=, "stored" if there is none that is valid
 	FDPoll      bool   // false for FDPOLL=0
+
+	// Recycle is X_PREFORK_RECYCLE=, which is prefork's own: "asked" or "requests", "" if
+	// it is not said.
+	Recycle string
 }
 
 // The reasons for which a datagram is not read, all of it. They are systemd's.
@@ -113,6 +117,10 @@ func (m *Message) set(name, value string) {
 	case "FDNAME":
 		if validFDName(value) {
 			m.FDName = value
+		}
+	case "X_PREFORK_RECYCLE":
+		if value == "asked" || value == "requests" {
+			m.Recycle = value
 		}
 	case "FDPOLL":
 		m.FDPoll = value != "0"

@@ -50,7 +50,7 @@ var mayImport = map[string]string{
 	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs " +
 		"revisions rights slots zygote",
 	"supervisor/bridge": "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output revisions verb",
-	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager output procs revisions rights rundir slots sockets " +
+	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager memory output procs revisions rights rundir slots sockets " +
 		"internal/errands internal/linux internal/poll",
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",

@@ -35,6 +35,7 @@ type master struct {
 	poller    *poll.Poller
 	signals   *poll.Signals
 	errands   *errands.Pool
+	gauge     *gauge
 	outputs   *output.Outputs
 	sockets   *sockets.Sockets
 	procs     *procs.Table
@@ -42,8 +43,13 @@ type master struct {
 	launch    *launch.Launcher
 	bridge    *bridge.Bridge
 	snapshots snapshots
-	stops     int      // signals that asked for the end of the fleet
-	closers   []func() // of what has been opened, in that order
+	ending
+}
+
+// ending is what the end of the fleet has to know.
+type ending struct {
+	stops   int      // signals that asked for it
+	closers []func() // of what has been opened, in that order
 }
 
 // newMaster opens the house of a fleet, and makes the state machine that decides in it.
@@ -111,6 +117,7 @@ func (m *master) openProcesses(env sdnotify.Environment) error {
 	m.outputs = output.New(env, m.log, m.poller.Source(outputs), m.poller.Wake())
 	m.opened(m.outputs.Close)
 	m.signals = poll.CatchSignals(m.poller.Wake())
+	m.gauge = newGauge(groups.Tree(), m.errands)
 	m.opened(m.signals.Close)
 	m.opened(m.endStragglers)
 	m.launch, err = launch.New(launch.Config{

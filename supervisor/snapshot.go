@@ -68,6 +68,11 @@ func (m *master) slotStatus(v *fleet.SlotSnapshot) control.SlotStatus {
 	if v.Frozen {
 		s.FreezerState = "frozen"
 	}
+	s.Recycles, s.NextRecycleTimestamp = map[string]uint64{}, m.snapshots.clock.At(v.RecycleAt)
+	for reason, n := range v.Recycles {
+		s.Recycles[string(reason)] = uint64(n)
+		s.NRecycles += uint32(n)
+	}
 	for result, n := range v.ByResult {
 		s.Restarts[string(result)] = uint64(n)
 	}

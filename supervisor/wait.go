@@ -3,6 +3,8 @@
 package supervisor
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/bridge"
@@ -68,7 +70,7 @@ func (m *master) woken() []fleet.Event {
 	if m.signals.Beaten() {
 		m.manager.Ping()
 	}
-	events := append(m.launch.Resume(), m.takeSignals()...)
+	events := slices.Concat(m.launch.Resume(), m.takeSignals(), m.gauge.take())
 	for _, ev := range m.bridge.Asked() {
 		if p, ok := ev.(bridge.Proposal); ok {
 			events = append(events, m.propose(p)...)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
@@ -78,8 +79,30 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 		lines = append(lines, wrap("it says: "+s.StatusText, usualWidth-2)...)
 	}
 	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", s.NRestarts, s.Failures))
+	if s.NRecycles > 0 {
+		lines = append(lines, "recycled: "+recycles(s))
+	}
+	if at := s.NextRecycleTimestamp; at > 0 {
+		lines = append(lines, "is recycled in "+fleet.Span(display.Time(at).Sub(now)))
+	}
 	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
 	return err
+}
+
+// recycles tells how often a slot was recycled, and why: "3 in all, 2 by age, 1 asked".
+func recycles(s *control.SlotStatus) string {
+	text := fmt.Sprintf("%d in all", s.NRecycles)
+	for _, reason := range fleet.RecycleReasons {
+		if n := s.Recycles[string(reason)]; n > 0 {
+			text += fmt.Sprintf(", %d %s", n, recycledFor[reason])
+		}
+	}
+	return text
+}
+
+var recycledFor = map[fleet.RecycleReason]string{
+	fleet.RecyclePrivate: "for private memory", fleet.RecycleAge: "for age",
+	fleet.RecycleRequests: "for requests", fleet.RecycleAsked: "as it asked",
 }
 
 // fromJournal prints what the journal, if there is one, has of a slot's history.

@@ -286,15 +286,39 @@ func (g *Group) Usage() Usage {
 // CPUOf reads how much processor time a control group, by its name in
 // /proc/PID/cgroup, has used. It may be called from any goroutine.
 func (t *Tree) CPUOf(group string) (time.Duration, error) {
-	below, ok := strings.CutPrefix(group, t.cgroup+"/")
-	if !ok || strings.Contains(below, "/") {
-		return 0, fmt.Errorf("cgroup: %s is not below %s", group, t.cgroup)
-	}
-	text, err := os.ReadFile(filepath.Join(t.path, below, "cpu.stat"))
+	text, err := t.read(group, "cpu.stat")
 	if err != nil {
 		return 0, err
 	}
-	return time.Duration(entry(string(text), "usage_usec")) * time.Microsecond, nil
+	return time.Duration(entry(text, "usage_usec")) * time.Microsecond, nil
+}
+
+// PrivateOf reads how many bytes the processes of a control group, by the same name, have
+// written since each was in it, in memory and swapped out: a page is charged to who makes
+// it, and one that a process has copied from its floor to the process. Page cache and
+// shared memory are not counted. It may be called from any goroutine, and waits for no
+// process. The error wraps fs.ErrNotExist without the memory controller.
+func (t *Tree) PrivateOf(group string) (uint64, error) {
+	text, err := t.read(group, "memory.stat")
+	if err != nil {
+		return 0, err
+	}
+	private := entry(text, "anon")
+	if text, err := t.read(group, "memory.swap.current"); err == nil { // there may be no swap
+		swapped, _ := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		private += swapped
+	}
+	return private, nil
+}
+
+// read reads a file of a group in here.
+func (t *Tree) read(group, file string) (string, error) {
+	below, ok := strings.CutPrefix(group, t.cgroup+"/")
+	if !ok || strings.Contains(below, "/") {
+		return "", fmt.Errorf("cgroup: %s is not below %s", group, t.cgroup)
+	}
+	text, err := os.ReadFile(filepath.Join(t.path, below, file))
+	return string(text), err
 }
 
 // entry reads one number of a flat-keyed file.

@@ -28,11 +28,11 @@ var demo = &Status{
 	Slots: []SlotStatus{
 		{
 			Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",
-			FreezerState: "running", Restarts: map[string]uint64{}, CPUUsageNSec: 5e9, MemoryPrivate: 1 << 20, MemoryShared: 90 << 20,
+			FreezerState: "running", Restarts: map[string]uint64{}, Recycles: map[string]uint64{"age": 2}, NRecycles: 2, CPUUsageNSec: 5e9, MemoryPrivate: 1 << 20, MemoryShared: 90 << 20,
 		},
 		{
 			Name: "web.10", Worker: "web", State: "waiting", StateTimestamp: 2, Reason: "exit-code", Result: "exit-code",
-			Failures: 4, NRestarts: 9, NextStartTimestamp: 5, FreezerState: "running", Restarts: map[string]uint64{"exit-code": 9},
+			Failures: 4, NRestarts: 9, NextStartTimestamp: 5, FreezerState: "running", Restarts: map[string]uint64{"exit-code": 9}, Recycles: map[string]uint64{},
 		},
 	},
 }

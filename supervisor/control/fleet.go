@@ -42,14 +42,14 @@ type Status struct {
 	OutdatedSockets string `json:"outdated_sockets"`
 
 	// Change is the number of the change that is under way, 0 if there is none; its kind is
-	// reload, restart or scale, its state loading, proving, rolling or returning.
+	// reload, restart, scale, trial or recycle, its state loading, proving, rolling or returning.
 	Change      uint64 `json:"change" emits:"true"`
 	ChangeKind  string `json:"change_kind" emits:"true"`
 	ChangeState string `json:"change_state" emits:"true"`
 	ChangeText  string `json:"change_text" emits:"true"` // one line: how far it is
 	Revision    uint32 `json:"revision" emits:"true"`    // of the fleet: 1 is the one that was started
 
-	// What has become of the last change: done, failed, cancelled or superseded; "" before
+	// What has become of the last change that somebody wanted: done, failed, cancelled or superseded; "" before
 	// the first.
 	LastChange       uint64 `json:"last_change" emits:"true"`
 	LastChangeResult string `json:"last_change_result" emits:"true"`
@@ -84,6 +84,13 @@ type SlotStatus struct {
 
 	// Restarts counts them by the result of the process before.
 	Restarts map[string]uint64 `json:"restarts"`
+
+	// NRecycles is how often its process was replaced though nothing was wrong with it, and
+	// Recycles counts that by the reason: private, age, requests or asked. What is known of
+	// the next time is NextRecycleTimestamp, 0 if nothing is.
+	NRecycles            uint32            `json:"n_recycles" emits:"true"`
+	Recycles             map[string]uint64 `json:"recycles"`
+	NextRecycleTimestamp uint64            `json:"next_recycle_timestamp"`
 
 	// CPUUsageNSec is that of its control group; where there is none, of its
 	// process, and of the children that this has waited for. 0 is not known.

@@ -71,6 +71,10 @@ type (
 	// Answered by Demand or NoDemand.
 	PollSockets struct{ Worker WorkerID }
 
+	// Measure asks how much memory a slot's process has of its own. Answered by
+	// Measured.
+	Measure struct{ Proc Proc }
+
 	// Ready tells the service manager that the fleet is ready.
 	Ready struct{}
 
@@ -161,6 +165,7 @@ func (Freeze) action()      {}
 func (Watch) action()       {}
 func (Unwatch) action()     {}
 func (PollSockets) action() {}
+func (Measure) action()     {}
 func (Ready) action()       {}
 func (Stopping) action()    {}
 func (Status) action()      {}
@@ -194,29 +199,31 @@ type Kind string
 
 // The kinds of reports.
 const (
-	KindFleetReady    Kind = "fleet-ready"
-	KindFleetDegraded Kind = "fleet-degraded" // ready by its timeout only
-	KindFleetStops    Kind = "fleet-stops"
-	KindFleetFails    Kind = "fleet-fails"
-	KindFloorLoaded   Kind = "floor-loaded"
-	KindFloorLost     Kind = "floor-lost"
-	KindSpareFailed   Kind = "spare-failed"
-	KindOverslept     Kind = "overslept"
-	KindChangeBegins  Kind = "change-begins"
-	KindChangeDone    Kind = "change-done"
-	KindChangeFailed  Kind = "change-failed" // or cancelled, or superseded
-	KindSlotReplaced  Kind = "slot-replaced" // by its successor
-	KindSlotReady     Kind = "slot-ready"
-	KindSlotListens   Kind = "slot-listens"
-	KindSlotExited    Kind = "slot-exited"   // finished, will not restart
-	KindSlotRestarts  Kind = "slot-restarts" // ended, will start again
-	KindSlotOOMKilled Kind = "slot-oom-killed"
-	KindSlotFailed    Kind = "slot-failed" // gave up
-	KindSlotStops     Kind = "slot-stops"
-	KindSlotTimeout   Kind = "slot-timeout" // did not start in time, or not end
-	KindSlotWatchdog  Kind = "slot-watchdog"
-	KindSlotLeft      Kind = "slot-left"  // left processes behind
-	KindSlotStuck     Kind = "slot-stuck" // does not end from SIGKILL
+	KindFleetReady      Kind = "fleet-ready"
+	KindFleetDegraded   Kind = "fleet-degraded" // ready by its timeout only
+	KindFleetStops      Kind = "fleet-stops"
+	KindFleetFails      Kind = "fleet-fails"
+	KindFloorLoaded     Kind = "floor-loaded"
+	KindFloorLost       Kind = "floor-lost"
+	KindSpareFailed     Kind = "spare-failed"
+	KindOverslept       Kind = "overslept"
+	KindChangeBegins    Kind = "change-begins"
+	KindChangeDone      Kind = "change-done"
+	KindChangeFailed    Kind = "change-failed" // or cancelled, or superseded
+	KindSlotReplaced    Kind = "slot-replaced" // by its successor
+	KindSlotRecycled    Kind = "slot-recycled"
+	KindSlotNotRecycled Kind = "slot-not-recycled" // its successor failed
+	KindSlotReady       Kind = "slot-ready"
+	KindSlotListens     Kind = "slot-listens"
+	KindSlotExited      Kind = "slot-exited"   // finished, will not restart
+	KindSlotRestarts    Kind = "slot-restarts" // ended, will start again
+	KindSlotOOMKilled   Kind = "slot-oom-killed"
+	KindSlotFailed      Kind = "slot-failed" // gave up
+	KindSlotStops       Kind = "slot-stops"
+	KindSlotTimeout     Kind = "slot-timeout" // did not start in time, or not end
+	KindSlotWatchdog    Kind = "slot-watchdog"
+	KindSlotLeft        Kind = "slot-left"  // left processes behind
+	KindSlotStuck       Kind = "slot-stuck" // does not end from SIGKILL
 )
 
 // Level is the priority of a report, as in syslog(3).

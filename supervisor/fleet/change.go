@@ -35,6 +35,7 @@ const (
 	ChangeRestart ChangeKind = "restart" // all of it anew, or some slots
 	ChangeScale   ChangeKind = "scale"   // more slots of a worker, or fewer
 	ChangeTrial   ChangeKind = "trial"   // nothing: whether a new floor could be loaded
+	ChangeRecycle ChangeKind = "recycle" // one slot anew: nobody proposes it
 )
 
 // Results of a change, in the words of its Outcome.
@@ -68,6 +69,7 @@ type change struct {
 	of      int // slots in all
 
 	result, why string // of one that returns
+	recycles    wish
 }
 
 // propose takes what somebody wants, or refuses it. Of two files the newer one makes the
@@ -108,6 +110,7 @@ func (f *Fleet) propose(now Instant, ev Propose) {
 		f.do(Discard{Revision: p.Revision})
 	}
 	f.pending = next
+	f.yields(now, newer)
 	if c := f.change; c != nil && c.phase < phaseRolling && next.covers(&c.proposal) {
 		c.fail(now, ChangeSuperseded, newer)
 	}
@@ -226,6 +229,7 @@ func (f *Fleet) changes(now Instant) {
 		f.reloading = false
 		f.do(Ready{})
 	}
+	f.recycle(now)
 }
 
 func (f *Fleet) beginChange(now Instant, p *proposal) {

@@ -38,6 +38,8 @@ func (c *change) withdrawAll(now Instant) {
 				c.withdrawSuccessor(now, s)
 			case s.fresh:
 				s.leave(now, "is not wanted any more")
+			case c.Kind == ChangeRecycle:
+				s.moving = false // it had no place to go back to
 			case s.revision == c.Revision:
 				s.moving = false
 				c.todo = append(c.todo, s)
@@ -76,7 +78,9 @@ func (f *Fleet) stopChange() {
 	}
 	if c := f.change; c != nil {
 		f.change = nil
-		f.outcome(c.id, c.Kind, ChangeFailed, why)
+		if c.Kind != ChangeRecycle {
+			f.outcome(c.id, c.Kind, ChangeFailed, why)
+		}
 	}
 	for _, s := range f.slots {
 		s.moving, s.fresh = false, false
@@ -94,6 +98,10 @@ func (f *Fleet) stopChange() {
 
 // finish ends a change that was not committed.
 func (c *change) finish(now Instant, result, why string) {
+	if c.Kind == ChangeRecycle {
+		c.putOff(now, result, why)
+		return
+	}
 	f := c.fleet
 	f.change = nil
 	if c.floor != f.floor {
@@ -103,9 +111,13 @@ func (c *change) finish(now Instant, result, why string) {
 	f.do(Discard{Revision: c.Revision})
 }
 
-// commit makes the proposed fleet the fleet as it is.
+// commit makes the proposed fleet the fleet as it is. One whose slot was recycled is.
 func (c *change) commit(now Instant) {
 	f := c.fleet
+	if c.Kind == ChangeRecycle {
+		f.change = nil
+		return
+	}
 	kept := f.cfg.Descriptors
 	f.change, f.cfg, f.revision = nil, startedAs(f.cfg, c.cfg), c.Revision
 	if c.floor != f.floor {
@@ -125,7 +137,11 @@ func (c *change) commit(now Instant) {
 		w.stays, w.config = true, c.configOf(plan.Name)
 		f.surplus(now, w, plan.To)
 		for _, s := range w.slots {
+			recycle := s.config.Recycle
 			s.config, s.floor, s.revision, s.fresh = w.config, c.floor, c.Revision, false
+			if s.state == StateReady && recycle != s.config.Recycle {
+				s.ages(now)
+			}
 			stay = append(stay, s.id)
 		}
 	}

@@ -38,6 +38,9 @@ func eventsAbout(p Proc) []Event {
 		Notified{Proc: p, Trigger: true},
 		Notified{Proc: p, Extend: 1000 * sec},
 		FreezeFailed{p, "no such file"},
+		Measured{Proc: p, Private: 1 << 30},
+		Measured{Proc: p, Why: "not permitted"},
+		Notified{Proc: p, Recycle: RecycleAsked},
 	}
 }
 

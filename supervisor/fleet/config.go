@@ -42,6 +42,7 @@ type Worker struct {
 	Sockets  []string
 	Policy   Policy
 	Roll     Rolling
+	Recycle  Recycling
 	Keys     []Key
 }
 

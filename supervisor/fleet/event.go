@@ -77,8 +77,9 @@ type (
 		Interval  time.Duration // WATCHDOG_USEC=; 0: not said
 		Extend    time.Duration // EXTEND_TIMEOUT_USEC=; 0: not said
 		HasStatus bool
-		Status    string // one line
-		Errno     string // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
+		Status    string        // one line
+		Errno     string        // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
+		Recycle   RecycleReason // "", RecycleRequests or RecycleAsked
 	}
 
 	// Exited says how the process ended. Left counts what it left behind; if it
@@ -146,6 +147,13 @@ type (
 		Who        string
 	}
 
+	// Measured answers Measure. Why says why that could not be done.
+	Measured struct {
+		Proc    Proc
+		Private uint64 // bytes that the process has, and shares with no other
+		Why     string
+	}
+
 	// Inspect asks for a Snapshot. It changes nothing. Answered by Show.
 	Inspect struct{}
 )
@@ -175,6 +183,7 @@ func (Propose) event()       {}
 func (Cancel) event()        {}
 func (FreezeFailed) event()  {}
 func (Examine) event()       {}
+func (Measured) event()      {}
 func (Inspect) event()       {}
 
 // handle gives an event to the part that it is about. What is about a process that nobody
@@ -237,6 +246,10 @@ func (f *Fleet) handleWords(now Instant, ev Event) {
 	case FreezeFailed:
 		if s := f.owners[ev.Proc]; s != nil {
 			s.freezeFailed(now, ev.Why)
+		}
+	case Measured:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.measured(now, ev)
 		}
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))

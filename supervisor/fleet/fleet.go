@@ -212,11 +212,11 @@ func (f *Fleet) Deadline() Instant {
 	}
 	for _, s := range f.slots {
 		if !s.frozen {
-			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt)
+			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt, s.recycleAt, s.measureAt)
 		}
 	}
 	for _, w := range f.workers {
-		d = min(d, w.demand.lookAt)
+		d = min(d, w.demand.lookAt, w.recycleAgain)
 	}
 	return d
 }
@@ -259,10 +259,10 @@ func (f *Fleet) advance(now Instant) {
 		s.advance(now)
 	}
 	f.changes(now)
-	f.agenda.probe.advance(now, f)
 	for _, l := range f.floors {
 		l.pool.advance(now)
 	}
+	f.agenda.probe.advance(now, f) // of a floor that a request may have ended
 	for _, w := range f.workers {
 		w.advance(now)
 	}

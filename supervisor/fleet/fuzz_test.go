@@ -98,6 +98,8 @@ func (w *world) notification(b *being) Notified {
 		Notified{Stopping: true, Errno: "EIO"},
 		Notified{Trigger: true},
 		Notified{Extend: 20 * sec, Interval: sec},
+		Notified{Recycle: RecycleAsked},
+		Notified{Recycle: RecycleRequests},
 	).about(b.id)
 }
 
@@ -241,6 +243,7 @@ func (w *world) happens(b *being) {
 		w.ends(b)
 	case b.kind == floorBeing:
 		w.floorHappens(b)
+	case w.isMeasured(b):
 	default:
 		w.workerHappens(b)
 	}

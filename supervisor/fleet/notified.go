@@ -38,6 +38,9 @@ func (s *slot) notified(now Instant, ev Notified) {
 	if ev.Extend > 0 {
 		s.extend(now, ev.Extend) // of the state that it has just announced
 	}
+	if ev.Recycle != "" {
+		s.asks(now, ev.Recycle)
+	}
 	if ev.Trigger && (s.state == StateReady || s.state == StateStarting) {
 		s.abort(now, "sent WATCHDOG=trigger")
 	}

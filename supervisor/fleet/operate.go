@@ -30,6 +30,9 @@ func (f *Fleet) operate(now Instant, ev Operate) {
 
 func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
 	s, handler := f.named(ev.Slot), handlers[ev.Call.Name]
+	if s != nil && handler != nil && ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s) {
+		f.yields(now, fmt.Sprintf("%s by %s comes first", ev.Call.Name, ev.Who))
+	}
 	switch {
 	case s == nil:
 		return "there is no slot " + ev.Slot

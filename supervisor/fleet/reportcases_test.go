@@ -40,6 +40,11 @@ func reportCases() []reportCase {
 	restarted := send(func(*player) Event {
 		return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Slots: []string{"w.0"}, Who: "uid 0"}
 	})
+	aged := startFirst
+	aged.Recycle.After = time.Minute
+	successor := func(p *player) {
+		p.send(Introduced{p.slot("w.0").next.proc, 9}, Running{p.slot("w.0").next.proc})
+	}
 	fleetChanges := line{"", Notice, KindChangeBegins, End{}}
 	begin, ready := (*player).begin, (*player).ready
 	say := func(n Notified) func(p *player) { return func(p *player) { p.say("w.0", n) } }
@@ -288,13 +293,27 @@ func reportCases() []reportCase {
 			},
 		},
 		{
-			"its successor is proven", startFirst, does(runW, restarted, func(p *player) {
-				p.send(Introduced{p.slot("w.0").next.proc, 9}, Running{p.slot("w.0").next.proc})
-			}, due),
+			"its successor is proven", startFirst, does(runW, restarted, successor, due),
 			[]line{
 				{"", Info, KindSlotReplaced, End{}},
 				{"ready -> stopping", Info, KindSlotStops, End{}},
 				{"", Notice, KindChangeDone, End{}},
+			},
+		},
+		{
+			"is recycled", aged, does(runW, due, successor, due),
+			[]line{
+				{"ready -> stopping", Info, KindSlotStops, End{}},
+				{"", Notice, KindSlotRecycled, End{}},
+			},
+		},
+		{
+			"its successor is none", aged, does(runW, due, func(p *player) {
+				p.send(SpawnFailed{p.slot("w.0").next.proc, "no memory"})
+			}),
+			[]line{
+				{"starting -> failed", Warning, KindSlotFailed, End{Result: Resources, Exit: noExit}},
+				{"", Warning, KindSlotNotRecycled, End{}},
 			},
 		},
 		{

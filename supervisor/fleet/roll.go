@@ -197,7 +197,10 @@ func (s *slot) givePlace(now Instant) {
 // restart.
 func (s *slot) succeeds(old *slot) {
 	s.since = old.since
-	s.record = record{startCount: max(0, old.startCount-1), restarts: old.restarts}
+	s.record = record{startCount: max(0, old.startCount-1), restarts: old.restarts, recycled: old.recycled}
+	if old.atOnce {
+		s.tooLarge = old.tooLarge + 1
+	}
 }
 
 // takePlace makes a slot the current one of its name. The one before ends.
@@ -260,16 +263,21 @@ func (c *change) withdrawSuccessor(now Instant, s *slot) {
 // proven: a slot was ready for long enough.
 func (s *slot) proven(now Instant) {
 	s.provenAt, s.moving = Never, false
-	if c := s.fleet.change; c != nil {
+	c, place := s.fleet.change, ""
+	if c != nil {
 		c.moved++
 	}
+	recycled := c != nil && c.Kind == ChangeRecycle
 	if s.role == successor {
-		old := s.former
-		s.fleet.do(Report{
-			Level: Info, Kind: KindSlotReplaced, Slot: s.name, PID: s.pid, Generation: s.generation,
-			Text: fmt.Sprintf("takes the place of pid %d", old.pid),
-		})
+		place = fmt.Sprintf("takes the place of pid %d", s.former.pid)
+		if !recycled {
+			s.report(KindSlotReplaced, Info, place, End{})
+		}
 		s.takePlace(now, "was replaced")
+		place = "; " + place
+	}
+	if recycled {
+		s.isRecycled(c, place)
 	}
 }
 
@@ -320,7 +328,7 @@ func (s *slot) failChange(now Instant, what string) {
 	c := s.fleet.change
 	moving := s.moving
 	s.moving = false
-	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != Success) {
+	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != Success && c.Kind != ChangeRecycle) {
 		c.fail(now, ChangeFailed, s.name+": "+what)
 	}
 }

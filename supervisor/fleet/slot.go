@@ -64,6 +64,8 @@ type run struct {
 	outcome
 	said
 	beat
+	recycling
+	meter
 
 	requestedAt Instant // when its process was asked for
 	startedAt   Instant // when it was assigned
@@ -117,6 +119,8 @@ type record struct {
 	startCount int                  // in all
 	restarts   [len(allResults)]int // by the result of the process before
 	lastResult Result               // of the last process that has ended
+	recycled   [len(RecycleReasons)]int
+	tooLarge   int // processes in a row that had recycle_private when they were measured first
 }
 
 // hold is what keeps a slot from going its way, or makes it.
@@ -135,7 +139,7 @@ func (f *Fleet) newSlot(w *worker, index int) *slot {
 	return &slot{
 		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
 		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: Never},
-		due: Never, deadline: Never, run: run{beat: beat{beatDue: Never}},
+		due: Never, deadline: Never, run: newRun(),
 	}
 }
 
@@ -151,6 +155,7 @@ func (s *slot) enter(now Instant, to State, until Instant, kind Kind, level Leve
 	from := s.state
 	s.due, s.deadline, s.beatDue, s.provenAt = Never, Never, Never, Never
 	s.reloading, s.blocked, s.woken = false, false, false
+	s.forget()
 	switch to {
 	case StateWaiting:
 		s.due = until
@@ -196,6 +201,7 @@ func (s *slot) advance(now Instant) {
 			s.startTimeout(now)
 		}
 	case StateReady:
+		s.wear(now)
 		switch {
 		case now >= s.provenAt:
 			s.proven(now)
@@ -247,7 +253,8 @@ func (s *slot) start(now Instant) {
 		s.restarts[i]++
 	}
 	s.startOnceEnded = false
-	s.run = run{outcome: outcome{exit: noExit}, requestedAt: now, startedAt: now, beat: beat{beatDue: Never}}
+	s.run = newRun()
+	s.exit, s.requestedAt, s.startedAt = noExit, now, now
 	if s.config.Entry {
 		s.enter(now, StateStarting, Never, "", Debug, "due") // the floor has a deadline of its own
 		s.floor.pool.queue = append(s.floor.pool.queue, s)
@@ -356,6 +363,7 @@ func (s *slot) becomeReady(now Instant) {
 	}
 	s.enter(now, StateReady, Never, KindSlotReady, Info, why)
 	s.beats(now)
+	s.ages(now)
 	if s.moving {
 		s.provenAt = now.Add(s.config.Roll.Settle)
 	}

@@ -43,13 +43,15 @@ type SlotSnapshot struct {
 	Proc         Proc // 0: there is none
 	State        State
 	Why          string
-	Since        Instant        // of State
-	PID          int            // 0: there is no process
-	Generation   int            // of the floor that the process was forked from
-	Result       Result         // of the last process that has ended; "" before that
-	Failures     int            // in a row
-	Restarts     int            // in all
-	ByResult     map[Result]int // restarts, by the result of the process before
+	Since        Instant               // of State
+	PID          int                   // 0: there is no process
+	Generation   int                   // of the floor that the process was forked from
+	Result       Result                // of the last process that has ended; "" before that
+	Failures     int                   // in a row
+	Restarts     int                   // in all
+	ByResult     map[Result]int        // restarts, by the result of the process before
+	Recycles     map[RecycleReason]int // that have been done
+	RecycleAt    Instant               // when it is to be recycled for its age; Never
 	Frozen       bool
 	Due          Instant // the next start; Never if there is none, or none that is known
 	Text         string  // STATUS= of its process
@@ -94,7 +96,7 @@ func (f *Fleet) snapshot(now Instant) Snapshot {
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
 			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
-			Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
+			Recycles: s.byReason(), RecycleAt: s.recycleAt, Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
 	return v

@@ -205,7 +205,10 @@ func (c *change) inStatus() string {
 		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.Kind, c.floor.doing())
 	case phaseReturning:
 		return fmt.Sprintf("%s %s (%s), going back", c.Kind, c.result, c.why)
-	default:
-		return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
+	case phaseProving, phaseRolling:
 	}
+	if c.Kind == ChangeRecycle {
+		return fmt.Sprintf("%s is being recycled", c.Slots[0])
+	}
+	return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
 }

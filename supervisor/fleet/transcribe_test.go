@@ -45,6 +45,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("do not watch the sockets of worker %d", a.Worker)
 	case PollSockets:
 		return fmt.Sprintf("does a connection wait for worker %d?", a.Worker)
+	case Measure:
+		return fmt.Sprintf("measure #%d", a.Proc)
 	case Freeze:
 		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
 	case OpenSlot:
@@ -105,4 +107,63 @@ func tellReport(r Report) string {
 		about += " [" + string(r.Kind) + "]"
 	}
 	return fmt.Sprintf("%s%s: %s", levels[r.Level], about, r.Text)
+}
+
+// notified reads the words of sd_notify(3).
+func (st *stage) notified(proc Proc, words []string) Event {
+	st.t.Helper()
+	ev := Notified{Proc: proc}
+	for i, word := range words {
+		switch key, value, _ := strings.Cut(word, "="); key {
+		case "READY":
+			ev.Ready = true
+		case "RELOADING":
+			ev.Reloading = true
+		case "STOPPING":
+			ev.Stopping = true
+		case "WATCHDOG":
+			ev.Watchdog, ev.Trigger = value == "1", value == "trigger"
+		case "WATCHDOG_USEC":
+			ev.Interval = st.span(value)
+		case "EXTEND_TIMEOUT_USEC":
+			ev.Extend = st.span(value)
+		case "X_PREFORK_RECYCLE":
+			ev.Recycle = RecycleReason(value)
+		case "ERRNO":
+			ev.Errno = value
+		case "STATUS":
+			ev.HasStatus, ev.Status = true, strings.TrimPrefix(strings.Join(words[i:], " "), "STATUS=")
+			return ev
+		default:
+			st.t.Fatalf("unknown word %s", word)
+		}
+	}
+	return ev
+}
+
+// exited reads "status 1" or "by SIGKILL", and after either "leaving 2" and
+// "oom".
+func (st *stage) exited(proc Proc, words []string) Event {
+	st.t.Helper()
+	ev := Exited{Proc: proc}
+	if n := len(words) - 1; n >= 0 && words[n] == "oom" {
+		ev.OOM, words = true, words[:n]
+	}
+	for i := 0; i+1 < len(words); i += 2 {
+		switch value := words[i+1]; words[i] {
+		case "status":
+			ev.Exit.Code = st.number(value)
+		case "leaving":
+			ev.Left = st.number(value)
+		case "by":
+			for n, name := range signalNames {
+				if name == value {
+					ev.Exit.Signal = Signal(n)
+				}
+			}
+		default:
+			st.t.Fatalf("unknown end %s", words)
+		}
+	}
+	return ev
 }

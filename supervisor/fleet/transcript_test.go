@@ -33,6 +33,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
 //	+1s cancel
 //	+1s examine 1                     the floor of that generation
+//	+1s measured web.0 200            so many MB are its own
 //
 // and after each event, indented, what the fleet does about it: that is
 // compared, or with -update written anew. A process is named by its number
@@ -187,7 +188,7 @@ func (st *stage) fleet(cfg *Config, settings []string) {
 }
 
 // settings that are not born with.
-var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll"}
+var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private"}
 
 func (st *stage) worker(cfg *Config, words []string) {
 	w := Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: Rolling{Order: StartFirst, Settle: sec}}
@@ -226,6 +227,12 @@ func (st *stage) worker(cfg *Config, words []string) {
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
 			w.OnDemand = true
+		case "recycle_after":
+			w.Recycle.After = st.span(value)
+		case "recycle_private":
+			w.Recycle.Private = uint64(st.number(value)) << 20
+		case "recycle_requests":
+			w.Recycle.Requests = st.number(value)
 		case "kill_mode":
 			w.Policy.KillMode = KillMode(value)
 		default:
@@ -310,6 +317,8 @@ func (st *stage) event(name string, words []string) Event {
 		return st.exited(proc, rest)
 	case "swept":
 		return Swept{proc}
+	case "measured":
+		return Measured{Proc: proc, Private: uint64(st.number(rest[0])) << 20, Why: strings.Join(rest[1:], " ")}
 	}
 	st.t.Fatalf("unknown event %s", name)
 	return nil
@@ -336,62 +345,5 @@ func (st *stage) propose(kind ChangeKind, words []string) Event {
 		return ev
 	}
 	ev.Slots = words
-	return ev
-}
-
-// notified reads the words of sd_notify(3).
-func (st *stage) notified(proc Proc, words []string) Event {
-	st.t.Helper()
-	ev := Notified{Proc: proc}
-	for i, word := range words {
-		switch key, value, _ := strings.Cut(word, "="); key {
-		case "READY":
-			ev.Ready = true
-		case "RELOADING":
-			ev.Reloading = true
-		case "STOPPING":
-			ev.Stopping = true
-		case "WATCHDOG":
-			ev.Watchdog, ev.Trigger = value == "1", value == "trigger"
-		case "WATCHDOG_USEC":
-			ev.Interval = st.span(value)
-		case "EXTEND_TIMEOUT_USEC":
-			ev.Extend = st.span(value)
-		case "ERRNO":
-			ev.Errno = value
-		case "STATUS":
-			ev.HasStatus, ev.Status = true, strings.TrimPrefix(strings.Join(words[i:], " "), "STATUS=")
-			return ev
-		default:
-			st.t.Fatalf("unknown word %s", word)
-		}
-	}
-	return ev
-}
-
-// exited reads "status 1" or "by SIGKILL", and after either "leaving 2" and
-// "oom".
-func (st *stage) exited(proc Proc, words []string) Event {
-	st.t.Helper()
-	ev := Exited{Proc: proc}
-	if n := len(words) - 1; n >= 0 && words[n] == "oom" {
-		ev.OOM, words = true, words[:n]
-	}
-	for i := 0; i+1 < len(words); i += 2 {
-		switch value := words[i+1]; words[i] {
-		case "status":
-			ev.Exit.Code = st.number(value)
-		case "leaving":
-			ev.Left = st.number(value)
-		case "by":
-			for n, name := range signalNames {
-				if name == value {
-					ev.Exit.Signal = Signal(n)
-				}
-			}
-		default:
-			st.t.Fatalf("unknown end %s", words)
-		}
-	}
 	return ev
 }

@@ -14,6 +14,9 @@ type worker struct {
 
 	leaving []*slot // that were replaced or are not wanted any more, and end
 	stays   bool    // it is in the fleet as it is, or in that which a change makes of it
+
+	recycleFailures int     // in a row
+	recycleAgain    Instant // none of its slots is recycled before; Never: each may be
 }
 
 // demand is what is known of the connections that wait for a worker that is
@@ -99,7 +102,7 @@ func (s *slot) listenDelay(now Instant) time.Duration {
 
 func (f *Fleet) newWorker(config *Worker) *worker {
 	f.last.worker++
-	w := &worker{fleet: f, id: f.last.worker, config: config, stays: true, demand: demand{lookAt: Never}}
+	w := &worker{fleet: f, id: f.last.worker, config: config, stays: true, demand: demand{lookAt: Never}, recycleAgain: Never}
 	f.workers = append(f.workers, w)
 	return w
 }

@@ -20,12 +20,14 @@ type world struct {
 	now   Instant
 	bytes []byte
 
-	procs   map[Proc]*being
-	order   []Proc            // of procs, for a choice that repeats
-	request map[Proc]Proc     // outstanding, by floor
-	watched map[WorkerID]bool // by worker
-	looked  []WorkerID        // workers whose PollSockets is to be answered
-	warm    []Proc            // processes that could not be frozen
+	procs    map[Proc]*being
+	order    []Proc            // of procs, for a choice that repeats
+	request  map[Proc]Proc     // outstanding, by floor
+	watched  map[WorkerID]bool // by worker
+	looked   []WorkerID        // workers whose PollSockets is to be answered
+	warm     []Proc            // processes that could not be frozen
+	measured []Proc            // that are to be measured
+	recycled ChangeID          // the last that was seen
 
 	revision  Revision // that was last proposed
 	reloading bool
@@ -108,7 +110,8 @@ func (w *world) config() Config {
 		worker := Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0,
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
-			Roll: Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
+			Roll:    Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
+			Recycle: w.recycling(),
 		}
 		// As of a file: what a process is born with has keys.
 		worker.Keys = []Key{{"entry", Birth, uint64(boolInt(worker.Entry))}, {"on_demand", Birth, uint64(boolInt(worker.OnDemand))}}
@@ -146,6 +149,7 @@ func (w *world) tell(ev Event) {
 	w.t.Helper()
 	twin := clone(w.f)
 	acts := slices.Clone(w.f.Decide(w.now, ev))
+	w.checkRecycling(w.f)
 	if again := twin.Decide(w.now, ev); !sameActions(acts, again) || !same(w.f, twin) {
 		w.fail("%T%+v decided once:\n%sand once:\n%s", ev, ev, transcribe(acts), transcribe(again))
 	}
@@ -239,6 +243,8 @@ func (w *world) act(a Action) {
 		w.freeze(a)
 	case LimitSlot:
 		w.living(a.Proc)
+	case Measure:
+		w.measured = append(w.measured, w.living(a.Proc).id)
 	case Extend, Status, Report, Ping:
 	}
 }
@@ -350,21 +356,6 @@ func (w *world) kill(a Kill) {
 		b.killed = b.killed || a.All
 	default:
 		b.dying = b.dying || !b.deaf
-	}
-}
-
-// continued checks that each signal which asks a process to end is followed by
-// SIGCONT. An operator's is not: it asks for nothing.
-func (w *world) continued(acts []Action) {
-	w.t.Helper()
-	for i, a := range acts {
-		k, ok := a.(Kill)
-		if !ok || k.Signal == SIGKILL || k.Signal == SIGCONT || k.Signal == SIGHUP {
-			continue
-		}
-		if want := (Kill{k.Proc, SIGCONT, k.All}); i+1 >= len(acts) || acts[i+1] != Action(want) {
-			w.fail("no SIGCONT follows in:\n%s", transcribe(acts))
-		}
 	}
 }
 

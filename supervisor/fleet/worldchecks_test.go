@@ -49,3 +49,62 @@ func (w *world) probe(a Probe) {
 	}
 	b.state = told
 }
+
+// continued checks that each signal which asks a process to end is followed by
+// SIGCONT. An operator's is not: it asks for nothing.
+func (w *world) continued(acts []Action) {
+	w.t.Helper()
+	for i, a := range acts {
+		k, ok := a.(Kill)
+		if !ok || k.Signal == SIGKILL || k.Signal == SIGCONT || k.Signal == SIGHUP {
+			continue
+		}
+		if want := (Kill{k.Proc, SIGCONT, k.All}); i+1 >= len(acts) || acts[i+1] != Action(want) {
+			w.fail("no SIGCONT follows in:\n%s", transcribe(acts))
+		}
+	}
+}
+
+// recycling is when the processes of a worker are recycled.
+func (w *world) recycling() (r Recycling) {
+	if w.byte()%2 == 0 {
+		return r
+	}
+	return Recycling{pick(w, 0, 10*sec, 60*sec), pick(w, 0, uint64(100), 1), pick(w, 0, 1000)}
+}
+
+// isMeasured answers a Measure, of which there may have been one.
+func (w *world) isMeasured(b *being) bool {
+	w.t.Helper()
+	i := slices.Index(w.measured, b.id)
+	if i < 0 || w.byte()%2 == 0 {
+		return false
+	}
+	w.measured = slices.Delete(w.measured, i, i+1)
+	w.tell(pick(w, Measured{Proc: b.id, Private: uint64(w.byte())}, Measured{Proc: b.id, Private: 99}, Measured{Proc: b.id, Why: "not permitted"}))
+	return true
+}
+
+// checkRecycling: one slot at a time is recycled, when its process has been ready for a
+// while, and when nobody else changes the fleet.
+func (w *world) checkRecycling(f *Fleet) {
+	w.t.Helper()
+	c := f.change
+	if c == nil || c.Kind != ChangeRecycle {
+		return
+	}
+	if s := f.named(c.Slots[0]); c.id > w.recycled {
+		w.recycled = c.id
+		if !s.wasReady || w.now.Sub(s.readyAt) < MinRecycleAge || s.config.Entry && s.floor.state != floorUp && s.floor.state != floorEnding {
+			w.fail("%s is recycled %s after it was ready (%t), floor %d", s.name, w.now.Sub(s.readyAt), s.wasReady, s.floor.state)
+		}
+	}
+	if f.phase != serving || f.pending != nil {
+		w.fail("%s is recycled, phase %d, %v waits", c.Slots[0], f.phase, f.pending)
+	}
+	for _, s := range f.slots {
+		if s.onItsWay() && s.name != c.Slots[0] {
+			w.fail("%s is on its way while %s is recycled", s.name, c.Slots[0])
+		}
+	}
+}

@@ -156,7 +156,11 @@ func showCPUQuota(d *draft) string {
 
 // checkMemory: an infinity in memory_high is no limit and so above nothing.
 func (d *draft) checkMemory(l *loader) {
-	high, most := d.from["memory_high"], d.from["memory_max"]
+	high, most, private := d.from["memory_high"], d.from["memory_max"], d.from["recycle_private"]
+	if n := d.Recycle.Private; d.MemoryMax != 0 && n >= d.MemoryMax && !d.bad["recycle_private"] && !d.bad["memory_max"] {
+		l.errorf(ofWorker(private, most), "recycle_private (%s) must be below memory_max (%s), which kills the slot before; lower it, or raise memory_max",
+			quantity.FormatSize(n), quantity.FormatSize(d.MemoryMax))
+	}
 	if d.MemoryMax == 0 || d.MemoryHigh == quantity.Infinity || d.MemoryHigh <= d.MemoryMax ||
 		d.bad["memory_high"] || d.bad["memory_max"] {
 		return

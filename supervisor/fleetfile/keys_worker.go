@@ -3,10 +3,12 @@
 package fleetfile
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/quantity"
 )
 
 var workerTable = table[draft]{
@@ -60,7 +62,7 @@ var notifyFields = []field[draft]{
 	{Key{
 		Name: "notify_access", Kind: KindChoice, Class: fleet.Birth, Default: `"main"`, Example: `"all"`,
 		Rule: `"main", "all" or "none"`,
-		Only: "not \"none\" with type = \"notify\", watchdog_sec or file_descriptor_store_max",
+		Only: "not \"none\" with type = \"notify\", watchdog_sec, file_descriptor_store_max or recycle_requests",
 	}, choice(func(d *draft) *NotifyAccess { return &d.NotifyAccess }, NotifyMain, NotifyAll, NotifyNone)},
 	{Key{
 		Name: "watchdog_sec", Kind: KindSpan, Class: fleet.Birth, Default: `0`, Example: `"10s"`,
@@ -199,4 +201,50 @@ var rollFields = []field[draft]{
 		Name: "settle_sec", Kind: KindSpan, Class: fleet.Live, Default: `"1s"`, Example: `"10s"`,
 		Rule: "a time span",
 	}, span(func(d *draft) *time.Duration { return &d.Roll.Settle }, false)},
+	{Key{
+		Name: "recycle_after", Kind: KindSpan, Class: fleet.Live, Default: `0`, Example: `"24h"`,
+		Rule: "0 or a time span of 10s or more",
+	}, recycleAfter()},
+	{Key{
+		Name: "recycle_private", Kind: KindSize, Class: fleet.Live, Example: `"200M"`,
+		Rule: `a size of 1M or more, or "infinity"`,
+		Only: "below memory_max",
+	}, recyclePrivate()},
+	{Key{
+		Name: "recycle_requests", Kind: KindInteger, Class: fleet.Birth, Default: `0`, Example: `10000`,
+		Rule: "a whole number from 0 to 1000000000",
+		Only: "not with notify_access = \"none\"",
+	}, whole(func(d *draft) *int { return &d.Recycle.Requests }, 0, 1_000_000_000)},
+}
+
+// recycleAfter is a span: a slot whose processes live shorter than it takes to replace them
+// does not serve.
+func recycleAfter() value[draft] {
+	v := span(func(d *draft) *time.Duration { return &d.Recycle.After }, false)
+	set := v.set
+	v.set = func(c *cell, d *draft) {
+		set(c, d)
+		if after := d.Recycle.After; !c.bad && after > 0 && after < fleet.MinRecycleAge {
+			c.fail(c.path, fmt.Sprintf("must be at least %s: a process is not replaced sooner", fleet.Span(fleet.MinRecycleAge)),
+				c.key.Name+" = 0 is never")
+		}
+	}
+	return v
+}
+
+// recyclePrivate is a size that an idle process does not have at once.
+func recyclePrivate() value[draft] {
+	v := memory(func(d *draft) *uint64 { return &d.Recycle.Private })
+	set := v.set
+	v.set = func(c *cell, d *draft) {
+		d.Recycle.Private = 0
+		set(c, d)
+		switch n := d.Recycle.Private; {
+		case n == quantity.Infinity:
+			d.Recycle.Private = 0 // it takes back what [defaults] has
+		case !c.bad && n < 1<<20:
+			c.fail(c.path, "must be at least 1M: an idle process has about as much", c.key.Name+` = "infinity" is never`)
+		}
+	}
+	return v
 }

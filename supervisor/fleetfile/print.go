@@ -115,7 +115,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
 	for _, w := range f.Workers {
 		worker := fleet.Worker{
 			Name: w.Name, Count: w.Count, Entry: w.Entry != "", OnDemand: w.OnDemand, Sockets: w.Sockets,
-			Policy: w.Policy, Roll: w.Roll, Keys: sums(&workerTable, &draft{Worker: w}),
+			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}),
 		}
 		for i, k := range worker.Keys {
 			if k.Name == "environment_file" {

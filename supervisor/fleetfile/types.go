@@ -152,6 +152,7 @@ type Worker struct {
 	CPUQuota   time.Duration // processor time per second: 200ms is 20% of one processor
 	IOWeight   int
 
-	Policy fleet.Policy
-	Roll   fleet.Rolling // how its processes are replaced
+	Policy  fleet.Policy
+	Roll    fleet.Rolling   // how its processes are replaced
+	Recycle fleet.Recycling // when they are, though nothing is wrong with them
 }

@@ -120,6 +120,9 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].max_unavailable":             {`0`, `10001`, `"10%"`},
 	"[worker.NAME].settle_sec":                  append([]string{`"infinity"`}, badSpans...),
 	"[worker.NAME].timeout_stop_sec":            badSpans,
+	"[worker.NAME].recycle_after":               append([]string{`"infinity"`, `"9s"`, `1`}, badSpans...),
+	"[worker.NAME].recycle_private":             append([]string{`200`, `"1023K"`}, badSizes...),
+	"[worker.NAME].recycle_requests":            {`-1`, `1000000001`, `"10"`},
 }
 
 // deep nests tables and lists; a list of one is the first level.
@@ -224,6 +227,13 @@ var conflicts = map[string][]string{
 		"[defaults]\nmemory_high = \"1M\"\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nexec = [\"a\"]\nmemory_max = \"4K\" #!",
 		"[defaults]\nmemory_high = \"1M\" #!\nmemory_max = \"4K\"\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"b\"]",
 	},
+	"[worker.NAME].recycle_private": {
+		"[worker.a]\nexec = [\"a\"]\nmemory_max = \"2M\"\nrecycle_private = \"2M\" #!",
+		"[defaults]\nrecycle_private = \"2M\"\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nexec = [\"a\"]\nmemory_max = \"1M\" #!",
+	},
+	"[worker.NAME].recycle_requests": {
+		"[worker.a]\nexec = [\"a\"]\nrecycle_requests = 10\nnotify_access = \"none\" #!",
+	},
 	"[worker.NAME].user": {
 		"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\nuser = \"b\" #!",
 		"[floor]\nuser = \"a\"\n[defaults]\nuser = \"b\" #!\n[worker.a]\nentry = \"a:b\"\n[worker.b]\nentry = \"a:b\"",
@@ -274,7 +284,7 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "recycle_private", "recycle_after", "survive",
+		"tasks", "survive",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
 			text, line, table := fileWith(header, "", key+" = 1")

@@ -103,6 +103,7 @@ func (d *draft) checkNotify(l *loader) {
 		{"type", d.Policy.Notify},
 		{"watchdog_sec", d.Policy.Watchdog > 0},
 		{"file_descriptor_store_max", d.FDStoreMax > 0},
+		{"recycle_requests", d.Recycle.Requests > 0},
 	} {
 		if k.needs && !d.bad[k.name] {
 			l.errorf(ofWorker(d.from["notify_access"], d.from[k.name]),

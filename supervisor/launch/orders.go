@@ -7,8 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	mathrand "math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -30,11 +33,16 @@ type book struct {
 }
 
 func newBook(c Config) *book {
+	others := func(variable string) bool { return strings.HasPrefix(variable, recycleRequests) }
 	return &book{
 		revisions: c.Revisions, managed: c.Managed,
-		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore, base: os.Environ(),
+		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore, base: slices.DeleteFunc(os.Environ(), others),
 	}
 }
+
+// recycleRequests tells a worker that has recycle_requests after how many it is to be
+// replaced. A fleet can be a worker of another one.
+const recycleRequests = "PREFORK_RECYCLE_REQUESTS="
 
 // floorOrders make the shim the interpreter of a floor.
 func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
@@ -95,6 +103,10 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal
 	}
 	if w.FDStoreMax > 0 {
 		o.Env = append(o.Env, fmt.Sprintf("FDSTORE=%d", w.FDStoreMax))
+	}
+	if n := w.Recycle.Requests; n > 0 {
+		n += mathrand.IntN(n/10 + 1) // slots that share a load do not have theirs at the same time
+		o.Env = append(o.Env, recycleRequests+strconv.Itoa(n))
 	}
 	if journal != "" {
 		o.Env = append(o.Env, "JOURNAL_STREAM="+journal)

@@ -16,10 +16,11 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 )
 
-// Use is the resident memory of a process, in bytes.
+// Use is the memory of a process, in bytes.
 type Use struct {
 	Private uint64 // mapped by no other process: free when it ends
 	Shared  uint64 // mapped by others too
+	Swapped uint64 // its part of what is swapped out, and not resident
 }
 
 // Of asks the kernel for the memory of a process, by /proc/PID/smaps_rollup
@@ -52,6 +53,12 @@ func parse(text []byte) (use Use, err error) {
 			to = &use.Private
 		case "Shared_Clean", "Shared_Dirty":
 			to = &use.Shared
+		case "Private_Hugetlb":
+			to = &use.Private
+		case "Shared_Hugetlb":
+			to = &use.Shared
+		case "SwapPss":
+			to = &use.Swapped
 		default:
 			continue
 		}
@@ -61,7 +68,9 @@ func parse(text []byte) (use Use, err error) {
 			return Use{}, fmt.Errorf("not a size: %q", line)
 		}
 		*to += kB << 10
-		found++
+		if bytes.HasSuffix(name, []byte("_Clean")) || bytes.HasSuffix(name, []byte("_Dirty")) {
+			found++
+		}
 	}
 	if found != 4 {
 		return Use{}, fmt.Errorf("%d sizes, want 4", found)

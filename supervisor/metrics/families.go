@@ -30,11 +30,15 @@ var families = []family{
 	}},
 	{"prefork_slots", gauge, "", "Slots of a worker, by state.", slotsByState},
 	{"prefork_restarts", counter, "", "Restarts of the slots of a worker, by the result of the process before.", restartsByResult},
+	{"prefork_recycles", counter, "", "Processes of the slots of a worker that were replaced though nothing was wrong with them, by the reason.", recyclesByReason},
 	{"prefork_spawn_duration_seconds", histogram, "seconds", "Time from when the process of a slot was asked for until it ran.", func(p *printer, s *Sample) {
 		p.histogram(&s.Spawns)
 	}},
 	{"prefork_slot_restarts", counter, "", "Restarts of a slot.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.NRestarts), true
+	})},
+	{"prefork_slot_recycles", counter, "", "Processes of a slot that were replaced though nothing was wrong with them.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
+		return float64(s.NRecycles), true
 	})},
 	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.Failures), true
@@ -65,10 +69,10 @@ var families = []family{
 	{"prefork_revision", gauge, "", "Revision of the fleet: 1 is the one that was started; it grows with each change that is done.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Revision))
 	}},
-	{"prefork_change_under_way", gauge, "", "1 while a reload, a restart or a scale changes the fleet; else 0.", func(p *printer, s *Sample) {
+	{"prefork_change_under_way", gauge, "", "1 while a reload, a restart, a scale or a recycling changes the fleet; else 0.", func(p *printer, s *Sample) {
 		p.sample("", truth(s.Fleet.Change != 0))
 	}},
-	{"prefork_last_change_failed", gauge, "", "1 if the last change was not made, and the fleet is as it was before; else 0.", func(p *printer, s *Sample) {
+	{"prefork_last_change_failed", gauge, "", "1 if the last change that somebody wanted was not made, and the fleet is as it was before; else 0.", func(p *printer, s *Sample) {
 		p.sample("", truth(s.Fleet.LastChangeResult != "" && s.Fleet.LastChangeResult != control.ChangeDone))
 	}},
 	{"prefork_notifications_dropped", counter, "", "Datagrams to the notify sockets of slots that were not heard: of strangers, malformed, or too many.", func(p *printer, s *Sample) {
@@ -151,6 +155,18 @@ func restartsByResult(p *printer, s *Sample) {
 		}
 		for _, result := range slices.Sorted(maps.Keys(n)) {
 			p.sample("", float64(n[result]), "worker", worker, "result", result)
+		}
+	})
+}
+
+func recyclesByReason(p *printer, s *Sample) {
+	workers(s.Fleet.Slots, func(worker string, slots []control.SlotStatus) {
+		for _, reason := range fleet.RecycleReasons {
+			n := uint64(0)
+			for i := range slots {
+				n += slots[i].Recycles[string(reason)]
+			}
+			p.sample("", float64(n), "worker", worker, "reason", string(reason))
 		}
 	})
 }

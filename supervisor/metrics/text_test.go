@@ -22,7 +22,7 @@ func edge() *control.Status {
 		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7,
 		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
-			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},
+			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, NRecycles: 2, Recycles: map[string]uint64{"age": 2}, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},
 			{
 				Name: "sniffer.0", Worker: "sniffer", State: "waiting", Failures: 4, NRestarts: 4, NextStartTimestamp: 1795575000_250000,
 				Restarts: map[string]uint64{"exit-code": 3, "start-limit-hit": 1},

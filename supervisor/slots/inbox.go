@@ -195,7 +195,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 	n := fleet.Notified{
 		Proc: proc, Ready: msg.Ready, Reloading: msg.Reloading, Stopping: msg.Stopping,
 		Watchdog: msg.Watchdog, Trigger: msg.Trigger, Interval: msg.WatchdogInterval, Extend: msg.Extend,
-		HasStatus: msg.HasStatus, Status: msg.Status,
+		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: recycle(msg),
 	}
 	switch {
 	case msg.Errno != 0:
@@ -210,6 +210,18 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 	return n
 }
 
+// recycle is why a process wants to be replaced, "" if it does not.
+func recycle(msg *sdnotify.Message) fleet.RecycleReason {
+	switch {
+	case msg.Recycle == "requests":
+		return fleet.RecycleRequests
+	case msg.Recycle != "":
+		return fleet.RecycleAsked
+	default:
+		return ""
+	}
+}
+
 // merge adds b to a, if a then says what both said one after the other.
 func merge(a *fleet.Notified, b fleet.Notified) bool {
 	changes := func(n *fleet.Notified) bool { return n.Ready || n.Reloading || n.Stopping || n.Trigger }
@@ -222,6 +234,9 @@ func merge(a *fleet.Notified, b fleet.Notified) bool {
 	a.Extend = max(a.Extend, b.Extend)
 	if b.Interval > 0 {
 		a.Interval = b.Interval
+	}
+	if b.Recycle != "" {
+		a.Recycle = b.Recycle
 	}
 	if b.HasStatus {
 		a.HasStatus, a.Status = true, b.Status

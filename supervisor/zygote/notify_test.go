@@ -171,6 +171,72 @@ func TestWorkerNotifiesNobody(t *testing.T) {
 	})
 }
 
+// What a floor has counted is not a worker's. Who has counted enough says so until that was
+// heard, and then no more.
+func TestWorkerCountsRequests(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, module(t, "counting", `
+import asyncio, os, prefork, threading
+
+def wsgi(environ, start_response):
+    if environ is None:
+        raise KeyError("none")
+    return [b"x"]
+
+async def asgi(scope, receive, send):
+    await asyncio.sleep(0)
+
+prefork.done(1000)
+
+def entry():
+    address = os.environ.pop("NOTIFY_SOCKET")
+    counted = prefork.count_wsgi(wsgi)
+    told = [counted({}, None) == [b"x"]]
+    try:
+        counted(None, None)
+    except KeyError:
+        told.append(True)
+    for kind in ("lifespan", "http"):
+        asyncio.run(prefork.count_asgi(asgi)({"type": kind}, None, None))
+    thread = threading.Thread(target=prefork.done, args=(3,))
+    thread.start()
+    thread.join()
+    prefork.done(4)  # 10, but there is nobody to tell
+    os.environ["NOTIFY_SOCKET"] = address
+    print(told, prefork._done)
+    if os.environ.get("PREFORK_RECYCLE_REQUESTS") == "11":
+        prefork.done()
+    prefork.done()
+    prefork.done(1000)
+    print(prefork.recycle())
+`))
+		address := filepath.Join(t.TempDir(), "notify")
+		socket := notifySocket(t, address)
+		for limit, want := range map[string]string{
+			"":     "X_PREFORK_RECYCLE=asked",
+			"10":   "X_PREFORK_RECYCLE=requests X_PREFORK_RECYCLE=asked",
+			"11":   "X_PREFORK_RECYCLE=requests X_PREFORK_RECYCLE=asked",
+			"9000": "X_PREFORK_RECYCLE=asked",
+		} {
+			orders := "entry=counting:entry env=NOTIFY_SOCKET=" + address
+			if limit != "" {
+				orders += " env=PREFORK_RECYCLE_REQUESTS=" + limit
+			}
+			r := z.fork().run(orders)
+			if want := "[True, True] 10\nTrue\n"; r.output != want {
+				t.Errorf("%s: got %q, want %q", limit, r.output, want)
+			}
+			var got []string
+			for _, d := range datagrams(t, socket) {
+				got = append(got, d.text)
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s: got %q, want %q", limit, got, want)
+			}
+		}
+	})
+}
+
 // A supervisor that does not read does not hold a worker up.
 func TestWorkerDoesNotWaitForAFullQueue(t *testing.T) {
 	text, err := os.ReadFile("/proc/sys/net/unix/max_dgram_qlen")

@@ -15,7 +15,7 @@ imported.
             prefork.watchdog()
             ...
 
-What tells the supervisor something, from ready() to unstore(), returns whether
+What tells the supervisor something, from ready() to recycle(), returns whether
 the message was sent. It never blocks, and it raises nothing if nobody listens,
 if the supervisor is too busy or if there is none: then it returns False, and the
 program can go on. Any thread may call it.
@@ -38,6 +38,8 @@ generation = None  # number of the floor that this process was forked from
 _listen = ()  # type: tuple[tuple[str, int], ...]  # (name, descriptor), in the order of the descriptors
 _stored = ()  # type: tuple[tuple[str, int], ...]  # the same for what was stored; it comes after the sockets
 _sockets = None  # what sockets() has made
+_done = 0  # what done() has counted
+_enough = 0  # when it is enough; 0: never, or that was told
 
 _LONGEST = 4095  # bytes of a message: a longer one would be dropped by who reads it
 
@@ -238,6 +240,59 @@ async def _ask(app, paths, times):
 def _check_answer(path, status):
     if not status or status >= "500":
         raise RuntimeError(f"GET {path}: the answer is {status or 'none'}")
+
+
+def recycle():
+    """Asks for another process in the place of this one.
+
+    It goes on: when a successor is ready, or has waited for the end of this one
+    (roll), it is stopped as for a restart. That may take a while: the supervisor
+    replaces one process of the fleet after the other, and none that has been ready
+    for less than ten seconds.
+    """
+    return notify("X_PREFORK_RECYCLE=asked")
+
+
+def done(n=1):
+    """Counts n requests that this process has answered, for recycle_requests.
+
+    It costs an addition, in any thread or coroutine. When they are enough, the
+    supervisor is told, once, and replaces the process as for recycle(). Without
+    recycle_requests nothing comes of it.
+    """
+    global _done, _enough
+    _done += n
+    if _done >= _enough > 0 and notify("X_PREFORK_RECYCLE=requests"):
+        _enough = 0
+
+
+def count_wsgi(app):
+    """Returns a WSGI application that calls done() for each request to app.
+
+    It counts when app has returned, and hands its answer on as it is. A body that
+    is sent after that is not cut off: to be replaced is to be stopped in order.
+    """
+
+    def counted(environ, start_response):
+        try:
+            return app(environ, start_response)
+        finally:
+            done()
+
+    return counted
+
+
+def count_asgi(app):
+    """The same for an ASGI application: when a request or a websocket has ended."""
+
+    async def counted(scope, receive, send):
+        try:
+            await app(scope, receive, send)
+        finally:
+            if scope["type"] != "lifespan":
+                done()
+
+    return counted
 
 
 def notify(text):

@@ -190,3 +190,4 @@ def name_module(module, orders):
     sockets = len(orders.get("listen", ()))
     module._listen, module._stored = handed[:sockets], handed[sockets:]
     module._sockets = None  # an import or a hook has asked too early
+    module._done, module._enough = 0, int(os.environ.get("PREFORK_RECYCLE_REQUESTS", 0))

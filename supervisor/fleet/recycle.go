@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A slot is recycled when its process is to be replaced though nothing is wrong with it:
+//
+//	ready ── old, grown, has asked ──> wanted ── its turn ──> a change of that slot alone
+//	                                     ^                       │
+//	                                     └── failed, put off ────┤
+//	                                                             └──> a successor has its place
+//
+// The change is rolled as a restart is. There is one at a time in a fleet, it begins only
+// when nobody else changes the fleet, and gives way to whatever an operator wants: the
+// slot is wanted then as before. One that fails leaves the process that serves.
+
+// Recycling says when the processes of a worker are recycled. 0 is never.
+type Recycling struct {
+	After    time.Duration // they have been ready for so long, or up to 10 % longer
+	Private  uint64        // bytes that they have and share with no other process
+	Requests int           // that they count themselves
+}
+
+// RecycleReason is why a slot is recycled.
+type RecycleReason string
+
+// The reasons.
+const (
+	RecyclePrivate  RecycleReason = "private"  // recycle_private
+	RecycleAge      RecycleReason = "age"      // recycle_after
+	RecycleRequests RecycleReason = "requests" // recycle_requests
+	RecycleAsked    RecycleReason = "asked"    // its process has asked for it
+)
+
+// RecycleReasons are all of them.
+var RecycleReasons = [...]RecycleReason{RecyclePrivate, RecycleAge, RecycleRequests, RecycleAsked}
+
+// MinRecycleAge is how long a process is ready at the least before it is recycled, whatever
+// it says and however large it is.
+const MinRecycleAge = 10 * time.Second
+
+const (
+
+	// recycleBackoff is the delay after a recycling that has failed, of the whole worker:
+	// what its successors lack, those of its other slots lack too. It doubles.
+	recycleBackoff    = 30 * time.Second
+	maxRecycleBackoff = time.Hour
+)
+
+// A process with recycle_private is measured this often: a measurement costs, and what
+// grows fast must be seen in time. All are measured at the same times.
+const (
+	minMeasureEvery = 4 * time.Second
+	maxMeasureEvery = 32 * time.Second // a power of two times the other
+)
+
+// wish is why a process is to be recycled; "" is not.
+type wish struct {
+	reason  RecycleReason
+	because string // for the operator: "212M private (recycle_private = 200M)"
+	atOnce  bool   // it had too much memory when it was measured first
+}
+
+// recycling is when and why a process is to be recycled. It belongs to a slot that is ready.
+type recycling struct {
+	wish
+	recycleAt   Instant // when it becomes wanted
+	wantedSince Instant // Never: it is not wanted
+}
+
+// meter is what is known of the memory of a process with recycle_private.
+type meter struct {
+	measureAt  Instant
+	measuring  bool    // Measure was asked for and is not answered
+	private    uint64  // when it was last measured; 0 before that
+	measuredAt Instant // the same; when it was ready before that
+}
+
+func newRun() run {
+	r := run{beat: beat{beatDue: Never}}
+	r.forget()
+	return r
+}
+
+// forget is for a process that is not ready any more, or is looked at anew.
+func (r *run) forget() {
+	r.recycling = recycling{recycleAt: Never, wantedSince: Never}
+	r.meter = meter{measureAt: Never}
+}
+
+// ages begins to look at a process that is ready.
+func (s *slot) ages(now Instant) {
+	s.forget()
+	r := &s.config.Recycle
+	if r.After > 0 {
+		s.recycleAt = max(now+1, s.readyAt.Add(r.After).Add(s.fleet.jitter(r.After)))
+	}
+	if r.Private > 0 {
+		s.measuredAt = s.readyAt
+		s.measureAt = max(s.readyAt.Add(s.firstMeasure()), onGrid(now, minMeasureEvery))
+	}
+}
+
+// firstMeasure is how long after it is ready a process is measured first. Where it is at
+// once too large each time, a limit is below what a worker needs: it is recycled less and
+// less often then.
+func (s *slot) firstMeasure() time.Duration {
+	return backoff(MinRecycleAge, maxRecycleBackoff, 1+s.tooLarge)
+}
+
+// onGrid is the next point in time that is a multiple of a duration.
+func onGrid(now Instant, every time.Duration) Instant {
+	return now - now%Instant(every) + Instant(every)
+}
+
+// wear does what is due of a process that is ready.
+func (s *slot) wear(now Instant) {
+	if now >= s.recycleAt {
+		s.recycleAt, s.wantedSince = Never, now
+		if s.reason == "" {
+			s.wish = wish{reason: RecycleAge, because: fmt.Sprintf("after %s (recycle_after)", Span(s.config.Recycle.After))}
+		}
+	}
+	if now >= s.measureAt {
+		s.measureAt, s.measuring = Never, true
+		s.fleet.do(Measure{Proc: s.proc})
+	}
+}
+
+// wishes wants a slot to be recycled, not before its process has been ready for a while.
+func (s *slot) wishes(now Instant, reason RecycleReason, cause string) {
+	if s.state != StateReady || s.reason != "" {
+		return
+	}
+	s.wish = wish{reason: reason, because: cause}
+	s.recycleAt = max(now, s.readyAt.Add(MinRecycleAge))
+}
+
+// asks takes the wish of a process to be replaced.
+func (s *slot) asks(now Instant, reason RecycleReason) {
+	if n := s.config.Recycle.Requests; reason == RecycleRequests && n > 0 {
+		s.wishes(now, reason, fmt.Sprintf("after %s (recycle_requests)", times(n, "request")))
+		return
+	}
+	s.wishes(now, RecycleAsked, "its process has asked for it")
+}
+
+// measured takes how much memory a process has of its own.
+func (s *slot) measured(now Instant, ev Measured) {
+	limit := s.config.Recycle.Private
+	if !s.measuring || limit == 0 {
+		return
+	}
+	s.measuring = false
+	switch {
+	case ev.Why != "":
+		s.report("", Warning, "its memory cannot be measured, so that recycle_private has no effect: "+ev.Why, End{})
+	case ev.Private >= limit:
+		have, most := mebibytes(ev.Private), mebibytes(limit)
+		cause := fmt.Sprintf("%s private (recycle_private = %s)", have, most)
+		atOnce := s.private == 0 && now.Sub(s.readyAt) < 2*s.firstMeasure()
+		if atOnce {
+			cause = fmt.Sprintf("%s private, %s after it was ready (recycle_private = %s: too low?)", have, Span(now.Sub(s.readyAt)), most)
+		}
+		s.wishes(now, RecyclePrivate, cause)
+		s.atOnce = atOnce && s.reason == RecyclePrivate
+	default:
+		s.tooLarge = 0
+		s.measureAt = onGrid(now, s.measureEvery(now, ev.Private, limit))
+		s.private, s.measuredAt = ev.Private, now
+	}
+}
+
+// measureEvery is half of the time in which a process reaches its limit if it goes on to
+// grow as it did.
+func (s *slot) measureEvery(now Instant, private, limit uint64) time.Duration {
+	every := maxMeasureEvery
+	if private > s.private {
+		pace := float64(private-s.private) / max(1e-3, now.Sub(s.measuredAt).Seconds())
+		left := float64(limit-private) / pace
+		for every > minMeasureEvery && every.Seconds() > left/2 {
+			every /= 2
+		}
+	}
+	return every
+}
+
+// mebibytes prints a size as an operator writes it.
+func mebibytes(n uint64) string {
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/(1<<20)), ".0") + "M"
+}
+
+// recycle begins to recycle the slot that has waited longest, if nothing else changes the
+// fleet.
+func (f *Fleet) recycle(now Instant) {
+	for _, w := range f.workers {
+		if now >= w.recycleAgain {
+			w.recycleAgain = Never
+		}
+	}
+	if f.change != nil || f.pending != nil || f.phase != serving {
+		return
+	}
+	var next *slot
+	for _, s := range f.slots {
+		if s.canBeRecycled() && (next == nil || s.wantedSince < next.wantedSince) {
+			next = s
+		}
+	}
+	if next == nil {
+		return
+	}
+	f.last.change++
+	c := &change{
+		proposal: proposal{Propose{Kind: ChangeRecycle, Revision: f.revision, Slots: []string{next.name}}, f.last.change},
+		fleet:    f, cfg: f.cfg, floor: f.floor, recycles: next.wish,
+		todo: []*slot{next}, untried: []*worker{next.worker}, of: 1,
+	}
+	f.change = c
+	next.remark("", Info, "is being recycled: "+next.because)
+	c.advance(now)
+}
+
+// canBeRecycled reports whether a slot is wanted, and nothing speaks against it now. What
+// does ends with an event. While a floor is lost, its spares are for those that crash.
+func (s *slot) canBeRecycled() bool {
+	return s.wantedSince != Never && s.role == current && s.state == StateReady && !s.frozen && !s.reloading &&
+		s.worker.recycleAgain == Never && !s.worker.drains(s.index) && (!s.config.Entry || s.floor.state == floorUp)
+}
+
+// isRecycled ends a recycling: a process was ready for long enough in the slot's place.
+func (s *slot) isRecycled(c *change, place string) {
+	s.recycled[slices.Index(RecycleReasons[:], c.recycles.reason)]++
+	s.worker.recycleFailures = 0
+	s.remark(KindSlotRecycled, Notice, "recycled: "+c.recycles.because+place)
+}
+
+// yields ends a recycling for what somebody wants.
+func (f *Fleet) yields(now Instant, to string) {
+	if c := f.change; c != nil && c.Kind == ChangeRecycle {
+		c.fail(now, ChangeSuperseded, to)
+	}
+}
+
+// putOff ends a recycling that has come to nothing.
+func (c *change) putOff(now Instant, result, why string) {
+	f := c.fleet
+	f.change = nil
+	s := f.named(c.Slots[0])
+	if s == nil {
+		return
+	}
+	if result == ChangeSuperseded {
+		if s.state == StateReady {
+			s.remark("", Info, fmt.Sprintf("is recycled later (%s): %s", c.recycles.because, why))
+		}
+		return
+	}
+	w := s.worker
+	w.recycleFailures++
+	delay := backoff(recycleBackoff, maxRecycleBackoff, w.recycleFailures)
+	delay += f.jitter(delay)
+	w.recycleAgain = now.Add(delay)
+	text := fmt.Sprintf("not recycled (%s): %s: %s", c.recycles.because, result, strings.TrimPrefix(why, s.name+": "))
+	if s.state == StateReady {
+		s.remark(KindSlotNotRecycled, Warning, fmt.Sprintf("%s; its process goes on, next attempt in %s", text, Span(delay)))
+		return
+	}
+	s.report(KindSlotNotRecycled, Warning, text, End{})
+}
+
+// byReason is nil for a slot that was never recycled.
+func (r *record) byReason() (by map[RecycleReason]int) {
+	for i, n := range r.recycled {
+		if n > 0 && by == nil {
+			by = map[RecycleReason]int{}
+		}
+		if n > 0 {
+			by[RecycleReasons[i]] = n
+		}
+	}
+	return by
+}
