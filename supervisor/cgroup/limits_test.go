@@ -3,6 +3,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,6 +95,39 @@ func TestLimits(t *testing.T) {
 	}
 	if got := (&Group{fd: -1}).Usage(); got != (Usage{}) {
 		t.Errorf("of nothing: got %+v", got)
+	}
+}
+
+// What a slot has of its own is what its group has written, in memory or not; its page cache
+// and what another group has are not.
+func TestPrivateMemoryOfAGroup(t *testing.T) {
+	dir := t.TempDir()
+	tree := &Tree{path: dir, cgroup: "/unit"}
+	if err := os.Mkdir(filepath.Join(dir, "p-7"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.PrivateOf("/unit/p-7"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the controller: %v", err)
+	}
+	files := []struct {
+		name, text string
+		want       uint64
+	}{
+		{"memory.stat", "anon 5242880\nfile 9999999\nkernel 1\nanon_thp 2097152\n", 5 << 20},
+		{"memory.swap.current", "1048576\n", 6 << 20},
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, "p-7", f.name), []byte(f.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tree.PrivateOf("/unit/p-7"); got != f.want || err != nil {
+			t.Errorf("with %s: got %d, %v, want %d", f.name, got, err, f.want)
+		}
+	}
+	for _, group := range []string{"/other/p-7", "/unit", "/unit/p-7/below", "/unit/../p-7"} {
+		if _, err := tree.PrivateOf(group); err == nil {
+			t.Errorf("%s was read", group)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ class Server(gunicorn.app.base.BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self):
-        return application
+        return prefork.count_wsgi(application)  # for recycle_requests
 
 
 def serve():

@@ -4,6 +4,7 @@
 import asyncio
 import os
 import signal
+import time
 
 import prefork
 
@@ -30,6 +31,7 @@ class Client(asyncio.Protocol):
             body = f"{os.getpid()} {prefork.generation} {os.environ.get('RELEASE', '')}\n".encode()
             close = self.draining or b"connection: close" in head.lower()
             how = b"close" if close else b"keep-alive"
+            prefork.done()
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n%s" % (len(body), how, body))
             if close:
                 self.transport.close()
@@ -71,3 +73,22 @@ def fail():
 def mute():
     """Never become ready."""
     signal.pause()
+
+
+def grow():
+    """Have much memory."""
+    kept = bytearray(b"x") * (64 << 20)
+    signal.pause()
+    del kept
+
+
+def insist():
+    """Ask to be replaced, all the time, in every way there is."""
+    broken = os.environ["BROKEN"]
+    if os.path.exists(broken):
+        raise SystemExit(3)
+    while True:
+        prefork.recycle()
+        prefork.done(1 << 40)
+        prefork.notify("X_PREFORK_RECYCLE=requests")
+        time.sleep(0.005)
