@@ -5,6 +5,7 @@ package systemdtest_test
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,6 +28,11 @@ entry = "limits:calm"
 entry = "limits:hungry"
 memory_max = "48M"
 restart_sec = "100ms"
+
+[worker.leak]
+entry = "limits:leak"
+recycle_private = "24M"
+settle_sec = 0
 
 [worker.bomb]
 entry = "limits:bomb"
@@ -97,6 +103,7 @@ func TestLimits(t *testing.T) {
 			m.Run(t, "systemctl", "start", service)
 			m.floorIsChargedOnce(t)
 			m.onlyTheHungryOneIsKilled(t)
+			m.leakIsRecycled(t)
 			m.forkBombIsStopped(t)
 			m.quotaHolds(t)
 			m.killedMasterIsReplaced(t)
@@ -126,6 +133,25 @@ func (m vm) floorIsChargedOnce(t *testing.T) {
 	}
 	if f, s := told.Floors[0], told.Slots[0]; f.Charged < 64<<20 || s.Charged == 0 || s.Charged > 16<<20 || s.Shared < 64<<20 || f.Problem+s.Problem != "" {
 		t.Errorf("%s: prefork memory tells of the floor %+v, and of calm.0 %+v", m.Suite, f, s)
+	}
+}
+
+// leakIsRecycled: recycle_private counts what all processes of a slot have written, and
+// none of the floor, which is larger.
+func (m vm) leakIsRecycled(t *testing.T) {
+	t.Helper()
+	pid := m.ReadFile("/var/lib/prefork/fleet/leak")
+	m.Run(t, "touch", "/run/told/leak")
+	m.WaitFor(t, "the successor of leak.0", func() bool {
+		now := m.ReadFile("/var/lib/prefork/fleet/leak")
+		return now != "" && now != pid
+	})
+	m.WaitFor(t, "what is told of it", func() bool {
+		return m.journal(t, "PREFORK_SLOT=leak.0", "PREFORK_EVENT=slot-recycled") != ""
+	})
+	got := m.journal(t, "PREFORK_SLOT=leak.0", "PREFORK_EVENT=slot-recycled")
+	if !regexp.MustCompile(`^leak\.0: recycled: 3[2-9](\.\d)?M private`).MatchString(got) || strings.Count(got, "\n") != 1 {
+		t.Errorf("%s: about leak.0: %q", m.Suite, got)
 	}
 }
 

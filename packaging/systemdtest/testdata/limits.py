@@ -54,6 +54,21 @@ def hungry():
         meals.append(bytearray(os.urandom(1 << 20)))
 
 
+def leak():
+    """Keep memory, once, a half of it in a child."""
+    note("leak", os.getpid())
+    wait("leak")
+    if os.path.exists(os.path.join(STATE, "leaked")):
+        signal.pause()
+    note("leaked", "")
+    parent = os.fork() > 0
+    kept = os.urandom(16 << 20)
+    if parent:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.pause()
+    del kept
+
+
 def bomb():
     """Fork without end."""
     wait("fork")
