@@ -166,7 +166,8 @@ func newCancel() *cobra.Command {
 		Use:   "cancel FLEET",
 		Short: "Take back the change of a fleet that is under way",
 		Long: `End a reload, restart or scale that has not come to its end: what it has replaced
-goes back, slot by slot. If one waits for another, the one that waits is ended.` + whoMay,
+goes back, slot by slot. If one waits for another, the one that waits is ended. The
+recycling of a slot (recycle_after and its like) is put off.` + whoMay,
 		Example:           "  prefork cancel fleet",
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,

@@ -81,7 +81,8 @@ func TestOfAProcessThatIsNotThere(t *testing.T) {
 func TestParse(t *testing.T) {
 	const good = "00-ff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nShared_Clean: 1 kB\nShared_Dirty:  2 kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: 8 kB\nSwap: 0 kB\n"
 	for text, want := range map[string]Use{
-		good:                         {Private: 12 << 10, Shared: 3 << 10},
+		good: {Private: 12 << 10, Shared: 3 << 10},
+		good + "SwapPss: 16 kB\nPrivate_Hugetlb: 2048 kB\n": {Private: 2060 << 10, Shared: 3 << 10, Swapped: 16 << 10},
 		"":                           {},
 		"Private_Dirty: 8 kB\n":      {},
 		good + "Private_Dirty: x kB": {},
