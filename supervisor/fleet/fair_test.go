@@ -8,11 +8,14 @@ import (
 )
 
 // concludes lets the world be fair to a change: what is asked for comes, what is killed
-// ends. The change must come to an end, and so must the one that waits for it.
+// ends. The change must come to an end, and so must the one that waits for it; there may
+// always be another slot to be recycled.
 func (w *world) concludes() {
 	w.t.Helper()
+	last := w.f.last.change
 	for range 5000 {
-		if w.quits > 0 || w.f.phase != serving || w.f.change == nil && w.f.pending == nil {
+		over := (w.f.change == nil || w.f.change.id > last) && (w.f.pending == nil || w.f.pending.id > last)
+		if w.quits > 0 || w.f.phase != serving || over {
 			return
 		}
 		happened := false
