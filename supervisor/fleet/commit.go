@@ -39,7 +39,7 @@ func (c *change) withdrawAll(now Instant) {
 			case s.fresh:
 				s.leave(now, "is not wanted any more")
 			case c.Kind == ChangeRecycle:
-				s.moving = false // it had no place to go back to
+				s.moving, s.provenAt = false, Never // it has no place to go back to
 			case s.revision == c.Revision:
 				s.moving = false
 				c.todo = append(c.todo, s)
@@ -135,6 +135,9 @@ func (c *change) commit(now Instant) {
 			continue
 		}
 		w.stays, w.config = true, c.configOf(plan.Name)
+		if plan.Step == Roll {
+			w.recycleFailures, w.recycleAgain = 0, Never // its successors have lived
+		}
 		f.surplus(now, w, plan.To)
 		for _, s := range w.slots {
 			recycle := s.config.Recycle

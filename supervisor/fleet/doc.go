@@ -20,7 +20,8 @@
 //	   +--- exited (finished, will not restart), failed (gave up; says why)
 //
 // A fleet becomes another by a change ([Propose]): what differs is a [Plan], and slots are
-// moved from one revision to the other, each by a successor that is proven first.
+// moved from one revision to the other, each by a successor that is proven first. A slot
+// that is recycled is a change of its own, of one slot, which gives way to all others.
 //
 // A deadline is a field of what it belongs to. Decide moves every deadline that
 // has passed, so that [Fleet.Deadline] lies ahead after each call.

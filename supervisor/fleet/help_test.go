@@ -327,7 +327,7 @@ func checkSlot(f *Fleet, s *slot, now Instant) error {
 		return fmt.Errorf("woken")
 	case s.state == StateListening && !s.config.OnDemand:
 		return fmt.Errorf("listens, though it is not started on demand")
-	case s.state != StateReady && (s.reason != "" || min(s.recycleAt, s.wantedSince, s.measureAt) != Never || s.measuring):
+	case s.state != StateReady && (s.reason != "" && s.state != StateStarting || min(s.recycleAt, s.wantedSince, s.measureAt) != Never || s.measuring):
 		return fmt.Errorf("is to be recycled or measured")
 	case s.blocked && (s.state != StateWaiting || s.floor.pool.canFork()):
 		return fmt.Errorf("blocked")

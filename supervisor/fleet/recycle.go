@@ -94,11 +94,15 @@ func (r *run) forget() {
 	r.meter = meter{measureAt: Never}
 }
 
-// ages begins to look at a process that is ready.
+// ages begins to look at a process that is ready, or begins anew by another file.
 func (s *slot) ages(now Instant) {
+	asked := s.wish
 	s.forget()
 	r := &s.config.Recycle
-	if r.After > 0 {
+	switch {
+	case asked.reason == RecycleRequests || asked.reason == RecycleAsked:
+		s.wish, s.recycleAt = asked, max(now+1, s.readyAt.Add(MinRecycleAge))
+	case r.After > 0:
 		s.recycleAt = max(now+1, s.readyAt.Add(r.After).Add(s.fleet.jitter(r.After)))
 	}
 	if r.Private > 0 {
@@ -134,12 +138,14 @@ func (s *slot) wear(now Instant) {
 }
 
 // wishes wants a slot to be recycled, not before its process has been ready for a while.
-func (s *slot) wishes(now Instant, reason RecycleReason, cause string) {
-	if s.state != StateReady || s.reason != "" {
+func (s *slot) wishes(now Instant, reason RecycleReason, because string) {
+	if s.reason != "" || s.state != StateReady && s.state != StateStarting {
 		return
 	}
-	s.wish = wish{reason: reason, because: cause}
-	s.recycleAt = max(now, s.readyAt.Add(MinRecycleAge))
+	s.wish = wish{reason: reason, because: because}
+	if s.state == StateReady {
+		s.recycleAt = max(now, s.readyAt.Add(MinRecycleAge))
+	}
 }
 
 // asks takes the wish of a process to be replaced.
@@ -163,12 +169,12 @@ func (s *slot) measured(now Instant, ev Measured) {
 		s.report("", Warning, "its memory cannot be measured, so that recycle_private has no effect: "+ev.Why, End{})
 	case ev.Private >= limit:
 		have, most := mebibytes(ev.Private), mebibytes(limit)
-		cause := fmt.Sprintf("%s private (recycle_private = %s)", have, most)
+		because := fmt.Sprintf("%s private (recycle_private = %s)", have, most)
 		atOnce := s.private == 0 && now.Sub(s.readyAt) < 2*s.firstMeasure()
 		if atOnce {
-			cause = fmt.Sprintf("%s private, %s after it was ready (recycle_private = %s: too low?)", have, Span(now.Sub(s.readyAt)), most)
+			because = fmt.Sprintf("%s private, %s after it was ready (recycle_private = %s: too low?)", have, Span(now.Sub(s.readyAt)), most)
 		}
-		s.wishes(now, RecyclePrivate, cause)
+		s.wishes(now, RecyclePrivate, because)
 		s.atOnce = atOnce && s.reason == RecyclePrivate
 	default:
 		s.tooLarge = 0
@@ -257,7 +263,7 @@ func (c *change) putOff(now Instant, result, why string) {
 		return
 	}
 	if result == ChangeSuperseded {
-		if s.state == StateReady {
+		if s.state == StateReady && s.reason != "" { // else it was replaced already
 			s.remark("", Info, fmt.Sprintf("is recycled later (%s): %s", c.recycles.because, why))
 		}
 		return

@@ -86,6 +86,50 @@ func TestRecyclingWaits(t *testing.T) {
 	}
 }
 
+// What a process has asked for is not forgotten, though it asks before it is ready, and
+// the file changes meanwhile: it may ask only once.
+func TestWishesAreNotForgotten(t *testing.T) {
+	w := notifyWorker()
+	w.Policy.Watchdog = 0
+	p := play(t, recyclable(w, StartFirst))
+	p.run("other.0")
+	p.begin()
+	p.say("w.0", Notified{Recycle: RecycleRequests})
+	p.wait(30 * sec)
+	p.wantRecycling("")
+	p.say("w.0", Notified{Ready: true})
+	p.wait(MinRecycleAge - sec)
+	next := p.f.cfg
+	next.Workers = []Worker{w, execWorker("other", 1)}
+	next.Workers[0].Recycle.Private = 1 << 30
+	next.Workers[0].Keys = []Key{{"recycle_private", Live, 1}}
+	p.send(Propose{ID: 1, Kind: ChangeReload, Revision: 2, Config: &next})
+	p.wantRecycling("")
+	p.wait(sec)
+	p.wantRecycling("w.0")
+}
+
+// A slot that was superseded when its successor had its place already is not proven later,
+// for the next one that is recycled.
+func TestSupersededAfterItHasThePlace(t *testing.T) {
+	p := play(t, recyclable(execWorker("w", 2), StopFirst))
+	p.up()
+	p.asks("w.0")
+	p.exit("w.0", termed)
+	p.run("w.0")
+	p.send(Notified{Proc: p.slot("w.1").proc, Recycle: RecycleAsked})
+	p.wait(sec / 2)
+	next := p.f.cfg
+	next.TimeoutStart++
+	p.send(Propose{ID: 1, Kind: ChangeReload, Revision: 2, Config: &next})
+	p.wantRecycling("w.1")
+	p.wait(sec)
+	p.wantRecycling("w.1")
+	if s := p.slot("w.0"); s.byReason() != nil || s.state != StateReady {
+		t.Errorf("w.0 is %s, recycled %v", s.state, s.byReason())
+	}
+}
+
 // A successor that replaces one that has ended already has the policy of its worker.
 func TestRecyclingThatInterruptsFails(t *testing.T) {
 	p := play(t, recyclable(execWorker("w", 1), StopFirst))

@@ -155,7 +155,9 @@ func (s *slot) enter(now Instant, to State, until Instant, kind Kind, level Leve
 	from := s.state
 	s.due, s.deadline, s.beatDue, s.provenAt = Never, Never, Never, Never
 	s.reloading, s.blocked, s.woken = false, false, false
-	s.forget()
+	if to != StateReady {
+		s.forget() // what it has asked for while it started is still wanted
+	}
 	switch to {
 	case StateWaiting:
 		s.due = until

@@ -195,7 +195,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 	n := fleet.Notified{
 		Proc: proc, Ready: msg.Ready, Reloading: msg.Reloading, Stopping: msg.Stopping,
 		Watchdog: msg.Watchdog, Trigger: msg.Trigger, Interval: msg.WatchdogInterval, Extend: msg.Extend,
-		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: recycle(msg),
+		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: fleet.RecycleReason(msg.Recycle),
 	}
 	switch {
 	case msg.Errno != 0:
@@ -208,18 +208,6 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 		n.Errno = fmt.Sprintf("exit status %d", msg.ExitStatus)
 	}
 	return n
-}
-
-// recycle is why a process wants to be replaced, "" if it does not.
-func recycle(msg *sdnotify.Message) fleet.RecycleReason {
-	switch {
-	case msg.Recycle == "requests":
-		return fleet.RecycleRequests
-	case msg.Recycle != "":
-		return fleet.RecycleAsked
-	default:
-		return ""
-	}
 }
 
 // merge adds b to a, if a then says what both said one after the other.
