@@ -288,7 +288,8 @@ func checkPlaces(w *worker) error {
 		}
 	}
 	for _, s := range all {
-		if s.proc != 0 && !s.stuck() {
+		// Nobody waits for one that is stuck, and when it ends, late, it may leave something.
+		if s.proc != 0 && !s.stuck() && (s.role != leaving || !s.sweeping) {
 			// To stop is to ask those again that did not end from SIGKILL.
 			if processes[s.index]++; processes[s.index] > 2 && w.fleet.phase != stopping {
 				return fmt.Errorf("%s has a third process", s.name)
