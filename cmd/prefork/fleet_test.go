@@ -335,3 +335,28 @@ timeout_stop_sec = "5s"
 	}
 	t.Logf("threads %d, descriptors %d", threads, fds)
 }
+
+// Of the spares that somebody has stopped, or is about to end, none becomes a slot: it has
+// the next one, at once.
+func TestSpareThatCannotRun(t *testing.T) {
+	r := start(t, strings.Replace(webFleet, "[floor]", "[floor]\nspares = 3", 1))
+	r.waitReady()
+	r.eventually("the spares", func() bool { return len(r.children("prefork: spare")) == 3 })
+	spares := r.children("prefork: spare")
+	slices.SortFunc(spares, func(a, b process) int { return a.pid - b.pid })
+	for _, p := range spares[:2] {
+		kill(t, p.pid, unix.SIGSTOP)
+	}
+	kill(t, r.child("prefork: web.0 [fleet] gen 1").pid, unix.SIGKILL)
+	r.eventually("the third spare has become web.0", func() bool {
+		p := r.children("prefork: web.0 [fleet] gen 1")
+		return len(p) == 1 && p[0].pid == spares[2].pid
+	})
+	for _, p := range spares[:2] {
+		r.eventually("it has ended", func() bool { return !alive(p.pid) })
+		if text := fmt.Sprintf("spare: pid %d is stopped; passed over, sent SIGKILL", p.pid); !strings.Contains(r.logged(), text) {
+			t.Errorf("not logged: %s\n%s", text, r.logged())
+		}
+	}
+	r.eventually("there are spares again", func() bool { return len(r.children("prefork: spare")) == 3 })
+}

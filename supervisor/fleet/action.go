@@ -37,7 +37,7 @@ type (
 	}
 
 	// Assign makes a process at its gate become the slot. Answered by Running,
-	// CannotBecome, SpawnFailed or Exited.
+	// CannotBecome, SpawnFailed, Unfit or Exited.
 	Assign struct {
 		Proc Proc
 		Slot SlotID

@@ -24,6 +24,7 @@ func eventsAbout(p Proc) []Event {
 		FloorBroken{p, "broken"},
 		Introduced{p, 4711},
 		SpawnFailed{p, "no memory"},
+		Unfit{p, "is stopped"},
 		Running{p},
 		CannotBecome{p, "no such file"},
 		Exited{Proc: p},

@@ -54,6 +54,13 @@ type (
 		Why  string
 	}
 
+	// Unfit answers an Assign: the process has no orders and cannot be given any, because
+	// somebody has stopped it, or it ends.
+	Unfit struct {
+		Proc Proc
+		Why  string
+	}
+
 	// Running says that the process has left its gate: its entry is called or
 	// its program executed.
 	Running struct{ Proc Proc }
@@ -171,6 +178,7 @@ func (FloorLoaded) event()   {}
 func (FloorBroken) event()   {}
 func (Introduced) event()    {}
 func (SpawnFailed) event()   {}
+func (Unfit) event()         {}
 func (Running) event()       {}
 func (CannotBecome) event()  {}
 func (Notified) event()      {}
@@ -199,6 +207,10 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.introduced(now, ev)
 	case SpawnFailed:
 		f.spawnFailed(now, ev)
+	case Unfit:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.passOver(now, ev.Why)
+		}
 	case Exited:
 		f.exited(now, ev)
 	case Swept:

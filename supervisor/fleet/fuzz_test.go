@@ -292,6 +292,12 @@ func (w *world) workerHappens(b *being) {
 		switch {
 		case c < 1:
 			w.tell(CannotBecome{b.id, "execve: no such file"})
+		case c < 2 && b.kind == forkBeing && w.byte() < 128:
+			if s := w.starts[b.slot]; len(s) > 0 {
+				w.starts[b.slot] = s[:len(s)-1] // it was none
+			}
+			b.slot, b.state = 0, atGate
+			w.tell(Unfit{b.id, "pid 7 is stopped"})
 		case c < 2:
 			w.tell(SpawnFailed{b.id, "send orders: broken pipe"})
 		case c < 3:

@@ -65,6 +65,32 @@ func (p *pool) serve(now Instant) {
 	}
 }
 
+// mostUnfit is how many processes a slot passes over before it waits as after a failure.
+const mostUnfit = 3
+
+// passOver gives a slot the next process: the one that was to become it is not fit.
+func (s *slot) passOver(now Instant, why string) {
+	if s.state != StateStarting || !s.assigned || s.running || !s.config.Entry {
+		return
+	}
+	p, unfit := &s.floor.pool, s.proc
+	if s.floor.ending() {
+		s.spawnFailed(now, why) // there is no next one
+		return
+	}
+	s.fleet.do(Report{Level: Warning, Kind: KindSpareFailed, PID: s.pid, Generation: s.generation, Text: "spare: " + why + "; passed over, sent SIGKILL"})
+	s.release()
+	p.killed = append(p.killed, unfit)
+	s.fleet.signal(unfit, SIGKILL, true)
+	if s.unfit++; s.unfit > mostUnfit {
+		s.spawnFailed(now, "spare: "+why)
+		return
+	}
+	s.deadline = Never // the floor has a deadline of its own
+	p.queue = slices.Insert(p.queue, 0, s)
+	p.serve(now)
+}
+
 // advance makes the next request: for a slot that waits, else for a spare,
 // but a spare only while no slot is on its way, to keep out of its way.
 func (p *pool) advance(now Instant) {

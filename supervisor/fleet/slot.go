@@ -71,6 +71,7 @@ type run struct {
 	startedAt   Instant // when it was assigned
 	readyAt     Instant
 	endedAt     Instant // once its process has ended
+	unfit       int     // processes that were passed over
 	wasReady    bool
 	readyFor    time.Duration // once its process has ended
 }

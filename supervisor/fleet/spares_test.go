@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -150,4 +151,39 @@ func TestSparesThatDieTogetherAreOneFailure(t *testing.T) {
 	if got := len(p.f.floor.pool.spares); got != 3 {
 		t.Errorf("%d spares, want 3", got)
 	}
+}
+
+// A spare that somebody has stopped, or that ends, becomes no slot: the next one does, or
+// the floor forks one. It is nobody's failure, unless it goes on.
+func TestSpareThatIsUnfit(t *testing.T) {
+	p := upWith(t, 1, 2)
+	spares := slices.Clone(p.f.floor.pool.spares)
+	p.exit("w.0", status1)
+	p.untilDue()
+	p.want(Assign{spares[0].proc, p.slot("w.0").id})
+	p.send(Unfit{spares[0].proc, "pid 7 is stopped"})
+	p.want(Kill{Proc: spares[0].proc, Signal: SIGKILL, All: true})
+	p.want(Assign{spares[1].proc, p.slot("w.0").id})
+	p.send(Unfit{spares[1].proc, "pid 8 ends"}, Exited{Proc: spares[1].proc, Exit: killed}, Exited{Proc: spares[0].proc, Exit: killed})
+	p.wantState("w.0", StateStarting)
+	p.forked()
+	p.run("w.0")
+	if got := p.slot("w.0").failures; got != 1 {
+		t.Errorf("%d failures, want that of the exit before", got)
+	}
+}
+
+// Where each process is stopped at once, a slot does not try for ever.
+func TestEachForkIsUnfit(t *testing.T) {
+	p := upWith(t, 1, 0)
+	p.exit("w.0", status1)
+	p.untilDue()
+	for range mostUnfit + 1 {
+		p.wantState("w.0", StateStarting)
+		p.forked()
+		p.send(Unfit{p.slot("w.0").proc, "pid 7 is stopped"})
+	}
+	p.wantState("w.0", StateWaiting)
+	p.wantResult("w.0", Resources)
+	p.wantStatus("(resources: spare: pid 7 is stopped, 2nd in a row)")
 }

@@ -29,6 +29,9 @@ func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot) []fleet.Event {
 	if p == nil {
 		return nil // it ended in this turn; its end is an event
 	}
+	if why := p.Unfit(); why != "" && p.Generation > 0 {
+		return []fleet.Event{fleet.Unfit{Proc: id, Why: why}}
+	}
 	p.Name, p.Invocation = s.Name, newInvocation()
 	s.Assign(p)
 	if len(s.Config.EnvironmentFiles) > 0 {

@@ -4,6 +4,7 @@ package procs
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -79,6 +80,21 @@ func (p *Process) Holds(pid int) bool {
 	}
 	stat, err := linux.ReadStat(pid)
 	return err == nil && stat.Session == p.PID
+}
+
+// Unfit says why it could not obey orders, or nothing: it does not run, or has SIGKILL
+// on its way.
+func (p *Process) Unfit() string {
+	stat, err := linux.ReadStat(p.PID)
+	switch {
+	case err != nil:
+		return "" // it is hidden (hidepid=, proc(5)): until it is reaped, it is there
+	case stat.Exiting || stat.Killed || stat.State == 'Z':
+		return fmt.Sprintf("pid %d ends", p.PID)
+	case stat.State == 'T' || stat.State == 't':
+		return fmt.Sprintf("pid %d is stopped", p.PID)
+	}
+	return ""
 }
 
 // Lives reports whether it has not begun to end: the kernel closes the descriptors of a

@@ -19,6 +19,7 @@ type Stat struct {
 	Parent  int
 	Session int
 	Exiting bool          // the kernel is ending the process (PF_EXITING)
+	Killed  bool          // SIGKILL is pending
 	CPU     time.Duration // of the process, and of the children that it has waited for
 }
 
@@ -79,17 +80,26 @@ func parseStat(text []byte) (Stat, error) {
 	if len(state) != 1 {
 		return Stat{}, fmt.Errorf("stat: no state in %q", text)
 	}
+	for range pendingField - statFields {
+		rest, field = nextField(rest)
+	}
+	pending, _ := strconv.ParseUint(string(field), 10, 64) // 0 where there is no such field
 	return Stat{
 		State:   state[0],
 		Parent:  numbers[1],
 		Session: numbers[3],
 		Exiting: numbers[6]&pfExiting != 0,
+		Killed:  pending&(1<<(unix.SIGKILL-1)) != 0,
 		CPU:     time.Duration(numbers[11]+numbers[12]+numbers[13]+numbers[14]) * clockTick,
 	}, nil
 }
 
 // statFields is how many fields after the name are read.
 const statFields = 15
+
+// pendingField is the field after the name that has the signals that are pending for a
+// thread: SIGKILL is for each (complete_signal in kernel/signal.c).
+const pendingField = 29
 
 // nextField takes a field off the front of a line.
 func nextField(line []byte) (rest, field []byte) {

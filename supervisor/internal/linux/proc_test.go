@@ -29,6 +29,8 @@ func TestParseStatBelievesNoName(t *testing.T) {
 		"spaces":          {"7 (a b  c) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
 		"an end":          {"7 (a) R 6 6 6 0 -1 0) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
 		"lines":           {"7 (\n) R 1 2\n) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0\n", Stat{State: 'S', Parent: 1, Session: 3}, true},
+		"killed":          {"7 (cat) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0 20 0 1 0 5 6 7 18446744073709551615 1 1 0 0 0 256 0 0 0", Stat{State: 'S', Parent: 1, Session: 3, Killed: true}, true},
+		"another signal":  {"7 (cat) T 1 2 3 0 -1 0 1 0 2 0 0 0 0 0 20 0 1 0 5 6 7 18446744073709551615 1 1 0 0 0 2048 0 0 0", Stat{State: 'T', Parent: 1, Session: 3}, true},
 		"only brackets":   {"7 ())))) S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{State: 'S', Parent: 1, Session: 3}, true},
 		"no name":         {"7 S 1 2 3 0 -1 0 1 0 2 0 0 0 0 0", Stat{}, false},
 		"nothing":         {"", Stat{}, false},
