@@ -53,7 +53,7 @@ func newerCode(dir string, than time.Time, looked *int) (found string) {
 		if err != nil || d.IsDir() {
 			return nil
 		}
-		if ext := filepath.Ext(path); ext != ".py" && ext != ".so" {
+		if ext := filepath.Ext(path); ext != ".py" && ext != ".rb" && ext != ".so" {
 			return nil
 		}
 		if info, err := d.Info(); err == nil && info.ModTime().After(than) {

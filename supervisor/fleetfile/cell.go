@@ -22,9 +22,10 @@ type loader struct {
 	errs   Errors
 	schema []Table
 
-	declared  map[string]bool   // sockets, sound or not; nil if they cannot be known
-	addresses map[string]int    // of each socket
-	listed    map[string]string // what an address occupies: the path of its entry
+	declared    map[string]bool   // sockets, sound or not; nil if they cannot be known
+	addresses   map[string]int    // of each socket
+	otherZygote bool              // than prefork's own: floor.zygote is there
+	listed      map[string]string // what an address occupies: the path of its entry
 }
 
 func (l *loader) errorf(path, format string, args ...any) {

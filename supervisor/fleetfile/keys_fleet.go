@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -91,37 +92,46 @@ var floorTable = table[Floor]{
 	header: "[floor]",
 	fields: []field[Floor]{
 		{Key{
+			Name: "zygote", Kind: KindStrings, Class: fleet.Birth, Example: `["/usr/share/prefork/ruby/zygote.rb"]`,
+			Rule: "a list of a program and its arguments",
+			Only: "not with python, gc_freeze, immortal or repack",
+		}, value[Floor]{setZygote, func(f *Floor) string { return showTexts(f.Zygote) }}},
+		{Key{
 			Name: "python", Kind: KindString, Class: fleet.Birth, Default: `"python3"`, Example: `"/usr/bin/python3"`,
 			Rule: "the name or the path of a program",
-		}, file(func(f *Floor) *string { return &f.Python }, true)},
+			Only: "not with zygote",
+		}, ofPython(file(func(f *Floor) *string { return &f.Python }, true))},
 		{Key{
 			Name: "preload", Kind: KindStrings, Class: fleet.Birth, Example: `["json", "asyncio"]`,
-			Rule: "a list of module names",
-		}, texts(func(f *Floor) *[]string { return &f.Preload }, isModule)},
+			Rule: "a list of module names, or of what zygote loads",
+		}, byZygote(func(valid func(string) bool) value[Floor] {
+			return texts(func(f *Floor) *[]string { return &f.Preload }, valid)
+		}, isModule)},
 		{Key{
 			Name: "path", Kind: KindStrings, Class: fleet.Birth, Example: `["/opt/app"]`,
 			Rule: "a list of directories",
 		}, directories(func(f *Floor) *[]string { return &f.Path })},
 		{Key{
 			Name: "setup", Kind: KindString, Class: fleet.Birth, Example: `"app.base:load_model"`,
-			Rule: `"module:callable"`,
-		}, text(func(f *Floor) *string { return &f.Setup }, isCallable)},
+			Rule: callableRule,
+		}, callable(func(f *Floor) *string { return &f.Setup })},
 		{Key{
 			Name: "warm", Kind: KindString, Class: fleet.Birth, Example: `"app.base:warm"`,
-			Rule: `"module:callable"`,
-		}, text(func(f *Floor) *string { return &f.Warm }, isCallable)},
+			Rule: callableRule,
+		}, callable(func(f *Floor) *string { return &f.Warm })},
 		{Key{
 			Name: "repack", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
-			Rule: "true or false", Only: "with floor.warm",
-		}, truth(func(f *Floor) *bool { return &f.Repack })},
+			Rule: "true or false", Only: "with floor.warm; not with zygote",
+		}, ofPython(truth(func(f *Floor) *bool { return &f.Repack }))},
 		{Key{
 			Name: "immortal", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false",
-		}, truth(func(f *Floor) *bool { return &f.Immortal })},
+			Only: "not with zygote",
+		}, ofPython(truth(func(f *Floor) *bool { return &f.Immortal }))},
 		{Key{
 			Name: "after_fork", Kind: KindString, Class: fleet.Birth, Example: `"app.base:reopen"`,
-			Rule: `"module:callable"`,
-		}, text(func(f *Floor) *string { return &f.AfterFork }, isCallable)},
+			Rule: callableRule,
+		}, callable(func(f *Floor) *string { return &f.AfterFork })},
 		{Key{
 			Name: "env", Kind: KindEnv, Class: fleet.Birth, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
 			Rule: "a table of strings",
@@ -141,12 +151,69 @@ var floorTable = table[Floor]{
 		{Key{
 			Name: "gc_freeze", Kind: KindBool, Class: fleet.Birth, Default: `true`, Example: `false`,
 			Rule: "true or false",
-		}, truth(func(f *Floor) *bool { return &f.GCFreeze })},
+			Only: "not with zygote",
+		}, ofPython(truth(func(f *Floor) *bool { return &f.GCFreeze }))},
 		{Key{
 			Name: "spares", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
 			Rule: "a whole number from 0 to 1000",
 		}, whole(func(f *Floor) *int { return &f.Spares }, 0, 1000)},
 	},
+}
+
+// callableRule is that of what a zygote is to call.
+const callableRule = `"module:callable", or what floor.zygote can call`
+
+// callable is the name of what a zygote is to call.
+func callable[T any](dst func(*T) *string) value[T] {
+	return byZygote(func(valid func(string) bool) value[T] { return text(dst, valid) }, isCallable)
+}
+
+// byZygote is a value for a zygote: what it must be is known only of prefork's own. What
+// another one makes of a text is its own affair.
+func byZygote[T any](of func(valid func(string) bool) value[T], own func(string) bool) value[T] {
+	v, other := of(own), of(isFile)
+	return value[T]{show: v.show, set: func(c *cell, t *T) {
+		if c.otherZygote {
+			other.set(c, t)
+			return
+		}
+		v.set(c, t)
+	}}
+}
+
+// ofPython is a value that means something to prefork's own zygote alone.
+func ofPython(v value[Floor]) value[Floor] {
+	show := v.show
+	v.show = func(f *Floor) string {
+		if f.Zygote != nil {
+			return ""
+		}
+		return show(f)
+	}
+	return v
+}
+
+func setZygote(c *cell, f *Floor) {
+	list := c.texts(false, func(s string) bool { return !strings.ContainsRune(s, 0) })
+	switch {
+	case c.bad:
+	case len(list) == 0 || list[0] == "":
+		c.refuse()
+	default:
+		if strings.Contains(list[0], "/") {
+			list[0] = c.abs(list[0])
+		}
+		f.Zygote = list
+	}
+}
+
+// checkZygote looks at what the keys of a floor say together.
+func (f *Floor) checkZygote(l *loader, g given) {
+	for _, key := range []string{"python", "repack", "immortal", "gc_freeze"} {
+		if f.Zygote != nil && g.from[key] != "" && !g.bad[key] {
+			l.errorf(g.from[key], "is for prefork's own zygote, which is Python, and floor.zygote is another program; remove it, or remove floor.zygote")
+		}
+	}
 }
 
 // directories is a list of paths that are made absolute.

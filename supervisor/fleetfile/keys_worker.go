@@ -19,9 +19,9 @@ var workerTable = table[draft]{
 var programFields = []field[draft]{
 	{Key{
 		Name: "entry", Kind: KindString, Class: fleet.Birth, Example: `"app.web:serve"`, Own: true,
-		Rule: `"module:callable"`,
+		Rule: callableRule,
 		Only: "with a [floor]; not with exec",
-	}, text(func(d *draft) *string { return &d.Entry }, isCallable)},
+	}, callable(func(d *draft) *string { return &d.Entry })},
 	{Key{
 		Name: "args", Kind: KindList, Class: fleet.Birth, Example: `["eth0", 3]`, Own: true,
 		Rule: "a list",

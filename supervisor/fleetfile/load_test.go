@@ -102,6 +102,7 @@ func TestTemplateNamesEveryKey(t *testing.T) {
 	}
 	wantRoundTrip(t, f)
 	all := regexp.MustCompile(`(?m)^#(\[|[a-z_]+ =)`).ReplaceAllString(fleetfile.Template(), "$1")
+	all = strings.Replace(all, "\nzygote = ", "\n#zygote = ", 1) // it excludes others
 	if f, err = fleetfile.Load(write(t, "init.toml", []byte(all))); err != nil {
 		t.Fatal(err)
 	}

@@ -122,8 +122,11 @@ func (l *loader) fleet(f *File, root map[string]any) {
 	walk(l, "", root, &topTable, d, g, false)
 	if v, ok := d.tables["floor"]; ok {
 		f.Floor = &Floor{Python: "python3", Threads: Refuse, FDs: Refuse, GCFreeze: true, Spares: 1}
+		m, _ := v.(map[string]any)
+		_, l.otherZygote = m["zygote"]
 		g := newGiven()
 		walk(l, "floor", v, &floorTable, f.Floor, g, false)
+		f.Floor.checkZygote(l, g)
 		if _, ok := g.from["warm"]; f.Floor.Repack && !ok {
 			l.errorf("floor.repack", "has no effect without floor.warm, which tells what code runs; write warm = \"module:callable\", or remove it")
 		}

@@ -37,8 +37,9 @@ const (
 
 // Floor is the [floor] table.
 type Floor struct {
-	Python    string // a program name or a path; default "python3"
-	Preload   []string
+	Zygote    []string // a program and its arguments; nil: prefork's own, which Python, Repack, Immortal and GCFreeze are for
+	Python    string   // a program name or a path; default "python3"
+	Preload   []string // of prefork's own zygote, modules; what another one loads is its affair
 	Path      []string
 	Setup     string // "module:callable" or ""
 	Warm      string // "module:callable" or ""

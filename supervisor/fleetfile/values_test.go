@@ -3,6 +3,7 @@
 package fleetfile_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,7 @@ var outOfRange = map[string][]string{
 	"defaults":          {`{ a = 1 }`},
 	"worker":            {`{ "a.b" = { exec = ["a"] } }`, `{ a = 1 }`, `{ a = {} }`, `{ "" = { exec = ["a"] } }`, `{ ` + strings.Repeat("a", 65) + ` = { exec = ["a"] } }`},
 
+	"[floor].zygote":     {`[]`, `[""]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
 	"[floor].python":     {`""`, `"a\u0000"`},
 	"[floor].preload":    {`["a-b"]`, `["a", ""]`, `["a..b"]`, `[".a"]`, `["1"]`, `[1]`},
 	"[floor].path":       {`[""]`, `["/a\u0000"]`, `[1]`},
@@ -162,6 +164,10 @@ var conflicts = map[string][]string{
 		"start = \"connection\" #!\n[worker.a]\nexec = [\"a\"]",
 		"start = \"connection\" #!\n[socket]",
 	},
+	"[floor].zygote":    {"[floor]\nzygote = [\"a\"]\npython = \"python3\" #!"},
+	"[floor].python":    {"[floor]\npython = \"python3\" #!\nzygote = [\"a\"]"},
+	"[floor].immortal":  {"[floor]\nzygote = [\"a\"]\nimmortal = false #!"},
+	"[floor].gc_freeze": {"[floor]\nzygote = [\"a\"]\ngc_freeze = true #!"},
 	"[metrics].listen": {
 		"[metrics] #!",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",
@@ -218,6 +224,7 @@ var conflicts = map[string][]string{
 		"[floor]\n[defaults]\nambient_capabilities = [\"CAP_NET_RAW\"]\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
 	},
 	"[worker.NAME].ignore_sigpipe": {
+		"[floor]\nzygote = [\"a\"]\n[worker.a]\nentry = \"a\"\nignore_sigpipe = false #!",
 		"[floor]\n[worker.a]\nentry = \"a:b\"\nignore_sigpipe = false #!",
 		"[floor]\n[defaults]\nignore_sigpipe = false\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
 	},
@@ -244,7 +251,7 @@ var conflicts = map[string][]string{
 		"[worker.a]\nexec = [\"a\"]\nrestart_max_delay_sec = \"500ms\" #!",
 		"[worker.a]\nexec = [\"a\"]\nrestart_sec = \"2min\"\nrestart_max_delay_sec = \"1min\" #!",
 	},
-	"[floor].repack": {"[floor]\nrepack = true #!"},
+	"[floor].repack": {"[floor]\nrepack = true #!", "[floor]\nzygote = [\"a\"]\nwarm = \"b\"\nrepack = false #!"},
 	"[worker.NAME].start_limit_interval_sec": {
 		"[worker.a]\nexec = [\"a\"]\nstart_limit_interval_sec = \"1min\" #!",
 		"[defaults]\nstart_limit_interval_sec = \"1min\" #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
@@ -279,6 +286,28 @@ func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What another zygote loads and calls has the names that are its own.
+func TestAnotherZygoteHasItsOwnNames(t *testing.T) {
+	text := `[worker.w]
+entry = "App::Web.serve"
+[floor]
+preload = ["rack/builder", "./app"]
+setup = "App.load!"
+warm = "App.warm"
+after_fork = "App.reopen"
+zygote = ["bin/zygote", "-x"]
+`
+	f := mustParse(t, text)
+	if want := []string{"/etc/prefork/bin/zygote", "-x"}; !slices.Equal(f.Floor.Zygote, want) {
+		t.Errorf("got %q, want %q", f.Floor.Zygote, want)
+	}
+	wantRoundTrip(t, f)
+	_, err := parse(strings.ReplaceAll(text, "zygote = ", "path = "))
+	if list, ok := err.(fleetfile.Errors); !ok || len(list) != 6 {
+		t.Errorf("a floor of prefork's own: %v, want an error for each name", err)
+	}
 }
 
 // Keys of the contract that are not built yet must not be taken in silence.

@@ -80,8 +80,8 @@ type Orders struct {
 
 	Entry     string // entry=module:callable
 	AfterFork string // after_fork=module:callable
-	Args      string // args=, a Python tuple or list literal
-	Kwargs    string // kwargs=, a Python dict literal
+	Args      string // args=, a list in JSON
+	Kwargs    string // kwargs=, a table in JSON
 
 	// Probe is probe=, a Python program that a process runs in place of an entry: it is no
 	// slot, and calls nothing of the user's (package zygote).

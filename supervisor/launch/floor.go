@@ -25,6 +25,9 @@ func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
 		return l.failed(p, err)
 	}
 	l.log.Info("floor: loading", slog.Int("pid", p.PID), slog.Int("gen", act.Generation))
+	if program := l.book.revisions.Of(act.Revision).File.Floor.Zygote; program != nil {
+		return []fleet.Event{fleet.FloorProgress{Proc: p.ID, Text: "waiting for the first word of the zygote " + program[0]}}
+	}
 	return nil
 }
 
@@ -42,11 +45,15 @@ func (l *Launcher) startZygote(p *procs.Process, r *revisions.Revision, generati
 	}
 	p.Birth.Command = ours
 	defer linux.CloseFD(&theirs)
-	source, err := linux.Memfd("prefork-zygote", zygote.Source())
-	if err != nil {
-		return err
+	fds := []int{theirs}
+	if r.File.Floor.Zygote == nil {
+		source, err := linux.Memfd("prefork-zygote", zygote.Source())
+		if err != nil {
+			return err
+		}
+		defer linux.CloseFD(&source)
+		fds = append(fds, source)
 	}
-	defer linux.CloseFD(&source)
 	if p.Group, err = l.groups.TakeFloor(generation); err != nil {
 		return err
 	}
@@ -56,7 +63,6 @@ func (l *Launcher) startZygote(p *procs.Process, r *revisions.Revision, generati
 	if err := l.commands.Add(p.Birth.Command, uint64(p.ID)); err != nil {
 		return err
 	}
-	fds := []int{theirs, source}
 	orders := l.book.floorOrders(r, generation)
 	to, err := l.outputs.For(p.Name)
 	if err != nil {
@@ -108,6 +114,10 @@ func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
 		l.log.Debug("floor: " + msg.Text)
 		return []fleet.Event{fleet.FloorProgress{Proc: p.ID, Text: msg.Text}}
 	case zygote.Loaded:
+		if msg.Protocol != zygote.Protocol {
+			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: fmt.Sprintf(
+				"the zygote speaks protocol %d, this prefork %d; set floor.zygote to one that speaks it", msg.Protocol, zygote.Protocol)}}
+		}
 		return []fleet.Event{fleet.FloorLoaded{Proc: p.ID}}
 	case zygote.Broken:
 		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}

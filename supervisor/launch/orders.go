@@ -47,7 +47,7 @@ const recycleRequests = "PREFORK_RECYCLE_REQUESTS="
 // floorOrders make the shim the interpreter of a floor.
 func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
 	floor := r.File.Floor
-	return &gate.Orders{
+	o := &gate.Orders{
 		Fleet: r.File.Name, Slot: "floor", Generation: generation,
 		User:        floor.User,
 		DeathSignal: !b.managed, Master: b.pid,
@@ -56,8 +56,14 @@ func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
 		// Workers inherit the variable: what is the same need not be set in each.
 		Env:     append(list(floor.Env), "PREFORK_FLEET="+r.File.Name),
 		Reserve: r.Descriptors(),
-		Argv:    zygote.Argv(floor.Python, r.Descriptors()),
+		Argv:    floor.Zygote,
 	}
+	if o.Argv == nil {
+		o.Argv = zygote.Argv(floor.Python, o.Reserve)
+	} else {
+		o.Env = append(o.Env, zygote.Environment(o.Reserve)...)
+	}
+	return o
 }
 
 // floorMessage tells the interpreter what to load.
@@ -67,11 +73,13 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 		Fleet: r.File.Name, Generation: generation,
 		Title:   fmt.Sprintf("prefork: floor [%s] gen %d", r.File.Name, generation),
 		Path:    floor.Path,
-		Preload: floor.Preload, Setup: floor.Setup, Warm: floor.Warm, Repack: floor.Repack, Immortal: floor.Immortal,
+		Preload: floor.Preload, Setup: floor.Setup, Warm: floor.Warm,
 		AllowThreads: floor.Threads == fleetfile.Allow,
 		AllowFDs:     floor.FDs == fleetfile.Allow,
-		GCFreeze:     floor.GCFreeze,
 		Prctl:        !b.managed,
+	}
+	if floor.Zygote == nil {
+		msg.Python = &zygote.Python{Repack: floor.Repack, Immortal: floor.Immortal, GCFreeze: floor.GCFreeze}
 	}
 	for i := range r.File.Workers {
 		w := &r.File.Workers[i]

@@ -68,7 +68,11 @@ func (c *check) floor(f *fleetfile.Floor, r mayDo) {
 	if f.User != "" && !r.give {
 		c.refuse("floor.user", giveNotify, "users")
 	}
-	c.visible("floor.python", r, f.Python)
+	if f.Zygote != nil {
+		c.visible("floor.zygote", r, f.Zygote[0])
+	} else {
+		c.visible("floor.python", r, f.Python)
+	}
 	c.visible("floor.path", r, f.Path...)
 }
 

@@ -71,6 +71,7 @@ func TestRightsAreChecked(t *testing.T) {
 func TestFloorInAHomeIsRefused(t *testing.T) {
 	for key, floor := range map[string]fleetfile.Floor{
 		"floor.python: ": {Python: "/home/app/venv/bin/python"},
+		"floor.zygote: ": {Zygote: []string{"/home/app/zygote"}},
 		"floor.path: ":   {Python: "python3", Path: []string{"/opt/app", "/home/app"}},
 	} {
 		check := check{file: &fleetfile.File{Name: "f"}, managed: true}

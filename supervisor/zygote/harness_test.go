@@ -216,7 +216,7 @@ func floor(t *testing.T, change func(*LoadRequest)) LoadRequest {
 	}
 	f := LoadRequest{
 		Fleet: "test", Generation: 2, Title: "prefork: floor [test] gen 2",
-		Path: []string{data}, Preload: []string{"probe"}, GCFreeze: true,
+		Path: []string{data}, Preload: []string{"probe"}, Python: &Python{GCFreeze: true},
 	}
 	if change != nil {
 		change(&f)

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// ListLiteral writes values of a fleet file as a Python list, none as "". A worker
-// evaluates literals without importing a parser, which would cost each one a third of
-// a megabyte.
+// ListLiteral writes values of a fleet file as JSON, none as "". It is a Python literal
+// too, but for true and false: a Python worker evaluates it without importing a parser,
+// which would cost each one a third of a megabyte.
 func ListLiteral(values []any) string {
 	if len(values) == 0 {
 		return ""
@@ -20,7 +20,7 @@ func ListLiteral(values []any) string {
 	return literal(values)
 }
 
-// DictLiteral writes a table of a fleet file as a Python dict, an empty one as "".
+// DictLiteral writes a table of a fleet file in the same way, an empty one as "".
 func DictLiteral(table map[string]any) string {
 	if len(table) == 0 {
 		return ""
@@ -28,17 +28,14 @@ func DictLiteral(table map[string]any) string {
 	return literal(table)
 }
 
-// literal writes one value. Every character of a string that is not
-// plain ASCII is escaped, so that no value can be anything but a literal.
+// literal writes one value. Package json would lose that 1.0 is no integer, and has
+// escapes of its own for what Python reads otherwise.
 func literal(v any) string {
 	switch v := v.(type) {
 	case string:
 		return stringLiteral(v)
 	case bool:
-		if v {
-			return "True"
-		}
-		return "False"
+		return strconv.FormatBool(v)
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case float64:
@@ -56,7 +53,7 @@ func literal(v any) string {
 		}
 		return "{" + strings.Join(items, ", ") + "}"
 	default:
-		panic(fmt.Sprintf("zygote: %T has no Python literal", v)) // fleetfile refuses it
+		panic(fmt.Sprintf("zygote: %T cannot be written", v)) // fleetfile refuses it
 	}
 }
 
@@ -69,20 +66,22 @@ func floatLiteral(f float64) string {
 	return text
 }
 
+// stringLiteral escapes no character but those that it must: beyond U+FFFF, JSON's
+// escapes are not Python's.
 func stringLiteral(s string) string {
 	var b strings.Builder
-	b.WriteByte('\'')
+	b.WriteByte('"')
 	for _, r := range s {
 		switch {
-		case r == '\'' || r == '\\':
+		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		case r >= ' ' && r <= '~':
-			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
+			b.WriteRune(r)
 		}
 	}
-	b.WriteByte('\'')
+	b.WriteByte('"')
 	return b.String()
 }

@@ -16,9 +16,11 @@ import (
 )
 
 // literalCheck reads lines of [literal, value], and fails where evaluating the
-// one does not give the other. repr tells types apart, which == does not.
+// one, as JSON or as a worker does, does not give the other. repr tells types apart, which == does not.
 const literalCheck = `
-import ast, json, sys
+import json, os, sys
+source = open("prefork_zygote/worker.py").read()
+exec(source[source.index("def literal("):])
 def value(tagged):
     tag, v = tagged
     if tag == "list": return [value(x) for x in v]
@@ -26,10 +28,9 @@ def value(tagged):
     return {"str": str, "int": int, "float": float.fromhex, "bool": bool}[tag](v)
 for line in sys.stdin:
     text, want = json.loads(line)
-    if repr(ast.literal_eval(text)) != repr(value(want)):
-        print(text, "is not", value(want))
-    if compile(text, "", "eval").co_names:
-        print(text, "has names")
+    for read in json.loads, lambda text: literal(text, None):
+        if repr(read(text)) != repr(value(want)):
+            print(text, "is not", value(want))
 `
 
 // tagged is a value for the check, with its type.
@@ -137,12 +138,12 @@ func TestLiteralsArePlainText(t *testing.T) {
 		value any
 		want  string
 	}{
-		{"it's \\ é\x00", `'it\'s \\ \U000000e9\U00000000'`},
+		{"it's \\ é\x00", `"it's \\ é\u0000"`},
 		{int64(-1), "-1"},
 		{1.0, "1.0"},
 		{1e21, "1e+21"},
-		{[]any{true, false, "x"}, "[True, False, 'x']"},
-		{map[string]any{"b": int64(1), "a": []any{}}, "{'a': [], 'b': 1}"},
+		{[]any{true, false, "x"}, `[true, false, "x"]`},
+		{map[string]any{"b": int64(1), "a": []any{}}, `{"a": [], "b": 1}`},
 	} {
 		if got := literal(c.value); got != c.want {
 			t.Errorf("%v: got %s, want %s", c.value, got, c.want)

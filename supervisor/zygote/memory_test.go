@@ -29,13 +29,13 @@ func TestMemoryOfWorkerStaysSmall(t *testing.T) {
 func TestAnImmortalFloor(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		if !knowsImmortality(t, python) {
-			cause, _ := loadBroken(t, python, func(f *LoadRequest) { f.Immortal = true })
+			cause, _ := loadBroken(t, python, func(f *LoadRequest) { f.Python.Immortal = true })
 			if !strings.HasPrefix(cause, "floor.immortal: it needs CPython 3.12 or later, not 3.11") || !strings.HasSuffix(cause, "; remove the key") {
 				t.Errorf("cause %q", cause)
 			}
 			return
 		}
-		mortal, immortal := collect(t, python, true), collect(t, python, true, func(f *LoadRequest) { f.Immortal = true })
+		mortal, immortal := collect(t, python, true), collect(t, python, true, func(f *LoadRequest) { f.Python.Immortal = true })
 		t.Logf("private kB: at the gate %d, in its entry %d, after gc.collect() %d; not immortal %+v", immortal.gate, immortal.idle, immortal.collected, mortal)
 		if immortal.idle >= mortal.idle {
 			t.Errorf("in its entry a worker has %d kB, without immortality %d", immortal.idle, mortal.idle)
@@ -77,7 +77,7 @@ def entry():
     gc.collect()
     print("done", before)
 `)(f)
-			f.Warm, f.Immortal = "app:use", true
+			f.Warm, f.Python.Immortal = "app:use", true
 		})
 		var counts []string
 		for range 5 {
@@ -163,7 +163,7 @@ def own():
         return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
 own()
 `)(f)
-				f.Warm, f.Repack = "app:warm", repack
+				f.Warm, f.Python.Repack = "app:warm", repack
 			})
 			r := z.fork().run("entry=app:entry")
 			first, rest, _ := strings.Cut(r.output, "\n")
@@ -212,7 +212,7 @@ type memory struct{ gate, idle, collected int }
 func collect(t *testing.T, python string, freeze bool, change ...func(*LoadRequest)) memory {
 	t.Helper()
 	z := load(t, python, func(f *LoadRequest) {
-		f.GCFreeze = freeze
+		f.Python.GCFreeze = freeze
 		f.Preload = []string{"probe", "asyncio", "http.server", "email.message", "decimal", "xml.dom.minidom", "argparse"}
 		for _, c := range change {
 			c(f)

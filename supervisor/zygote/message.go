@@ -18,6 +18,11 @@ import (
 // of a zygote. A longer one is not of our making.
 const MaxMessage = 1 << 13
 
+// Protocol is the version of the messages here and of those of package gate. A zygote
+// says with loaded which one it speaks. A new field is no new version: a zygote ignores
+// what it does not know. A new duty is.
+const Protocol = 1
+
 // LoadRequest is what a zygote is told to load. Values must not hold NUL; a NUL is
 // left out, so that no value can add a field.
 type LoadRequest struct {
@@ -28,39 +33,69 @@ type LoadRequest struct {
 	Preload      []string // modules, imported in this order
 	Setup        string   // "module:callable" or ""
 	Warm         string   // the same, called after it
-	Repack       bool     // the code that ran while it warmed up is copied side by side
-	Immortal     bool     // what has been loaded is never freed, in no worker
 	AllowThreads bool
 	AllowFDs     bool
-	GCFreeze     bool
 	Entries      []string // "module:callable", what the workers will be asked to run
 	Prctl        bool     // orders will need prctl(2)
+	Python       *Python  // for the zygote of this package; nil: it is another program
 }
 
-// Encode returns the floor message, with [Module] in it. The kernel takes one
-// of up to about 200 kB.
+// Python is what only the zygote of this package is told.
+type Python struct {
+	Repack   bool // the code that ran while it warmed up is copied side by side
+	Immortal bool // what has been loaded is never freed, in no worker
+	GCFreeze bool
+}
+
+// requestField is one field of the floor message: none, or one for each of its values.
+type requestField struct {
+	name   string
+	python bool // for the zygote of this package alone
+	values func(f *LoadRequest) []string
+}
+
+// requestFields are all fields, in the order in which they are sent.
+var requestFields = []requestField{
+	{"fleet", false, func(f *LoadRequest) []string { return []string{f.Fleet} }},
+	{"generation", false, func(f *LoadRequest) []string { return []string{strconv.Itoa(f.Generation)} }},
+	{"title", false, func(f *LoadRequest) []string { return []string{f.Title} }},
+	{"path", false, func(f *LoadRequest) []string { return f.Path }},
+	{"preload", false, func(f *LoadRequest) []string { return f.Preload }},
+	{"setup", false, func(f *LoadRequest) []string { return given(f.Setup) }},
+	{"warm", false, func(f *LoadRequest) []string { return given(f.Warm) }},
+	{"threads", false, func(f *LoadRequest) []string { return guard(f.AllowThreads) }},
+	{"fds", false, func(f *LoadRequest) []string { return guard(f.AllowFDs) }},
+	{"entry", false, func(f *LoadRequest) []string { return f.Entries }},
+	{"prctl", false, func(f *LoadRequest) []string { return flag(f.Prctl) }},
+	{"repack", true, func(f *LoadRequest) []string { return flag(f.Python.Repack) }},
+	{"immortal", true, func(f *LoadRequest) []string { return flag(f.Python.Immortal) }},
+	{"gc_freeze", true, func(f *LoadRequest) []string { return flag(f.Python.GCFreeze) }},
+	{"module", true, func(*LoadRequest) []string { return []string{Module} }},
+}
+
+// RequestKeys are the fields of the floor message that any zygote gets.
+func RequestKeys() (names []string) {
+	for _, field := range requestFields {
+		if !field.python {
+			names = append(names, field.name)
+		}
+	}
+	return names
+}
+
+// Encode returns the floor message, with [Module] in it for the zygote of this package.
+// The kernel takes one of up to about 200 kB.
 func (f LoadRequest) Encode() []byte {
-	m := newMessage("floor")
-	m.field("fleet", f.Fleet)
-	m.field("generation", strconv.Itoa(f.Generation))
-	m.field("title", f.Title)
-	m.field("path", f.Path...)
-	m.field("preload", f.Preload...)
-	if f.Setup != "" {
-		m.field("setup", f.Setup)
+	b := []byte("floor")
+	for _, field := range requestFields {
+		if field.python && f.Python == nil {
+			continue
+		}
+		for _, v := range field.values(&f) {
+			b = append(append(append(append(b, 0), field.name...), '='), strings.ReplaceAll(v, "\x00", "")...)
+		}
 	}
-	if f.Warm != "" {
-		m.field("warm", f.Warm)
-	}
-	m.field("repack", flag(f.Repack))
-	m.field("immortal", flag(f.Immortal))
-	m.field("threads", guard(f.AllowThreads))
-	m.field("fds", guard(f.AllowFDs))
-	m.field("gc_freeze", flag(f.GCFreeze))
-	m.field("entry", f.Entries...)
-	m.field("prctl", flag(f.Prctl))
-	m.field("module", Module)
-	return m.bytes
+	return b
 }
 
 // Fork asks the zygote at the other end of command for one worker. gate is the
@@ -83,33 +118,25 @@ func EncodeFork(id uint64) []byte {
 	return strconv.AppendUint([]byte("fork\x00"), id, 10)
 }
 
-// message is a message that is being put together.
-type message struct{ bytes []byte }
-
-func newMessage(name string) *message { return &message{[]byte(name)} }
-
-// field adds one field for each value.
-func (m *message) field(key string, values ...string) {
-	for _, v := range values {
-		m.bytes = append(m.bytes, 0)
-		m.bytes = append(m.bytes, key...)
-		m.bytes = append(m.bytes, '=')
-		m.bytes = append(m.bytes, strings.ReplaceAll(v, "\x00", "")...)
+func given(text string) []string {
+	if text == "" {
+		return nil
 	}
+	return []string{text}
 }
 
-func guard(allow bool) string {
+func guard(allow bool) []string {
 	if allow {
-		return "allow"
+		return []string{"allow"}
 	}
-	return "refuse"
+	return []string{"refuse"}
 }
 
-func flag(on bool) string {
+func flag(on bool) []string {
 	if on {
-		return "1"
+		return []string{"1"}
 	}
-	return "0"
+	return []string{"0"}
 }
 
 // Kind tells the messages of a zygote apart. Its values are their names.
@@ -126,10 +153,11 @@ const (
 // Message is what a zygote said. The floor is user code and may write to the
 // socket as it likes: Text is for display and ID is a claim.
 type Message struct {
-	Kind  Kind
-	ID    uint64        // of Refused
-	Errno syscall.Errno // of Refused
-	Text  string        // one line of valid, printable UTF-8, at most 512 bytes
+	Kind     Kind
+	Protocol int           // of Loaded: what it speaks, see [Protocol]
+	ID       uint64        // of Refused
+	Errno    syscall.Errno // of Refused
+	Text     string        // one line of valid, printable UTF-8, at most 512 bytes
 }
 
 // Decode reads one message of a zygote. An error means that the sender is not
@@ -139,9 +167,11 @@ func Decode(b []byte) (Message, error) {
 	m := Message{Kind: Kind(name)}
 	switch m.Kind {
 	case Loaded:
-		if more {
-			return Message{}, errors.New("zygote: loaded must have no fields")
+		n, err := strconv.ParseUint(rest, 10, 31)
+		if err != nil {
+			return Message{}, errors.New("zygote: loaded must have a number, the protocol that it speaks")
 		}
+		m.Protocol = int(n)
 	case Progress, Broken:
 		if !more {
 			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)

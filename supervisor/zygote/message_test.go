@@ -4,6 +4,7 @@ package zygote
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,16 +15,21 @@ import (
 func TestFloorIsEncodedFieldByField(t *testing.T) {
 	f := LoadRequest{
 		Fleet: "edge", Generation: 3, Title: "prefork: floor [edge] gen 3",
-		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load", Warm: "x:warm", Repack: true, Immortal: true,
-		AllowThreads: true, GCFreeze: true, Entries: []string{"x:run"},
+		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load", Warm: "x:warm",
+		AllowThreads: true, Entries: []string{"x:run"},
 	}
-	want := strings.Join([]string{
+	own := []string{"repack=1", "immortal=1", "gc_freeze=1", "module=" + Module}
+	want := []string{
 		"floor", "fleet=edge", "generation=3", "title=prefork: floor [edge] gen 3", "path=/a", "path=/b",
-		"preload=x", "preload=y.z", "setup=x:load", "warm=x:warm", "repack=1", "immortal=1", "threads=allow", "fds=refuse", "gc_freeze=1",
-		"entry=x:run", "prctl=0", "module=" + Module,
-	}, "\x00")
-	if got := string(f.Encode()); got != want {
-		t.Errorf("got %q, want %q", got, want)
+		"preload=x", "preload=y.z", "setup=x:load", "warm=x:warm", "threads=allow", "fds=refuse",
+		"entry=x:run", "prctl=0",
+	}
+	if got := strings.Split(string(f.Encode()), "\x00"); !slices.Equal(got, want) {
+		t.Errorf("another zygote is told %q, want %q", got, want)
+	}
+	f.Python = &Python{Repack: true, Immortal: true, GCFreeze: true}
+	if got := strings.Split(string(f.Encode()), "\x00"); !slices.Equal(got, append(want, own...)) {
+		t.Errorf("got %q, want %q", got, append(want, own...))
 	}
 }
 
@@ -47,8 +53,9 @@ func TestDecode(t *testing.T) {
 		want Message
 		ok   bool
 	}{
-		{"loaded", Message{Kind: Loaded}, true},
-		{"loaded\x00", Message{}, false},
+		{"loaded\x001", Message{Kind: Loaded, Protocol: 1}, true},
+		{"loaded", Message{}, false},
+		{"loaded\x00one", Message{}, false},
 		{"progress\x00importing numpy (1 of 3)", Message{Kind: Progress, Text: "importing numpy (1 of 3)"}, true},
 		{"progress", Message{}, false},
 		{"broken\x00a\nb\x1b[31m\xff\x00c ", Message{Kind: Broken, Text: "a b [31m\ufffd c"}, true},
@@ -72,7 +79,7 @@ func TestDecode(t *testing.T) {
 // The floor is user code, and may write anything into the socket.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		"loaded", "progress\x00a", "broken\x00\xff\u202e\n", "refused\x001\x0011\x00fork: x", "refused\x00\x00\x00",
+		"loaded\x001", "progress\x00a", "broken\x00\xff\u202e\n", "refused\x001\x0011\x00fork: x", "refused\x00\x00\x00",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -100,7 +107,7 @@ func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
 func wire(m Message) []byte {
 	switch m.Kind {
 	case Loaded:
-		return []byte(m.Kind)
+		return fmt.Appendf(nil, "%s\x00%d", m.Kind, m.Protocol)
 	case Refused:
 		return fmt.Appendf(nil, "%s\x00%d\x00%d\x00%s", m.Kind, m.ID, int(m.Errno), m.Text)
 	default:

@@ -107,8 +107,8 @@ func TestBrokenUserCodeBeforeEntry(t *testing.T) {
 			{"entry=probe:returns after_fork=probe:raises", "after_fork probe:raises: ValueError: from the entry", "in raises"},
 			{"entry=probe:returns after_fork=probe:nope", "after_fork probe:nope: AttributeError: ", "AttributeError"},
 			{"entry=nope:run", "entry nope:run: ModuleNotFoundError: No module named 'nope'", "ModuleNotFoundError"},
-			{"entry=probe:facts args=open('/')", "entry probe:facts: ValueError: args and kwargs must be literals", "ValueError"},
-			{"entry=probe:facts args=().__class__", "entry probe:facts: ValueError: args and kwargs must be literals", "ValueError"},
+			{"entry=probe:facts args=open('/')", "entry probe:facts: ValueError: args and kwargs must be JSON", "ValueError"},
+			{"entry=probe:facts args=().__class__", "entry probe:facts: ValueError: args and kwargs must be JSON", "ValueError"},
 		} {
 			r := z.fork().run(test.orders)
 			if r.status.ExitStatus() != 1 || !strings.HasPrefix(r.failed, "failed\x001\x00"+test.text) {

@@ -65,6 +65,21 @@ func Argv(python string, reserve int) []string {
 	return []string{python, "-c", boot, strconv.Itoa(firstFD + reserve)}
 }
 
+// Environment is what another program that is a zygote is told, by which it finds its end
+// of the pair: that has the same number, and nothing comes after it.
+func Environment(reserve int) []string {
+	return []string{
+		ProtocolVariable + "=" + strconv.Itoa(Protocol),
+		SocketVariable + "=" + strconv.Itoa(firstFD+reserve),
+	}
+}
+
+// The variables of [Environment].
+const (
+	ProtocolVariable = "PREFORK_ZYGOTE_PROTOCOL"
+	SocketVariable   = "PREFORK_ZYGOTE_FD"
+)
+
 const firstFD = 3 // SD_LISTEN_FDS_START (sd_listen_fds(3))
 
 // boot must parse on every Python from 2.7 on, so that a wrong floor.python is told

@@ -12,6 +12,7 @@ from .memory import share
 from .prepare import prepare
 from .repack import repack_floor, watch
 
+PROTOCOL = "1"  # the version that this zygote speaks
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 
 
@@ -111,7 +112,7 @@ def load(floor):
         raise Broken(f"floor.immortal: {why}; remove the key")
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
-    send(floor.sock, b"loaded")
+    send(floor.sock, b"loaded", PROTOCOL)
 
 
 def warm_up(floor):

@@ -132,10 +132,11 @@ def run(floor, orders):
 
 
 def literal(text, default):
-    """Evaluates a Python literal, without the memory that module ast takes."""
+    """Evaluates JSON, which is a Python literal but for two words, without the memory that module ast takes."""
     if not text:
         return default  # compile, too, takes memory
-    code = compile(text, "<prefork args>", "eval")
-    if code.co_names:  # a literal has no names, so it can call and read nothing
-        raise ValueError("args and kwargs must be literals")
-    return eval(code, {"__builtins__": {}})
+    code = compile(os.fsencode(text), "<prefork args>", "eval")  # UTF-8, whatever the locale is
+    words = {"true": True, "false": False}
+    if not words.keys() >= {*code.co_names}:  # no other names, so it can call and read nothing
+        raise ValueError("args and kwargs must be JSON")
+    return eval(code, {"__builtins__": {}, **words})
