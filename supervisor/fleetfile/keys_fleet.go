@@ -92,7 +92,7 @@ var floorTable = table[Floor]{
 	header: "[floor]",
 	fields: []field[Floor]{
 		{Key{
-			Name: "zygote", Kind: KindStrings, Class: fleet.Birth, Example: `["/usr/share/prefork/ruby/zygote.rb"]`,
+			Name: "zygote", Kind: KindStrings, Class: fleet.Birth, Example: `["ruby", "/usr/share/prefork/zygote.rb"]`,
 			Rule: "a list of a program and its arguments",
 			Only: "not with python, gc_freeze, immortal or repack",
 		}, value[Floor]{setZygote, func(f *Floor) string { return showTexts(f.Zygote) }}},
