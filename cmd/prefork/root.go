@@ -25,6 +25,6 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 	}
 	root.AddCommand(newRun(), newStatus(), newTop(), newMemory(), newWhy(), newLogs(),
 		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
-		newCheck(), newInit(), newVersion())
+		newCheck(), newCheckZygote(), newInit(), newVersion())
 	return root
 }
