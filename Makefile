@@ -87,7 +87,9 @@ install:
 	$(COMPLETION) zsh >$(DESTDIR)$(ZSHDIR)/_prefork
 	$(COMPLETION) fish >$(DESTDIR)$(FISHDIR)/prefork.fish
 	chmod 0644 $(DESTDIR)$(BASHDIR)/prefork $(DESTDIR)$(ZSHDIR)/_prefork $(DESTDIR)$(FISHDIR)/prefork.fish
-	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.conf' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
+	install -m0644 -t $(DESTDIR)$(DATADIR) packaging/zygotes/zygote.rb
+	install -D -m0644 -t $(DESTDIR)$(DATADIR)/conformance packaging/zygotes/conformance/conformance.*
+	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.rb' -o -name '*.conf' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \
 	done
 

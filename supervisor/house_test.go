@@ -32,6 +32,7 @@ var mayImport = map[string]string{
 	"supervisor/memory":            "internal/linux internal/text",
 	"supervisor/gate":              "internal/linux internal/text",
 	"supervisor/zygote":            "gate internal/linux internal/text",
+	"supervisor/conformance":       "gate zygote internal/linux internal/text",
 	"supervisor/internal/poll":     "fleet internal/linux",
 	"supervisor/internal/errands":  "fleet internal/linux internal/poll",
 	"supervisor/quantity":          "fleet",
@@ -55,7 +56,7 @@ var mayImport = map[string]string{
 	"units":                "sdnotify fleetfile",
 	"cmd/internal/display": "control fleet",
 	"cmd/internal/gauge":   "cmd/internal/display cgroup control memory",
-	"cmd/prefork":          "sdnotify units cmd/internal/display cmd/internal/gauge supervisor control fleet fleetfile gate memory output quantity rundir verb",
+	"cmd/prefork":          "sdnotify units cmd/internal/display cmd/internal/gauge supervisor conformance control fleet fleetfile gate memory output quantity rundir verb",
 	"cmd/prefork-view":     "cmd/internal/display control fleet memory verb",
 }
 

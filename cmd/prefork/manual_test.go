@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -14,6 +15,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/zygote"
 )
 
 // section is one of a manual page.
@@ -135,6 +139,44 @@ func TestSignalsAreInTheManual(t *testing.T) {
 		r.signal(c.signal)
 		if code := r.wait(); code != c.code || !strings.Contains(r.logged(), c.want) {
 			t.Errorf("%s: exit status %d, want %d, and %q in:\n%s", c.signal, code, c.code, c.want, r.logged())
+		}
+	}
+}
+
+// lists are the names at the head of the items of a list in a manual page.
+func lists(text string) (names []string) {
+	for _, m := range regexp.MustCompile(`(?m)^\.It Li ([a-z_]+(?: , [a-z_]+)*)(?: Ar .*)?$`).FindAllStringSubmatch(text, -1) {
+		names = append(names, strings.Split(m[1], " , ")...)
+	}
+	return names
+}
+
+// prefork-zygote(7) has each message and each key, and no other.
+func TestTheProtocolOfZygotesIsInTheManual(t *testing.T) {
+	const page = "prefork-zygote.7"
+	kinds := []string{string(zygote.Progress), string(zygote.Loaded), string(zygote.Broken), string(zygote.Refused)}
+	for title, want := range map[string][]string{
+		".Ss From the zygote": kinds,
+		".Ss Keys of floor":   zygote.RequestKeys(),
+		".Ss Orders":          gate.WorkerKeys(),
+	} {
+		got := lists(section(t, page, title))
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the manual has\n%q, the code\n%q", title, got, want)
+		}
+	}
+	statuses := exitConstants(t, "../../supervisor/gate/orders.go")
+	for _, m := range regexp.MustCompile(`(?m)^\.Pq .*\b(2\d\d)$`).FindAllStringSubmatch(section(t, page, ".Ss Orders"), -1) {
+		if n, err := strconv.Atoi(m[1]); err != nil || !slices.Contains(statuses, n) {
+			t.Errorf("the manual has the status %s, which is none of %d", m[1], statuses)
+		}
+	}
+	text := section(t, page, ".Sh DESCRIPTION")
+	for _, want := range []string{fmt.Sprintf("This is version %d of the protocol.", zygote.Protocol), zygote.ProtocolVariable, zygote.SocketVariable} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the manual has no %s", want)
 		}
 	}
 }

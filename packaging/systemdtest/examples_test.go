@@ -59,6 +59,7 @@ func TestExamples(t *testing.T) {
 		"priorities":  prioritiesWork,
 		"queue":       queueWorks,
 		"raw-sockets": rawSocketsWork,
+		"ruby":        func(t *testing.T, m machine) { m.serves(t, "ruby", 8088, `"slot":"web.`) },
 		"users":       usersWork,
 		"wsgi":        func(t *testing.T, m machine) { m.serves(t, "wsgi", 8083, "web.") },
 	}

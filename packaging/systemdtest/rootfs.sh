@@ -25,7 +25,7 @@ dir=$2
 system=systemd,systemd-sysv,dbus,python3,iproute2,procps,polkitd,curl,ca-certificates
 floor=python3-numpy,python3-django,python3-sqlalchemy,python3-aiohttp,python3-requests,python3-cryptography
 forkers=python3-gevent,python3-grpcio
-clients=uvicorn,gunicorn,nginx-light
+clients=uvicorn,gunicorn,nginx-light,ruby
 [ "$suite" != forky ] || forkers=$forkers,python3-opentelemetry-sdk
 
 make() {

@@ -2,7 +2,7 @@
 
 // Package conformance plays the master for a zygote, prefork's own or any other program,
 // and says which of the duties of prefork-zygote(7) it keeps. It is for whoever writes a
-// zygote; no master links to it.
+// zygote.
 //
 //	Run ──> one check after the other ──> Result
 //	          master: shim ──> zygote ──fork──> worker at its gate ──go──> the test entry

@@ -138,7 +138,7 @@ var orderChecks = []check{
 			groups := strings.Fields(field["Groups"])
 			if uid, gid := field["Uid"], field["Gid"]; uid != strings.Repeat("65534\t", 3)+"65534" ||
 				gid != strings.Repeat("65533\t", 3)+"65533" || !slices.Contains(groups, "65531") || slices.Contains(groups, "0") {
-				return fmt.Errorf("Uid %q, Gid %q, Groups %q", uid, gid, groups)
+				return fmt.Errorf("its ids are %q, its groups %q and %q", uid, gid, groups)
 			}
 			return nil
 		})

@@ -207,6 +207,15 @@ func setZygote(c *cell, f *Floor) {
 	}
 }
 
+// sigpipeOfEntry says what SIGPIPE does in an entry, and the remedy.
+func (l *loader) sigpipeOfEntry() string {
+	if l.otherZygote {
+		return "what SIGPIPE does is its zygote's affair; use exec, or write ignore_sigpipe = true"
+	}
+	return "python3 ignores SIGPIPE by itself, whatever it is started with; use exec, " +
+		"write ignore_sigpipe = true, or let the entry call signal.signal(signal.SIGPIPE, signal.SIG_DFL)"
+}
+
 // checkZygote looks at what the keys of a floor say together.
 func (f *Floor) checkZygote(l *loader, g given) {
 	for _, key := range []string{"python", "repack", "immortal", "gc_freeze"} {

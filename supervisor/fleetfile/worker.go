@@ -134,13 +134,8 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 	case entry != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
 		l.errorf(ofWorker(d.from["ambient_capabilities"], entry),
 			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")
-	case entry != "" && !d.IgnoreSIGPIPE && l.otherZygote:
-		l.errorf(ofWorker(d.from["ignore_sigpipe"], entry),
-			"cannot be false for an entry: what SIGPIPE does is its zygote's affair; use exec, or write ignore_sigpipe = true")
 	case entry != "" && !d.IgnoreSIGPIPE:
-		l.errorf(ofWorker(d.from["ignore_sigpipe"], entry),
-			"cannot be false for an entry: python3 ignores SIGPIPE by itself, whatever it is started with; use exec, "+
-				"write ignore_sigpipe = true, or let the entry call signal.signal(signal.SIGPIPE, signal.SIG_DFL)")
+		l.errorf(ofWorker(d.from["ignore_sigpipe"], entry), "cannot be false for an entry: %s", l.sigpipeOfEntry())
 	case exec != "":
 		for _, key := range []string{"args", "kwargs"} {
 			if d.from[key] != "" {
