@@ -473,7 +473,10 @@ module Prefork
 
     # Blocks for one message; returns it and its descriptors. It is empty if none will come.
     def receive(size)
-      data, _, flags, *controls = @socket.recvmsg(size, 0, CONTROL, scm_rights: true)
+      message = @socket.recvmsg(size, 0, CONTROL, scm_rights: true)
+      return ["", []] unless message # since Ruby 3.3
+
+      data, _, flags, *controls = message
       raise Failure.new(FDS, "the message did not arrive whole") if flags & (Socket::MSG_TRUNC | Socket::MSG_CTRUNC) != 0
 
       fds = controls.select { |c| c.cmsg_is?(:SOCKET, :RIGHTS) }.flat_map(&:unix_rights)
