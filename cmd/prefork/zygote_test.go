@@ -174,7 +174,7 @@ time.sleep(1000)
 ''']`, text)
 	}
 	for name, c := range map[string]struct{ zygote, want string }{
-		"says nothing":     {`["sleep", "1000"]`, "waiting for the first word of the zygote sleep did not finish within 2s"},
+		"says nothing":     {`["sleep", "1000"]`, `waiting for the first word of the zygote "sleep" did not finish within 2s`},
 		"ends":             {`["true"]`, "floor: exited with status 0"},
 		"is not there":     {`["DIR/no-zygote"]`, "DIR/no-zygote"},
 		"another protocol": {says(`loaded\0002`), "the zygote speaks protocol 2, this prefork 1; set floor.zygote to one that speaks it"},

@@ -26,7 +26,7 @@ func (l *Launcher) LoadFloor(act fleet.LoadFloor) []fleet.Event {
 	}
 	l.log.Info("floor: loading", slog.Int("pid", p.PID), slog.Int("gen", act.Generation))
 	if program := l.book.revisions.Of(act.Revision).File.Floor.Zygote; program != nil {
-		return []fleet.Event{fleet.FloorProgress{Proc: p.ID, Text: "waiting for the first word of the zygote " + program[0]}}
+		return []fleet.Event{fleet.FloorProgress{Proc: p.ID, Text: fmt.Sprintf("waiting for the first word of the zygote %q", program[0])}}
 	}
 	return nil
 }

@@ -3,7 +3,9 @@
 // Package zygote holds the program that loads a floor and forks workers from
 // it (the Python package prefork_zygote, of which the zygote gets all modules as one),
 // the module that workers import (prefork.py), and the messages between master and
-// zygote.
+// zygote. Any other program that keeps to prefork-zygote(7) can be the zygote of a floor
+// (floor.zygote); it is told by two variables what ours is by its arguments
+// ([Environment]), and package conformance tells whether it does keep to it.
 //
 // The zygote is started by the shim with its end of a SOCK_SEQPACKET socket
 // pair and a memfd with the program, above the numbers that workers' sockets will
@@ -18,7 +20,7 @@
 //	   | ---------------------------------------> |  imports, one after the other
 //	   |   progress NUL text                      |
 //	   | <--------------------------------------- |  "importing numpy (1 of 3)"
-//	   |   loaded                                 |
+//	   |   loaded NUL protocol                    |
 //	   | <--------------------------------------- |  or: broken NUL text, and exit 1
 //	   |                                          |
 //	   |   fork NUL id    + 1 or 2 descriptors    |  the worker's end of its gate, and
@@ -82,8 +84,6 @@
 //	        prctl, getppid                          the death signal, in a terminal
 //	        close                                   the gate
 //
-// Fields of floor: fleet, generation, title, path (repeated), preload
-// (repeated), setup, warm, repack, immortal and gc_freeze (each 0 or 1), threads and fds
-// (each refuse or allow), entry (repeated: the entries that will be asked for), prctl (1
-// if orders will need prctl(2)), module (the source of prefork.py).
+// The fields of floor are those of [LoadRequest]; what only a zygote in Python needs, our
+// module too, is told to ours alone.
 package zygote
