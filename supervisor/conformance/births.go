@@ -5,6 +5,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -118,6 +119,18 @@ var birthChecks = []check{
 		}
 		return err
 	})},
+	{"id", "an id has 64 bits, and one that comes again is one like any other", "fork", func(m *master) error {
+		if err := m.load(); err != nil {
+			return err
+		}
+		for range 2 {
+			m.last = math.MaxUint64 - 1
+			if _, err := m.fork(-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
 	{"middle", "at hello nothing is left of the process between zygote and worker", "fork", born(func(m *master, _ *worker) error {
 		if left := children(m.pid); len(left) > 0 {
 			return fmt.Errorf("the zygote still has the children %d", left)

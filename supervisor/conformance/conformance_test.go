@@ -115,8 +115,8 @@ var breaches = map[string]string{
 	"outlive,exit,inheritable":      "command-end killed exit raise descriptors",
 	"output,term,variables":         "output flush error-output signals term environment",
 	"reserve,flush,traceback,stale": "descriptors flush error-output environment",
-	"threads,fds,progress,session,gate-end,descriptor,unknown,random,mask,umask,nice,limit,no-new-privileges,death-signal,user,memfd": "" +
-		"thread left-open progress session gate-end no-descriptor unknown-message random signals umask nice limits no-new-privileges death-signal user memfd",
+	"threads,fds,id,progress,session,gate-end,descriptor,unknown,random,mask,umask,nice,limit,no-new-privileges,death-signal,user,memfd": "" +
+		"thread left-open id progress session gate-end no-descriptor unknown-message random signals umask nice limits no-new-privileges death-signal user memfd",
 }
 
 // Each duty that is broken is told of, by the checks that are about it and by no others.

@@ -105,6 +105,8 @@ def serve(command, number, master, request):
             if not keeps("unknown"):
                 os.kill(zygote, signal.SIGKILL)
             continue
+        if not keeps("id"):
+            ident = str(int(ident) & 0xFFFFFFFF)
         if not fds and keeps("descriptor"):
             send(command, "refused", ident, 9, "no gate")
             continue
