@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -146,6 +147,48 @@ func TestFloorInRuby(t *testing.T) {
 	f.signal(unix.SIGTERM)
 	if code := f.wait(); code != 0 {
 		t.Errorf("exit status %d, want 0", code)
+	}
+}
+
+// An entry has its arguments, after setup, warm and after_fork have been called, each of
+// which may name what is to be required first.
+func TestEntryInRubyWithArguments(t *testing.T) {
+	needRuby(t)
+	program, err := filepath.Abs("../../packaging/zygotes/zygote.rb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := prepare(t, fmt.Sprintf(`
+[floor]
+zygote = ["ruby", %q]
+path = ["DIR"]
+setup = "calls:Calls::Note.setup"
+warm = "Calls::Note.warm"
+after_fork = "Calls::Note.after_fork"
+[worker.a]
+entry = "calls:run"
+args = ["it's \"é\" 😀", 1.0, { x = [true] }]
+kwargs = { word = "w" }
+restart = "no"
+`, program))
+	r.write("calls.rb", `
+module Calls
+  module Note
+    class << self
+      attr_reader :all
+      %i[setup warm after_fork].each { |name| define_method(name) { (@all ||= []) << name } }
+    end
+  end
+end
+def run(*args, word:) = warn("called #{Calls::Note.all} #{args} #{word}")
+`)
+	r.start()
+	if code := r.wait(); code != 0 {
+		t.Errorf("exit status %d, want 0", code)
+	}
+	called := regexp.MustCompile(`called \[:setup, :warm, :after_fork\] \["it's \\"é\\" 😀", 1\.0, {"x" ?=> ?\[true\]}\] w\n`)
+	if !called.MatchString(r.logged()) {
+		t.Errorf("want %s", called)
 	}
 }
 

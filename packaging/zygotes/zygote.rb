@@ -182,7 +182,9 @@ module Prefork
     else
       exit!(1) if $$ != @floor
       threads = extra_threads
-      raise Broken, "#{what} started #{threads}; set floor.threads = \"allow\" or start them in floor.after_fork" if threads
+      return unless threads
+
+      raise Broken, "#{what} started #{threads}; set floor.threads = \"allow\" or start them in floor.after_fork"
     end
 
     # What workers share is looked at once, and put side by side.
@@ -226,7 +228,7 @@ module Prefork
     # Returns what a worker is to run, in the worker; or in the zygote nil, and an errno
     # and a text if there will be no worker.
     def fork_worker(id, fds)
-      return nil, [Errno::EBADF::Errno, "the request has #{fds.size} descriptors, not 1 or 2"] unless [1, 2].include?(fds.size)
+      return nil, [Errno::EBADF::Errno, "the request has #{fds.size} descriptors"] unless [1, 2].include?(fds.size)
 
       threads = extra_threads
       return nil, [Errno::EBUSY::Errno, "the floor has #{threads}"] if threads
@@ -238,9 +240,11 @@ module Prefork
       status = Process.wait2(child)[1].exitstatus
       reader.close
       writer.close # the worker reads end of file, and goes on
-      return nil if [nil, 0].include?(status) # a middle that was killed may have forked: the gate will tell
+      # A middle process that was killed may have forked: the gate will tell.
+      return nil if [nil, 0].include?(status)
 
-      [nil, [status % CGROUP, "#{status < CGROUP ? "fork" : "cgroup"}: #{SystemCallError.new(status % CGROUP).message}"]]
+      number = status % CGROUP
+      [nil, [number, "#{status < CGROUP ? "fork" : "cgroup"}: #{SystemCallError.new(number).message}"]]
     rescue SystemCallError => e
       exit!(e.errno) if $$ != @floor
       [reader, writer].compact.each(&:close)
@@ -299,7 +303,9 @@ module Prefork
       account = find_user(one(orders, "user"))
       set_environment(orders, account)
       entitle(one(orders, "title"), one(orders, "comm"))
-      given(orders, "oom_score_adjust") { |n| step(OOM_ADJUST, "oom_score_adjust #{n}") { File.write("/proc/self/oom_score_adj", n) } }
+      given(orders, "oom_score_adjust") do |n|
+        step(OOM_ADJUST, "oom_score_adjust #{n}") { File.write("/proc/self/oom_score_adj", n) }
+      end
       set_limits(orders)
       given(orders, "nice") { |n| step(NICE, "nice #{n}") { Process.setpriority(Process::PRIO_PROCESS, 0, n.to_i) } }
       given(orders, "umask") { |mask| File.umask(mask.to_i(8)) }
@@ -312,7 +318,9 @@ module Prefork
 
     # Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest.
     def place(orders, fds)
-      outputs(orders).each { |number| put(fds.shift || raise(Failure.new(FDS, "output without a descriptor")), number) }
+      outputs(orders).each do |number|
+        put(fds.shift || raise(Failure.new(FDS, "output without a descriptor")), number)
+      end
       names = handed_down(orders)
       raise Failure.new(FDS, "#{fds.size} descriptors came for #{names.size} names") if fds.size != names.size
       raise Failure.new(FDS, "the floor uses fd #{@number}; a restart makes room") if 3 + fds.size > @number
@@ -332,9 +340,13 @@ module Prefork
 
     def set_environment(orders, account)
       names = handed_down(orders)
-      new = account ? { "HOME" => account.dir, "USER" => account.name, "LOGNAME" => account.name, "SHELL" => account.shell } : {}
+      new = {}
+      new.update("HOME" => account.dir, "USER" => account.name, "LOGNAME" => account.name) if account
+      new["SHELL"] = account.shell.empty? ? "/bin/sh" : account.shell if account
       orders.fetch("env", []).each { |text| text.partition("=").then { |name, _, value| new[name] = value } }
-      new.update("LISTEN_FDS" => names.size.to_s, "LISTEN_FDNAMES" => names.join(":"), "LISTEN_PID" => $$.to_s) if names.any?
+      unless names.empty?
+        new.update("LISTEN_FDS" => names.size.to_s, "LISTEN_FDNAMES" => names.join(":"), "LISTEN_PID" => $$.to_s)
+      end
       given(orders, "watchdog") { |n| new.update("WATCHDOG_USEC" => n, "WATCHDOG_PID" => $$.to_s) }
       (PER_PROCESS - new.keys).each { |name| ENV.delete(name) }
       new.each { |name, value| ENV[name] = value if ENV[name] != value } # each change costs memory
@@ -355,7 +367,7 @@ module Prefork
       begin
         Etc.getpwuid(user.to_i)
       rescue ArgumentError # as with systemd, a number needs no entry
-        Etc::Passwd.new.tap { |a| a.name, a.uid, a.gid, a.dir, a.shell = user, user.to_i, user.to_i, "/", "/bin/sh" }
+        Etc::Passwd.new.tap { |a| a.name, a.uid, a.gid, a.dir, a.shell = user, user.to_i, user.to_i, "/", "" }
       end
     rescue ArgumentError
       raise Failure.new(USER, "user #{user} does not exist")
@@ -371,7 +383,8 @@ module Prefork
       extra = orders.fetch("extra_group", []).map { |group| find_group(group) }
       uid = account ? account.uid : Process.uid
       gid = orders.key?("group") ? find_group(one(orders, "group")) : account ? account.gid : Process.gid
-      @prctl = prctl if account || orders.key?("no_new_privileges") || orders.key?("death_signal") # the user may not be able to
+      # The new user may not be able to read what it takes.
+      @prctl = prctl if account || orders.key?("no_new_privileges") || orders.key?("death_signal")
       return if uid == Process.uid && gid == Process.gid && (extra - Process.groups).empty?
 
       give_away(orders, uid) if account
@@ -391,7 +404,8 @@ module Prefork
       given(orders, "notify") do |path|
         step(USER, "giving the notify socket to user #{uid}") do
           File.open(path, 0o10000000 | File::NOFOLLOW) do |file| # O_PATH
-            raise Failure.new(USER, "#{path} is not a socket of its own") unless file.stat.socket? && [Process.euid, uid].include?(file.stat.uid)
+            own = file.stat.socket? && [Process.euid, uid].include?(file.stat.uid)
+            raise Failure.new(USER, "#{path} is not a socket of its own") unless own
 
             File.chown(uid, nil, "/proc/self/fd/#{file.fileno}")
           end
@@ -405,7 +419,9 @@ module Prefork
     end
 
     def restrict(orders)
-      given(orders, "no_new_privileges") { step(NO_NEW_PRIVS, "no_new_privileges") { @prctl.call(PR_SET_NO_NEW_PRIVS, 1) } }
+      given(orders, "no_new_privileges") do
+        step(NO_NEW_PRIVS, "no_new_privileges") { @prctl.call(PR_SET_NO_NEW_PRIVS, 1) }
+      end
       given(orders, "death_signal") do # a change of user clears it, so it comes after that
         step(1, "death_signal") { @prctl.call(PR_SET_PDEATHSIG, Signal.list["KILL"]) }
         exit!(0) if Process.ppid != one(orders, "master").to_i # it ended before the signal was armed
@@ -416,7 +432,9 @@ module Prefork
       require "fiddle"
       long = Fiddle::TYPE_LONG
       function = Fiddle::Function.new(Fiddle.dlopen(nil)["prctl"], [Fiddle::TYPE_INT] + [long] * 4, Fiddle::TYPE_INT)
-      ->(option, value) { function.call(option, value, 0, 0, 0).zero? or raise SystemCallError.new("prctl", Fiddle.last_error) }
+      lambda do |option, value|
+        function.call(option, value, 0, 0, 0).zero? or raise SystemCallError.new("prctl", Fiddle.last_error)
+      end
     rescue LoadError => e
       raise Failure.new(1, "prctl: #{e.message}")
     end
@@ -448,7 +466,6 @@ module Prefork
 
     def resolve(name)
       feature, path = name.match(/\A(?:(.*[^:]):)?([^:].*)\z/m)&.captures
-      feature, path = nil, name if name.include?("::") && !name.match?(/[^:]:[^:]/)
       require feature if feature
       constant, _, method = path.to_s.rpartition(".")
       (constant.empty? ? TOPLEVEL_BINDING.receiver : Object.const_get(constant)).method(method)
@@ -477,7 +494,8 @@ module Prefork
       return ["", []] unless message # since Ruby 3.3
 
       data, _, flags, *controls = message
-      raise Failure.new(FDS, "the message did not arrive whole") if flags & (Socket::MSG_TRUNC | Socket::MSG_CTRUNC) != 0
+      cut = flags & (Socket::MSG_TRUNC | Socket::MSG_CTRUNC) != 0
+      raise Failure.new(FDS, "the message did not arrive whole") if cut
 
       fds = controls.select { |c| c.cmsg_is?(:SOCKET, :RIGHTS) }.flat_map(&:unix_rights)
       [data.to_s.force_encoding(Encoding::UTF_8), fds]
@@ -491,7 +509,10 @@ module Prefork
     end
 
     def fields(parts)
-      parts.map { |part| part.partition("=") }.each_with_object({}) { |(key, _, value), all| (all[key] ||= []) << value }
+      parts.each_with_object({}) do |part, all|
+        key, _, value = part.partition("=")
+        (all[key] ||= []) << value
+      end
     end
 
     def one(fields, key) = fields.fetch(key, [""]).last

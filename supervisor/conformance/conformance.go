@@ -27,12 +27,15 @@ type skipped string
 
 func (s skipped) Error() string { return string(s) }
 
-// checks are all of them, in the order of a process's life.
-var checks = slices.Concat(floorChecks, birthChecks, orderChecks, endChecks)
+// checks are all of them, in the order of a process's life. They are made at each call:
+// the program that this is part of starts again as each shim.
+func checks() []check {
+	return slices.Concat(floorChecks(), birthChecks(), orderChecks(), endChecks())
+}
 
 // Checks returns the name and the duty of each check, in their order.
 func Checks() (list [][2]string) {
-	for _, c := range checks {
+	for _, c := range checks() {
 		list = append(list, [2]string{c.name, c.duty})
 	}
 	return list
@@ -40,7 +43,7 @@ func Checks() (list [][2]string) {
 
 // Known reports whether there is a check of that name.
 func Known(name string) bool {
-	return slices.ContainsFunc(checks, func(c check) bool { return c.name == name })
+	return slices.ContainsFunc(checks(), func(c check) bool { return c.name == name })
 }
 
 // Run runs all checks, or those that are named and what they need, and reports each when
@@ -55,7 +58,7 @@ func Run(o Options, only []string, report func(Result)) (ok bool, err error) {
 	}
 	outcomes := map[string]Outcome{}
 	ok = true
-	for _, c := range checks {
+	for _, c := range checks() {
 		if len(only) > 0 && !wanted(c.name, only) {
 			continue
 		}
@@ -74,7 +77,7 @@ func Run(o Options, only []string, report func(Result)) (ok bool, err error) {
 
 // wanted reports whether a check is named, or one is that needs it.
 func wanted(name string, only []string) bool {
-	return slices.Contains(only, name) || slices.ContainsFunc(checks, func(c check) bool {
+	return slices.Contains(only, name) || slices.ContainsFunc(checks(), func(c check) bool {
 		return c.needs == name && wanted(c.name, only)
 	})
 }

@@ -37,8 +37,10 @@ module Web
     end
 
     def page(request)
-      body = JSON.generate(slot: Prefork.slot, pid: $$, generation: Prefork.generation, words: WORDS.size, request: request)
-      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: #{body.bytesize}\r\nConnection: close\r\n\r\n#{body}"
+      who = { slot: Prefork.slot, pid: $$, generation: Prefork.generation }
+      body = JSON.generate(**who, words: WORDS.size, request: request)
+      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" \
+        "Content-Length: #{body.bytesize}\r\nConnection: close\r\n\r\n#{body}"
     end
   end
 end
