@@ -158,7 +158,7 @@ func TestTheProtocolOfZygotesIsInTheManual(t *testing.T) {
 	for title, want := range map[string][]string{
 		".Ss From the zygote": kinds,
 		".Ss Keys of floor":   zygote.RequestKeys(),
-		".Ss Orders":          gate.WorkerKeys(),
+		".Ss Orders":          gate.ProtocolKeys(),
 	} {
 		got := lists(section(t, page, title))
 		slices.Sort(got)

@@ -144,6 +144,11 @@ func TestFloorInRuby(t *testing.T) {
 	f.eventually("the next floor in the status, and a spare of it", func() bool {
 		return f.look().Generation == 4 && len(f.children("prefork: spare [fleet] gen 4")) == 1
 	})
+	// What only prefork's own zygote can do is told, and costs nobody anything.
+	const want = "floor.zygote is another program, which has no Python objects"
+	if _, said, code := prefork(t, "memory", "--why", f.path("fleet.toml")); code != 1 || !strings.Contains(said, want) {
+		t.Errorf("memory --why: exit status %d, want %q in: %s", code, want, said)
+	}
 	f.signal(unix.SIGTERM)
 	if code := f.wait(); code != 0 {
 		t.Errorf("exit status %d, want 0", code)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type reader int
 const (
 	byAll    reader = iota
 	byShim          // a program, or the interpreter of a floor
-	byWorker        // one that was forked (prefork_zygote)
+	byWorker        // one that was forked, by whatever zygote: prefork-zygote(7)
+	byPython        // one that was forked by prefork's own (prefork_zygote)
 )
 
 // keys are all keys, in the order in which they are sent.
@@ -63,13 +65,18 @@ var keys = []key{
 	{"after_fork", byWorker, func(o *Orders) any { return &o.AfterFork }},
 	{"args", byWorker, func(o *Orders) any { return &o.Args }},
 	{"kwargs", byWorker, func(o *Orders) any { return &o.Kwargs }},
-	{"probe", byWorker, func(o *Orders) any { return &o.Probe }},
+	{"probe", byPython, func(o *Orders) any { return &o.Probe }},
 }
 
-// WorkerKeys are the keys that a forked worker reads.
-func WorkerKeys() (names []string) {
+// WorkerKeys are the keys that a worker reads that was forked by prefork's own zygote.
+func WorkerKeys() []string { return keysOf(byAll, byWorker, byPython) }
+
+// ProtocolKeys are the keys that a worker reads whatever its zygote is.
+func ProtocolKeys() []string { return keysOf(byAll, byWorker) }
+
+func keysOf(readers ...reader) (names []string) {
 	for _, k := range keys {
-		if k.reader != byShim {
+		if slices.Contains(readers, k.reader) {
 			names = append(names, k.name)
 		}
 	}

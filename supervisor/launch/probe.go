@@ -21,6 +21,9 @@ func (l *Launcher) Probe(id fleet.Proc) []fleet.Event {
 		return nil // it ended in this turn; its end is an event
 	}
 	p.Name = "probe"
+	if l.book.revisions.Current().File.Floor.Zygote != nil {
+		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: "floor.zygote is another program, which has no Python objects"}}
+	}
 	err := gate.Send(p.Birth.Gate, l.book.probeOrders(p))
 	if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) { // it has ended; that is the event
 		return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: err.Error()}}
