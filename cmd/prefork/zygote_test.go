@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,6 +108,17 @@ func (f *rubyFleet) do(args ...string) {
 	}
 }
 
+// only waits until the last predecessor has ended: until then it may answer, too.
+func (f *rubyFleet) only(generation int) {
+	f.t.Helper()
+	f.eventually(fmt.Sprint("slots of generation ", generation, " alone"), func() bool {
+		all := f.children("prefork: web.")
+		return len(all) == 3 && !slices.ContainsFunc(all, func(p process) bool {
+			return !strings.HasSuffix(p.title, fmt.Sprint(" gen ", generation))
+		})
+	})
+}
+
 // A floor of another language is a floor: its workers are replaced when they die, it is
 // loaded again when it is lost, and a restart and a reload roll onto the next one.
 func TestFloorInRuby(t *testing.T) {
@@ -121,11 +133,13 @@ func TestFloorInRuby(t *testing.T) {
 		return len(found) == 1 && found[0].pid != a.PID
 	})
 	f.do("restart")
+	f.only(2)
 	if a := f.ask(); a.Generation != 2 {
 		t.Errorf("after a restart: got %+v, want generation 2", a)
 	}
 	f.write("fleet.toml", strings.ReplaceAll(strings.Replace(f.text, "[floor]", "[floor]\nenv = { CHANGED = \"1\" }", 1), "DIR", f.dir))
 	f.do("reload")
+	f.only(3)
 	a = f.ask()
 	if a.Generation != 3 {
 		t.Errorf("after a reload that changes the floor: got %+v, want generation 3", a)
