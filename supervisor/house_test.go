@@ -50,14 +50,16 @@ var mayImport = map[string]string{
 		"revisions sockets",
 	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs " +
 		"revisions rights slots zygote",
-	"supervisor/bridge": "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output revisions verb",
+	"supervisor/examine": "fleet fleetfile gate internal/envfile internal/linux internal/text launch memory zygote",
+	"supervisor/bridge":  "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output revisions verb",
 	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager memory output procs revisions rights rundir slots sockets " +
 		"internal/errands internal/linux internal/poll",
-	"units":                "sdnotify fleetfile",
-	"cmd/internal/display": "control fleet",
-	"cmd/internal/gauge":   "cmd/internal/display cgroup control memory",
-	"cmd/prefork":          "sdnotify units cmd/internal/display cmd/internal/gauge supervisor conformance control fleet fleetfile gate memory output quantity rundir verb",
-	"cmd/prefork-view":     "cmd/internal/display control fleet memory verb",
+	"units":                    "sdnotify fleetfile",
+	"cmd/internal/display":     "control fleet",
+	"cmd/internal/gauge":       "cmd/internal/display cgroup control memory",
+	"cmd/internal/floorreport": "cmd/internal/display examine",
+	"cmd/prefork":              "sdnotify units cmd/internal/display cmd/internal/floorreport cmd/internal/gauge supervisor conformance control examine fleet fleetfile gate memory output quantity rundir verb",
+	"cmd/prefork-view":         "cmd/internal/display control fleet memory verb",
 }
 
 // bans are imports of others that only some rooms may have, or none.

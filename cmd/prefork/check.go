@@ -3,34 +3,200 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"os/user"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/floorreport"
+	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/conformance"
+	"github.com/decnet/prefork/supervisor/examine"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
 func newCheck() *cobra.Command {
-	return &cobra.Command{
+	var floor, asJSON bool
+	cmd := &cobra.Command{
 		Use:   "check FLEET",
 		Short: "Check a fleet file and print what it means",
 		Long: `Check a fleet file. All errors are reported at once, each with file, line and
 key. A good file is printed as it was understood, with every default filled in.
+Nothing is started and nothing is changed.
 
-Nothing is started and nothing is changed. Exit status: 0 good; 78 bad.`,
+With --floor, load the floor and report what would hurt: threads, sockets,
+locks, event loops, hooks of a fork, what imports change in the process, the
+seconds and megabytes of each module, what entries still import, and the private
+memory of workers with and without floor.warm, immortal and repack. It ends with
+advice, of what was measured.
+
+The floor is loaded several times, each within timeout_start_sec: its imports,
+setup and warm run, and after_fork and entries are imported, not called. It has
+the user and the environment of the file as far as the caller may give them; if
+root asks for a NAME, those of its unit, and not its sandbox. Sockets, limits,
+nice and control groups are left out, and a fleet that runs is not touched. What
+the floor prints goes to standard error.
+
+Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
+		Example:           "  prefork check ./fleet.toml\n  prefork check --floor fleet\n  prefork check --floor --json fleet",
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON && !floor {
+				return misused("check: --json is for --floor: without it what is printed is TOML")
+			}
 			file, err := load(args[0])
 			if err != nil {
 				return err
 			}
+			if floor {
+				return checkFloor(cmd.OutOrStdout(), args[0], file, asJSON)
+			}
+			warnOfEntries(os.Stderr, args[0], file)
 			_, err = file.WriteTo(cmd.OutOrStdout())
 			return err
 		},
+	}
+	cmd.Flags().BoolVar(&floor, "floor", false, "load the floor, and report what would hurt")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole report of --floor as JSON")
+	return cmd
+}
+
+// warnOfEntries tells of entries whose module the floor does not have, as far as the file
+// says: what is preloaded may import it, above all if it is of the same package.
+func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
+	f := file.Floor
+	if f == nil {
+		return
+	}
+	loaded := map[string]bool{} // packages of which something is loaded
+	for _, name := range append([]string{f.Setup, f.Warm}, f.Preload...) {
+		loaded[topOf(name)] = true
+	}
+	for i := range file.Workers {
+		w := &file.Workers[i]
+		module, _, _ := strings.Cut(w.Entry, ":")
+		if module == "" || loaded[topOf(module)] {
+			continue
+		}
+		unless := ", unless what is loaded there does"
+		if len(f.Preload) == 0 && f.Setup == "" && f.Warm == "" {
+			unless = ""
+		}
+		fmt.Fprintf(to, "prefork: %s: worker.%s.entry: %s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s\n",
+			file.Path, w.Name, module, unless, fleet)
+	}
+}
+
+// topOf is the outermost package of what a module, or something in it, is.
+func topOf(name string) string {
+	module, _, _ := strings.Cut(name, ":")
+	top, _, _ := strings.Cut(module, ".")
+	return top
+}
+
+// checkFloor examines the floor of a file, and prints the report.
+func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) error {
+	if file.Floor == nil {
+		return failed("%s has no [floor]: there is nothing to load", file.Path)
+	}
+	sdnotify.TakeEnvironment() // what a manager says to this process is not for the floor
+	var ending atomic.Bool
+	endOnSignals(&ending)
+	said := &lines{}
+	options := examine.Options{Output: said, Progress: func(string) {}}
+	if _, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil { // somebody waits there
+		options.Progress = func(doing string) { said.print("prefork: " + doing + "\n") }
+	}
+	if !fleetfile.IsPath(fleet) && os.Geteuid() == 0 {
+		likeUnit(fleet, &options)
+	}
+	report, err := examine.Run(file, options)
+	if ending.Load() {
+		select {} // what was found out is no report; a signal ends this process
+	}
+	if err != nil {
+		return failed("check --floor: %v", err)
+	}
+	if asJSON {
+		err = writeJSON(out, report)
+	} else {
+		_, err = io.WriteString(out, floorreport.Text(report, widthOf(out)))
+	}
+	if err == nil && !report.Usable {
+		return silent(exitFailed) // the report says why
+	}
+	return err
+}
+
+// lines is standard error, for what floors print and what is said between.
+type lines struct{ sync.Mutex }
+
+func (l *lines) print(text string) {
+	l.Lock()
+	defer l.Unlock()
+	_, _ = os.Stderr.WriteString(text) // there is nobody to tell
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.print(string(b))
+	return len(b), nil
+}
+
+// endOnSignals ends what was started before this process ends by a signal.
+func endOnSignals(ending *atomic.Bool) {
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		by := (<-came).(unix.Signal) //nolint:errcheck // there are no others
+		ending.Store(true)
+		examine.End()
+		signal.Reset()
+		_ = unix.Kill(os.Getpid(), by) // as it would have ended
+	}()
+}
+
+// likeUnit loads a floor as systemd runs its fleet: what root does not run in a fleet is
+// not for root to run here. Where systemd cannot be asked it is the user of the unit as
+// it is shipped.
+func likeUnit(fleet string, o *examine.Options) {
+	o.User, o.Directory = "prefork", "/"
+	if _, err := user.Lookup(o.User); err != nil {
+		o.User = "" // there is no such unit
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	conn, err := toSystemd(ctx, fleet)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	ask := func(name string) any {
+		property, err := conn.GetServicePropertyContext(ctx, unitOf(fleet), name)
+		if err != nil {
+			return nil
+		}
+		return property.Value.Value()
+	}
+	state, err := conn.GetUnitPropertyContext(ctx, unitOf(fleet), "LoadState")
+	if err != nil || state.Value.Value() != "loaded" {
+		return
+	}
+	if name, ok := ask("User").(string); ok {
+		o.User = name
+	}
+	o.Environment, _ = ask("Environment").([]string)
+	if files, ok := ask("EnvironmentFiles").([][]any); ok && len(files) > 0 {
+		o.Notes = append(o.Notes, "EnvironmentFile= of "+unitOf(fleet)+" is left out")
 	}
 }
 

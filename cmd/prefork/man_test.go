@@ -17,6 +17,7 @@ import (
 
 	"github.com/decnet/prefork/packaging/man"
 	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/examine"
 	"github.com/decnet/prefork/supervisor/memory"
 )
 
@@ -53,9 +54,12 @@ func TestManPageHasAllOfTheJSON(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(text), "\n.Sh JSON\n")
 	section, _, _ = strings.Cut(section, "\n.Sh ")
+	_, ofFloor, _ := strings.Cut(section, "\n.Ss Of check ")
+	section, _, _ = strings.Cut(section, "\n.Ss ")
+	wantFields(t, reflect.TypeFor[examine.Report](), strings.FieldsFunc(ofFloor, isSeparator))
 	ofFleet, ofSlot, _ := strings.Cut(section, ".It Li slots\n")
 	for of, object := range map[string]reflect.Type{ofFleet: reflect.TypeFor[control.Status](), ofSlot: reflect.TypeFor[control.SlotStatus]()} {
-		words := strings.FieldsFunc(of, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) })
+		words := strings.FieldsFunc(of, isSeparator)
 		for i := range object.NumField() {
 			field := object.Field(i)
 			for _, name := range []string{field.Name, field.Tag.Get("json")} {
@@ -74,8 +78,8 @@ func TestManPageHasAllOfMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, section, _ := strings.Cut(string(text), "\n.Ss Of memory\n")
-	section, _, _ = strings.Cut(section, "\n.Sh ")
-	words := strings.FieldsFunc(section, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) })
+	section, _, _ = strings.Cut(section, "\n.S")
+	words := strings.FieldsFunc(section, isSeparator)
 	for _, object := range []reflect.Type{
 		reflect.TypeFor[memory.Report](), reflect.TypeFor[memory.FloorReport](), reflect.TypeFor[memory.Base](), reflect.TypeFor[memory.SlotReport](),
 		reflect.TypeFor[memory.Share](), reflect.TypeFor[memory.Total](), reflect.TypeFor[memory.Why](), reflect.TypeFor[memory.CauseBytes](), reflect.TypeFor[memory.OwnerBytes](),
@@ -84,6 +88,29 @@ func TestManPageHasAllOfMemory(t *testing.T) {
 			if name, _, _ := strings.Cut(object.Field(i).Tag.Get("json"), ","); name != "" && !slices.Contains(words, name) {
 				t.Errorf("%s: %s is not described", object, name)
 			}
+		}
+	}
+}
+
+func isSeparator(r rune) bool { return r != '_' && !unicode.IsLetter(r) }
+
+// wantFields wants each field of an object, and of those in it, among words.
+func wantFields(t *testing.T, object reflect.Type, words []string) {
+	t.Helper()
+	for object.Kind() == reflect.Slice || object.Kind() == reflect.Pointer {
+		object = object.Elem()
+	}
+	if object.Kind() != reflect.Struct {
+		return
+	}
+	for i := range object.NumField() {
+		field := object.Field(i)
+		name := field.Tag.Get("json")
+		if name != "" && !slices.Contains(words, name) {
+			t.Errorf("%s: %s is not described", object, name)
+		}
+		if name != "modules" || object.Name() != "Module" { // which has those of its own kind
+			wantFields(t, field.Type, words)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,20 +95,7 @@ func troubles(f *control.Status) (n int) {
 	return n
 }
 
-// table aligns columns.
-func table(rows [][]string) []string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t")) // into memory
-	}
-	_ = w.Flush() // the same
-	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return lines
-}
+func table(rows [][]string) []string { return display.Table(rows) }
 
 func ago(timestamp uint64, now time.Time) string {
 	return fleet.Span(now.Sub(display.Time(timestamp)))

@@ -100,12 +100,7 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
 	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, name, p.Generation)
 	o.Title = p.Title
-	o.Env = append(append(env, list(w.Environment)...),
-		"PREFORK_FLEET="+name,
-		"PREFORK_WORKER="+w.Name,
-		"PREFORK_SLOT="+s.Name,
-		"PREFORK_INVOCATION_ID="+p.Invocation,
-	)
+	o.Env = append(append(env, list(w.Environment)...), slotVariables(name, w.Name, s.Name, p.Invocation)...)
 	if path := s.NotifySocket(); path != "" {
 		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+path), path
 	}
@@ -127,6 +122,16 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal
 	names, stored := s.Stored()
 	o.Stored = names
 	return o, append(fds, stored...)
+}
+
+// slotVariables tell a process which slot it is.
+func slotVariables(fleet, worker, slot, invocation string) []string {
+	return []string{
+		"PREFORK_FLEET=" + fleet,
+		"PREFORK_WORKER=" + worker,
+		"PREFORK_SLOT=" + slot,
+		"PREFORK_INVOCATION_ID=" + invocation,
+	}
 }
 
 // resetOOMScore lets a process be killed for memory before the master is: the

@@ -3,10 +3,7 @@
 package launch
 
 import (
-	"fmt"
-	"os"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -19,28 +16,18 @@ import (
 )
 
 // startShim starts this program again as the shim: a child that waits at its
-// gate. The environment is empty: what it becomes gets its own with the orders.
-func (l *Launcher) startShim(p *procs.Process) (err error) {
-	ours, theirs, err := linux.Seqpacket()
+// gate.
+func (l *Launcher) startShim(p *procs.Process) error {
+	group := -1
+	if p.Group != nil {
+		group = p.Group.Procs()
+	}
+	shim, err := gate.StartShim(l.devNull, group)
 	if err != nil {
 		return err
 	}
-	p.Birth.Gate = ours
-	defer linux.CloseFD(&theirs)
-	pidfd := -1
-	args := []string{gate.ShimName}
-	attr := &syscall.ProcAttr{
-		Files: []uintptr{uintptr(l.devNull), 1, 2, uintptr(theirs)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
-	}
-	if p.Group != nil {
-		args, attr.Files = append(args, gate.InGroup), append(attr.Files, uintptr(p.Group.Procs()))
-	}
-	pid, err := syscall.ForkExec("/proc/self/exe", args, attr)
-	if err != nil {
-		return fmt.Errorf("start the shim: %w", os.NewSyscallError("fork/exec", err))
-	}
-	if err := l.procs.Identify(p, pid, pidfd); err != nil {
+	p.Birth.Gate = shim.Gate
+	if err := l.procs.Identify(p, shim.PID, shim.PIDFD); err != nil {
 		return err
 	}
 	return l.gates.Add(p.Birth.Gate, uint64(p.ID))

@@ -86,4 +86,7 @@
 //
 // The fields of floor are those of [LoadRequest]; what only a zygote in Python needs, our
 // module too, is told to ours alone.
+//
+// What examines a floor (package examine) has a program with more parts,
+// [ScratchSource]: no fleet's zygote has them. All else is the same.
 package zygote

@@ -5,7 +5,10 @@ package zygote
 import (
 	"bytes"
 	"embed"
+	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed prefork_zygote/*.py
@@ -19,7 +22,44 @@ var parts = []string{
 // Source is the zygote's program: all modules of prefork_zygote in one namespace, which
 // is loaded once and shared. It belongs into a memfd, see [Argv]. It is made anew at each
 // call: floors are few, and this program starts again as each shim.
-func Source() []byte {
+func Source() []byte { return program(parts) }
+
+// The parts that only scratch zygotes have: what their workers do, and what watches the
+// floor while it is loaded.
+const (
+	stepsPart = "steps"
+	watchPart = "watch"
+)
+
+// Steps is what the worker of a scratch zygote has as its entry: it does one step after
+// the other, as it is told at its fd 3 by [Step].
+const Steps = "prefork check:take_steps"
+
+// ScratchSource is the program of a zygote that is no fleet's: its workers know [Steps].
+// With watch it writes what the floor does, as it does it, to the descriptor after that of
+// the program, one object of JSON to a line.
+func ScratchSource(watch bool) []byte {
+	last := len(parts) - 1
+	added := []string{stepsPart}
+	if watch {
+		added = append(added, watchPart)
+	}
+	return program(slices.Concat(parts[:last], added, parts[last:]))
+}
+
+// StackSignal has a zygote that watches write where its threads are, as Python does, to
+// where it writes all else.
+const StackSignal = unix.Signal(63)
+
+// Step is a request to a worker of a scratch zygote. Its answer is "done", with fields, or
+// "failed" and why, separated by NUL.
+func Step(name string, modules ...string) []byte {
+	m := newMessage(name)
+	m.field("name", modules...)
+	return m.bytes
+}
+
+func program(parts []string) []byte {
 	var all bytes.Buffer
 	for _, name := range parts {
 		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")

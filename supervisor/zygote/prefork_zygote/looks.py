@@ -72,16 +72,25 @@ def extra_threads():
 
 
 def describe(threads):
+    texts = name_threads(threads)
+    unknown = sum(text.startswith("comm ") for text in texts)
+    texts = list(dict.fromkeys(texts))  # a pool's threads all have one name
+    pools = pool_variables(slurp("/proc/self/maps"))
+    if pools and unknown:
+        texts.append("perhaps a pool that floor.env can prevent with " + ", ".join(f"{v}=1" for v in sorted(pools)))
+    return ", ".join(texts)
+
+
+def name_threads(threads):
     names = {}
     if "threading" in sys.modules:
         names = {str(t.native_id): t.name for t in sys.modules["threading"].enumerate()}
-    texts = [f"{names[t]} (threading)" if t in names else "comm " + comm(t) for t in threads]
-    texts = list(dict.fromkeys(texts))  # a pool's threads all have one name
-    maps = slurp("/proc/self/maps")
-    pools = {variable for library, variable in POOLS if library in maps}
-    if pools and len(threads) > sum(t in names for t in threads):
-        texts.append("perhaps a pool that floor.env can prevent with " + ", ".join(f"{v}=1" for v in sorted(pools)))
-    return ", ".join(texts)
+    return [f"{names[t]} (threading)" if t in names else "comm " + comm(t) for t in threads]
+
+
+def pool_variables(maps):
+    """Returns the variables that keep the pools of libraries that are mapped from starting."""
+    return {variable for library, variable in POOLS if library in maps}
 
 
 def comm(thread):
