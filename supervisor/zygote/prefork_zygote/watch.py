@@ -16,6 +16,7 @@ from .base import NAME, _signal, _socket, ctypes, os, resource, slurp, time
 from .floor import surroundings
 from .looks import alone, descriptors, extra_threads, name_threads, pool_variables, sharing
 from .orders import limit_name
+from .prepare import HOOKS
 from .steps import STEPS
 
 STACKS = 63  # the signal that asks for the stacks: the last but one that there is
@@ -49,7 +50,8 @@ class Watch:
         self.pid = os.getpid()
         self.main = sys.modules["_thread"].get_ident()
         self.bare = sys.modules["os"].path.dirname(os.__file__) + "/"  # of the standard library
-        self.hooks = []  # [module, kind, where, seconds] of each hook of a fork
+        # [module, kind, where, seconds] of each hook of a fork; those of before are not timed
+        self.hooks = [[name, "after_in_child", "", 0.0] for name, _ in HOOKS if name in sys.modules]
         self.events = {}  # since the last border: kind, and of what: where
         self.places = {}  # what a descriptor is of: where it was bound, locked or opened
         self.prctl = ctypes.PyDLL(None).prctl if ctypes else None
