@@ -75,7 +75,7 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 // says: what is preloaded may import it, above all if it is of the same package.
 func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
 	f := file.Floor
-	if f == nil {
+	if f == nil || f.Zygote != nil {
 		return
 	}
 	loaded := map[string]bool{} // packages of which something is loaded
@@ -108,6 +108,9 @@ func topOf(name string) string {
 func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) error {
 	if file.Floor == nil {
 		return failed("%s has no [floor]: there is nothing to load", file.Path)
+	}
+	if file.Floor.Zygote != nil {
+		return failed("%s: floor.zygote is a program of which nothing is known here; what tests it is prefork check-zygote", file.Path)
 	}
 	sdnotify.TakeEnvironment() // what a manager says to this process is not for the floor
 	var ending atomic.Bool

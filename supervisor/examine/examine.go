@@ -151,12 +151,13 @@ func (r *run) start(v variant, watch bool) (s *scratch, broken string, err error
 	orders, request := launch.ForScratch(r.file).Floor()
 	orders.Dir, orders.Env = r.Directory, slices.Concat(r.Environment, orders.Env)
 	orders.OOMScoreAdjust = new(1000) // if memory runs out it is this that ends, and no fleet
-	request.Immortal, request.Repack, request.GCFreeze = v.immortal, v.repack, v.freeze
+	python := request.Python
+	python.Immortal, python.Repack, python.GCFreeze = v.immortal, v.repack, v.freeze
 	if !v.warm {
 		request.Warm = ""
 	}
 	if watch {
-		request.Immortal, request.Repack, request.AllowThreads, request.AllowFDs = false, false, true, true
+		python.Immortal, python.Repack, request.AllowThreads, request.AllowFDs = false, false, true, true
 	}
 	output := r.mute
 	if watch {

@@ -92,10 +92,15 @@ func (f LoadRequest) Encode() []byte {
 			continue
 		}
 		for _, v := range field.values(&f) {
-			b = append(append(append(append(b, 0), field.name...), '='), strings.ReplaceAll(v, "\x00", "")...)
+			b = appendField(b, field.name, v)
 		}
 	}
 	return b
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(append(append(b, 0), name...), '=')
+	return append(b, strings.ReplaceAll(value, "\x00", "")...)
 }
 
 // Fork asks the zygote at the other end of command for one worker. gate is the

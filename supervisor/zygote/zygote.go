@@ -54,9 +54,11 @@ const StackSignal = unix.Signal(63)
 // Step is a request to a worker of a scratch zygote. Its answer is "done", with fields, or
 // "failed" and why, separated by NUL.
 func Step(name string, modules ...string) []byte {
-	m := newMessage(name)
-	m.field("name", modules...)
-	return m.bytes
+	b := []byte(name)
+	for _, module := range modules {
+		b = appendField(b, "name", module)
+	}
+	return b
 }
 
 func program(parts []string) []byte {
