@@ -344,7 +344,8 @@ func TestWorkersThatHang(t *testing.T) {
 	r, _ = examine(t, python, strings.ReplaceAll(file, "%", ""), map[string]string{
 		"app.py": "import os, time\nos.register_at_fork(after_in_child=lambda: time.sleep(1000))\ndef serve(): pass",
 	})
-	if e := r.Entries[0]; !r.Usable || e.Error != "fork: a hook of the fork has not returned within timeout_start_sec" || len(r.ForkHooks) != 1 || r.ForkHooks[0].ChildSeconds != 0 {
+	own := slices.IndexFunc(r.ForkHooks, func(h ForkHook) bool { return h.Module == "app" }) // the interpreter may have some before
+	if e := r.Entries[0]; !r.Usable || e.Error != "fork: a hook of the fork has not returned within timeout_start_sec" || own < 0 || r.ForkHooks[own].ChildSeconds != 0 {
 		t.Errorf("hook: %+v, %+v", e, r.ForkHooks)
 	}
 }
