@@ -18,8 +18,9 @@ import (
 const MessageMax = 4096
 
 const (
-	maxStatus = 512 // bytes of a status that are kept
-	maxName   = 255 // bytes of a descriptor's name (sd_pid_notify_with_fds(3))
+	maxStatus  = 512 // bytes of a status that are kept
+	maxPrivate = 16  // assignments
+	maxName    = 255 // bytes of a descriptor's name (sd_pid_notify_with_fds(3))
 )
 
 // Message is what one datagram says, with the meaning of sd_notify(3). Of
@@ -49,7 +50,13 @@ type Message struct {
 	// Recycle is X_PREFORK_RECYCLE=, which is prefork's own: "asked" or "requests", "" if
 	// it is not said.
 	Recycle string
+	// Private are the assignments whose names begin with X_, which sd_notify(3) leaves to
+	// both ends: the first 16 with valid text, each value one line as a Status is.
+	Private []Assignment
 }
+
+// Assignment is one line of a message.
+type Assignment struct{ Name, Value string }
 
 // The reasons for which a datagram is not read, all of it. They are systemd's.
 var (
@@ -124,6 +131,10 @@ func (m *Message) set(name, value string) {
 		}
 	case "FDPOLL":
 		m.FDPoll = value != "0"
+	default:
+		if strings.HasPrefix(name, "X_") && utf8.ValidString(value) && len(m.Private) < maxPrivate {
+			m.Private = append(m.Private, Assignment{name, oneLine(value)})
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -138,7 +139,7 @@ func TestHostileDatagrams(t *testing.T) {
 			switch {
 			case c.want == "" && (d.Refused != nil || len(d.FDs) != len(c.fds)):
 				t.Errorf("%.20q: %d descriptors, %v", c.text, len(d.FDs), d.Refused)
-			case c.want != "" && (d.Refused == nil || !strings.Contains(d.Refused.Error(), c.want) || len(d.FDs) != len(c.fds) || d.Message != sdnotify.Message{}):
+			case c.want != "" && (d.Refused == nil || !strings.Contains(d.Refused.Error(), c.want) || len(d.FDs) != len(c.fds) || !reflect.DeepEqual(d.Message, sdnotify.Message{})):
 				t.Errorf("%.20q with %d descriptors: got %+v, want %q", c.text, len(c.fds), d, c.want)
 			}
 			d.Close()

@@ -50,7 +50,7 @@ func setFields() map[string]bool {
 	m.slots.Named("w.0").Assign(&procs.Process{Invocation: "1"})
 	set := map[string]bool{}
 	for _, f := range m.entryOf(fleet.Report{
-		Kind: fleet.KindSlotRestarts, Slot: "w.0", PID: 1, Generation: 1,
+		Kind: fleet.KindSlotRestarts, Slot: "w.0", Task: "t", PID: 1, Generation: 1, Code: fleet.Code{File: "a.py", Line: 1, Func: "f"},
 		End: fleet.End{Result: fleet.ExitCode, Exit: fleet.Exit{Code: 1}, Failures: 1, Delay: time.Second, Usage: fleet.Usage{MemoryPeak: 1, CPU: 1}},
 	}) {
 		set[f.Name] = true

@@ -47,6 +47,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.launch.Stopping()
 	case fleet.Freeze:
 		return m.procs.Freeze(act)
+	case fleet.OrderTask:
+		return m.orderTask(act)
 	case fleet.Status:
 		m.manager.SetStatus(act.Text)
 		m.bridge.Changed()
@@ -58,9 +60,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		}
 	case fleet.Report:
 		m.report(act)
-		if act.Slot != "" && act.Level < fleet.Debug {
-			m.bridge.Remember(m.now(), act.Slot, act.Text)
-		}
+		m.remember(act)
 		m.bridge.Changed()
 	case fleet.Show:
 		m.bridge.Show(m.snapshot(act.Snapshot))
@@ -92,6 +92,27 @@ func (m *master) change(act fleet.Action) []fleet.Event {
 		panic(fmt.Sprintf("supervisor: unknown action %T", act))
 	}
 	return nil
+}
+
+// remember keeps a line about a slot; one about a task is of the slot, too.
+func (m *master) remember(r fleet.Report) {
+	switch {
+	case r.Slot == "" || r.Level >= fleet.Debug:
+	case r.Task != "":
+		m.bridge.Remember(m.now(), r.Slot, r.Task+": "+r.Text)
+		m.bridge.Remember(m.now(), r.Slot+"/"+r.Task, r.Text)
+	default:
+		m.bridge.Remember(m.now(), r.Slot, r.Text)
+	}
+}
+
+// orderTask tells a process what to do with a task.
+func (m *master) orderTask(act fleet.OrderTask) []fleet.Event {
+	ordered := fleet.TaskOrdered{ID: act.ID}
+	if err := m.launch.OrderTask(act); err != nil {
+		ordered.Why = err.Error()
+	}
+	return []fleet.Event{ordered}
 }
 
 // flush ends a turn: who waits for what it said to be done is told, and what may

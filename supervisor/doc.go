@@ -29,6 +29,7 @@
 //	Birth.Gate       package launch, until the process leaves the gate; the other end
 //	                 belongs to the process alone, so that its end is seen
 //	Birth.Command    package launch, until the floor is stopped or has ended
+//	Birth.Tasks      package launch, until the process has ended: the master only sends
 //	pipes            package output, until end of file; one may outlive its process
 //	Process.Group    package procs, until nothing is left in it; the process is born
 //	                 there, or enters it before any user code runs

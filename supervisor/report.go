@@ -40,6 +40,12 @@ var messageIDs = map[fleet.Kind]string{
 	fleet.KindSlotWatchdog:    "5eaa7d196df9418e88e30f44fae6dc86",
 	fleet.KindSlotLeft:        "bc5b0ec933524e71bd800df66bd88bfe",
 	fleet.KindSlotStuck:       "428d1b29533d494c878e69babc404244",
+	fleet.KindTaskReady:       "45d8d2e9bdbb4343a6b78c7661202bed",
+	fleet.KindTaskExited:      "d6b347811258458d95a28e6d987b8600",
+	fleet.KindTaskRestarts:    "fa50755435ea4abc9a852f6660e00dcc",
+	fleet.KindTaskFailed:      "8df219f9bcfb42989197a8c7f175f280",
+	fleet.KindTaskLate:        "e8dd182232924e418cee5571b352581a",
+	fleet.KindLoopBlocked:     "1b2997b4880c46d4b485eb96323f4e50",
 }
 
 // report writes what has happened as a line, and as an entry of the journal.
@@ -48,7 +54,10 @@ func (m *master) report(r fleet.Report) {
 		return
 	}
 	text := r.Text
-	if r.Slot != "" {
+	switch {
+	case r.Task != "":
+		text = r.Slot + "/" + r.Task + ": " + text
+	case r.Slot != "":
 		text = r.Slot + ": " + text
 	}
 	var attrs []slog.Attr
@@ -79,6 +88,10 @@ func (m *master) entryOf(r fleet.Report) output.Entry {
 		e.Add("PREFORK_SLOT", s.Name)
 		e.Add("PREFORK_INVOCATION_ID", s.Invocation())
 	}
+	e.Add("PREFORK_TASK", r.Task)
+	e.Add("CODE_FILE", r.Code.File)
+	e.Number("CODE_LINE", int64(r.Code.Line))
+	e.Add("CODE_FUNC", r.Code.Func)
 	e.Number("PREFORK_GENERATION", int64(r.Generation))
 	e.Number("OBJECT_PID", int64(r.PID))
 	addEnd(&e, r.End)

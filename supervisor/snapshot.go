@@ -76,8 +76,20 @@ func (m *master) slotStatus(v *fleet.SlotSnapshot) control.SlotStatus {
 	for result, n := range v.ByResult {
 		s.Restarts[string(result)] = uint64(n)
 	}
+	for i := range v.Tasks {
+		s.Tasks = append(s.Tasks, m.taskStatus(&v.Tasks[i]))
+	}
+	s.LoopLagUSec = uint64(v.LoopLag.Microseconds())
 	if p := m.procs.Of(v.Proc); p != nil && p.Group != nil && v.PID != 0 {
 		s.ControlGroup = p.Group.ControlGroup()
 	}
 	return s
+}
+
+func (m *master) taskStatus(v *fleet.TaskSnapshot) control.TaskStatus {
+	return control.TaskStatus{
+		Name: v.Name, State: v.State.String(), StateTimestamp: m.snapshots.clock.At(v.Since), Reason: v.Why,
+		Result: string(v.Result), Failures: uint32(v.Failures), NRestarts: uint32(v.Restarts),
+		NextStartTimestamp: m.snapshots.clock.At(v.Due), StatusText: v.Text,
+	}
 }

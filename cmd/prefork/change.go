@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,6 +66,9 @@ is loaded beside the one that there is, and all moves onto it. Workers and slots
 that are named are replaced on the floor that there is. If something fails, what was
 replaced goes back: all is as it was. A fleet that does not run is started.
 
+WORKER.N/TASK is one of the tasks of a slot: it is cancelled, and starts again in its
+process, with the code that this has.
+
 With --now, slots end at once and the next processes start then; a fleet is
 stopped and started as systemctl restart prefork@FLEET does, once its file and its
 floor have been found to be good. Connections wait in the sockets meanwhile.` + itWaits + whoMay,
@@ -76,6 +80,11 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 			switch {
 			case now && (w.json || w.not):
 				return misused("restart --now stops and starts: there is no change to wait for, or to tell of")
+			case slices.ContainsFunc(args[1:], isTask):
+				if slices.ContainsFunc(args[1:], func(name string) bool { return !isTask(name) }) {
+					return misused("restart: name tasks, or workers and slots, not both")
+				}
+				return operate(args[0], args[1:], verb.Call{Name: verb.Restart})
 			case now && len(args) > 1:
 				return operate(args[0], args[1:], verb.Call{Name: verb.Restart})
 			case now:

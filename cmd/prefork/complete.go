@@ -36,12 +36,20 @@ func completeSlots(cmd *cobra.Command, args []string, begun string) ([]cobra.Com
 		if !slices.Contains(names, s.Worker) {
 			names = append(names, s.Worker)
 		}
+		for j := range s.Tasks {
+			if takesTasks[cmd.Name()] {
+				names = append(names, s.Name+"/"+s.Tasks[j].Name+"\t"+s.Tasks[j].State)
+			}
+		}
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		name, _, _ = strings.Cut(name, "\t")
 		return slices.Contains(args[1:], name)
 	}), cobra.ShellCompDirectiveNoFileComp
 }
+
+// takesTasks are the commands that are for tasks, too.
+var takesTasks = map[string]bool{"start": true, "stop": true, "restart": true, "why": true}
 
 func fleetNames() (names []string) {
 	found, _ := fleetfile.Find(fleetfile.Dirs) // what cannot be read has no names

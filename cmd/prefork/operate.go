@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -25,7 +26,7 @@ func newStart() *cobra.Command {
 	return operation("start", "Start a fleet, or slots of one that runs",
 		`Start a fleet as systemctl start prefork@FLEET does, after systemd has read its
 file again; or start slots that do not run: one that was stopped or gave up, or
-waits for its restart.`,
+waits for its restart. WORKER.N/TASK is one of the tasks of a slot.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 			if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
 				return err
@@ -41,7 +42,8 @@ func newStop() *cobra.Command {
 	cmd = operation("stop", "Stop a fleet, or slots of one that runs",
 		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open:
 the next connection starts it again; with --sockets they are closed, too. Or stop
-slots, until they are started. The rest of the fleet goes on.`,
+slots, until they are started. The rest of the fleet goes on. WORKER.N/TASK is one of
+the tasks of a slot: it is stopped until it is started, or its process is replaced.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 			if sockets {
 				if err := stopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
@@ -153,6 +155,16 @@ func operate(fleet string, names []string, call verb.Call) error {
 		slots = nil
 	}
 	for _, name := range names { // all of them, before anything is done
+		if isTask(name) {
+			if !call.Name.TakesTask() {
+				return misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
+			}
+			if _, _, err := taskNamed(fleet, name, m.status); err != nil {
+				return err
+			}
+			slots = append(slots, name)
+			continue
+		}
 		chosen, err := choose(fleet, name, slotNames(m.status))
 		if err != nil {
 			return err
@@ -167,7 +179,10 @@ func operate(fleet string, names []string, call verb.Call) error {
 	return nil
 }
 
-func (m *master) operate(slot string, call verb.Call) error {
+// operate does something to a slot, or to one of its tasks ("io.0/poller").
+func (m *master) operate(name string, call verb.Call) error {
+	slot, task, _ := strings.Cut(name, "/")
+	call.Task = task
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	return m.Operate(ctx, slot, call)

@@ -48,6 +48,27 @@ func choose(fleet, name string, all []string) ([]string, error) {
 	return slots, nil
 }
 
+// taskNamed finds what WORKER.N/TASK means in a fleet that runs.
+func taskNamed(fleet, name string, f *control.Status) (*control.SlotStatus, *control.TaskStatus, error) {
+	slot, task, _ := strings.Cut(name, "/")
+	i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == slot })
+	if i < 0 {
+		return nil, nil, failed("fleet %s has no slot %q; it has %s", fleet, slot, listed(slotNames(f)))
+	}
+	s := &f.Slots[i]
+	var names []string
+	for j := range s.Tasks {
+		if s.Tasks[j].Name == task {
+			return s, &s.Tasks[j], nil
+		}
+		names = append(names, s.Tasks[j].Name)
+	}
+	return nil, nil, failed("%s has no task %q; it has %s", slot, task, listed(names))
+}
+
+// isTask reports whether a name is that of a task.
+func isTask(name string) bool { return strings.Contains(name, "/") }
+
 // listed joins some names.
 func listed(names []string) string {
 	const most = 8

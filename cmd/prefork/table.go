@@ -38,26 +38,47 @@ func writeFleet(out io.Writer, f *control.Status, newer string, now time.Time) e
 		fmt.Fprintln(&b, "  "+strings.Join(wrap(newer, width-4), "\n    "))
 	}
 	fmt.Fprintln(&b)
-	rows := [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}
-	slots := slices.Clone(f.Slots)
-	slices.SortStableFunc(slots, display.WorseFirst)
-	for i := range slots {
-		s := &slots[i]
-		rows = append(rows, []string{
-			s.Name, s.State, display.Number(s.MainPID), ago(s.StateTimestamp, now), fmt.Sprint(s.NRestarts), display.Doing(s, now),
-		})
-	}
-	lines := table(rows)
-	for i, line := range lines {
+	rows, reasons := slotRows(f, now)
+	for i, line := range table(rows) {
 		fmt.Fprintln(&b, cutTo(line, width))
-		if i > 0 && display.InTrouble(&slots[i-1]) {
-			for _, why := range wrap(slots[i-1].Reason, width-6) {
+		if reasons[i] != "" {
+			for _, why := range wrap(reasons[i], width-6) {
 				fmt.Fprintf(&b, "    %s\n", why)
 			}
 		}
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// slotRows are those of the slots of a fleet, the worst first, each with its tasks that
+// need a look; and for each row why it is in trouble, "" if it is not.
+func slotRows(f *control.Status, now time.Time) (rows [][]string, reasons []string) {
+	rows, reasons = [][]string{{"SLOT", "STATE", "PID", "SINCE", "RESTARTS", "NOW"}}, []string{""}
+	slots := slices.Clone(f.Slots)
+	slices.SortStableFunc(slots, display.WorseFirst)
+	for i := range slots {
+		s := &slots[i]
+		tasks := display.TasksInTrouble(s)
+		ofTasks := s.State == "ready" && len(tasks) > 0
+		rows = append(rows, []string{
+			s.Name, s.State, display.Number(s.MainPID), ago(s.StateTimestamp, now), fmt.Sprint(s.NRestarts), display.Doing(s, now),
+		})
+		reason := ""
+		if display.InTrouble(s) && !ofTasks {
+			reason = s.Reason
+		}
+		reasons = append(reasons, reason)
+		for j := range tasks {
+			if t := &tasks[j]; ofTasks {
+				rows = append(rows, []string{
+					"  /" + t.Name, t.State, "", ago(t.StateTimestamp, now), fmt.Sprint(t.NRestarts), display.DoingTask(t, now),
+				})
+				reasons = append(reasons, t.Reason)
+			}
+		}
+	}
+	return rows, reasons
 }
 
 // writeFleets shows a line for each fleet, the worst first.

@@ -23,8 +23,9 @@ and memory, private against shared; what is due next, and the last events. It is
 drawn anew each second, and as soon as a state changes.
 
 Keys: arrows or j and k select a slot, s sorts, / filters; r restarts the selected
-slot, x stops and S starts it, f freezes and t thaws it, each after a question;
-? shows all keys, q quits.` + whoMay + `
+slot, x stops and S starts it, f freezes and t thaws it, each after a question; Enter
+shows the tasks of a slot, which are folded while all are well; ? shows all keys, q
+quits.` + whoMay + `
 
 It needs a terminal; prefork status is for everything else. NO_COLOR=1 leaves out
 colours. Nothing is asked of a master while nobody watches.

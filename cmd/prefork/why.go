@@ -24,8 +24,9 @@ func newWhy() *cobra.Command {
 		Use:   "why FLEET WORKER.N",
 		Short: "Tell why a slot is as it is",
 		Long: `Tell how a slot is, why, and what comes next, and the last things that happened to
-it. journalctl -x has what can be done about each.`,
-		Example:           "  prefork why fleet web.0",
+it. journalctl -x has what can be done about each. WORKER.N/TASK is one of the tasks
+of a slot.`,
+		Example:           "  prefork why fleet web.0\n  prefork why fleet io.0/poller",
 		Args:              fleetAnd("WORKER.N", 1, 1),
 		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,6 +36,9 @@ it. journalctl -x has what can be done about each.`,
 			}
 			defer m.Close()
 			f := m.status
+			if isTask(args[1]) {
+				return whyTask(cmd.OutOrStdout(), m, args[0], args[1])
+			}
 			i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == args[1] })
 			if i < 0 {
 				return failed("fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))
@@ -43,17 +47,49 @@ it. journalctl -x has what can be done about each.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
-				return err
-			}
-			if !fleetfile.IsPath(args[0]) {
-				if told, err := fromJournal(out, args[0], args[1]); told || err != nil {
-					return err
-				}
-			}
-			return m.lastEvents(out, args[1:])
+			return m.whatHappened(out, args[0], args[1], "PREFORK_SLOT="+args[1])
 		},
 	}
+}
+
+// whatHappened prints the last events of a slot or a task, from the journal if it has some.
+func (m *master) whatHappened(out io.Writer, fleet, name string, matches ...string) error {
+	if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
+		return err
+	}
+	if !fleetfile.IsPath(fleet) {
+		if told, err := fromJournal(out, fleet, matches); told || err != nil {
+			return err
+		}
+	}
+	return m.lastEvents(out, []string{name})
+}
+
+// whyTask tells how a task is.
+func whyTask(out io.Writer, m *master, fleet, name string) error {
+	s, t, err := taskNamed(fleet, name, m.status)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	lines := []string{fmt.Sprintf("%s has been %s for %s, in process %d", name, t.State, ago(t.StateTimestamp, now), s.MainPID)}
+	if s.MainPID == 0 {
+		lines = []string{fmt.Sprintf("%s does not run: %s is %s", name, s.Name, s.State)}
+	}
+	if t.Reason != "" {
+		lines = append(lines, wrap("why: "+t.Reason, usualWidth-2)...)
+	}
+	if t.NextStartTimestamp > 0 {
+		lines = append(lines, "next: "+display.DoingTask(t, now))
+	}
+	if t.StatusText != "" {
+		lines = append(lines, wrap("it says: "+t.StatusText, usualWidth-2)...)
+	}
+	lines = append(lines, fmt.Sprintf("restarts: %d in all, failures in a row: %d", t.NRestarts, t.Failures))
+	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n  ")); err != nil {
+		return err
+	}
+	return m.whatHappened(out, fleet, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
 }
 
 // writeWhy tells how a slot is.
@@ -85,6 +121,17 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 	if at := s.NextRecycleTimestamp; at > 0 {
 		lines = append(lines, "is recycled in "+fleet.Span(display.Time(at).Sub(now)))
 	}
+	if len(s.Tasks) > 0 {
+		rows := [][]string{{"TASK", "STATE", "SINCE", "RESTARTS", "NOW"}}
+		for i := range s.Tasks {
+			t := &s.Tasks[i]
+			rows = append(rows, []string{t.Name, t.State, ago(t.StateTimestamp, now), fmt.Sprint(t.NRestarts), display.DoingTask(t, now)})
+		}
+		lines[len(lines)-1] += "\n"
+		for _, line := range table(rows) {
+			lines = append(lines, cutTo(line, usualWidth-2))
+		}
+	}
 	_, err := fmt.Fprintln(out, strings.Join(lines, "\n  "))
 	return err
 }
@@ -105,12 +152,14 @@ var recycledFor = map[fleet.RecycleReason]string{
 	fleet.RecycleRequests: "for requests", fleet.RecycleAsked: "as it asked",
 }
 
-// fromJournal prints what the journal, if there is one, has of a slot's history.
-func fromJournal(out io.Writer, fleet, slot string) (told bool, err error) {
+// fromJournal prints what the journal, if there is one, has of the history of a slot, or of
+// what else the fields match.
+func fromJournal(out io.Writer, fleet string, matches []string) (told bool, err error) {
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
-		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork", "PREFORK_SLOT=" + slot,
+		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork",
 	}
+	args = append(args, matches...)
 	text, err := exec.Command("journalctl", args...).CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) || err == nil && len(text) == 0 {
 		return false, nil // it runs without systemd

@@ -70,9 +70,9 @@ func TestEveryVerbForEveryCallerAtEveryPath(t *testing.T) {
 	readable := map[string][]dbus.ObjectPath{ // where each may be called
 		"Hello": everywhere, "ListNames": everywhere, "ListActivatableNames": everywhere, "NameHasOwner": everywhere, "GetNameOwner": everywhere,
 		"AddMatch": everywhere, "RemoveMatch": everywhere, "Ping": everywhere, "GetMachineId": everywhere,
-		"Introspect": {"/", Path, slotsPath, web}, "Get": objects, "GetAll": objects, "Set": nil, "GetManagedObjects": {"/"}, "History": {web}, "Outcome": {Path},
+		"Introspect": {"/", Path, slotsPath, web}, "Get": objects, "GetAll": objects, "Set": nil, "GetManagedObjects": {"/"}, "History": {web}, "TaskHistory": {web}, "Outcome": {Path},
 	}
-	args := map[string][]string{"Get": {"", "Name"}, "GetAll": {""}, "Set": {"", "Name"}, "NameHasOwner": {"x"}, "GetNameOwner": {"x"}, "Scale": {"web"}}
+	args := map[string][]string{"Get": {"", "Name"}, "GetAll": {""}, "Set": {"", "Name"}, "NameHasOwner": {"x"}, "GetNameOwner": {"x"}, "Scale": {"web"}, "TaskHistory": {"t"}, "StartTask": {"t"}, "StopTask": {"t"}, "RestartTask": {"t"}}
 	for _, v := range methods() {
 		for name, c := range callers {
 			for _, path := range everywhere {

@@ -57,6 +57,9 @@ func (b *backend) Operate(slot string, call verb.Call, _ Caller) error {
 	if slot == "web.10" {
 		return errors.New("the fleet stops")
 	}
+	if call.Task != "" {
+		slot += "/" + call.Task
+	}
 	b.done = append(b.done, fmt.Sprintf("%s %s %d", call.Name, slot, call.Signal))
 	return nil
 }

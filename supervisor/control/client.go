@@ -98,10 +98,15 @@ func (c *Client) Look(ctx context.Context) (*Status, error) {
 	return fleetOf(all)
 }
 
-// History asks the master for what last happened to a slot, the oldest first. It
-// blocks until ctx ends at the latest.
-func (c *Client) History(ctx context.Context, slot string) (all []HistoryEntry, err error) {
-	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+".History", 0).Store(&all)
+// History asks the master for what last happened to a slot, or to one of its tasks
+// ("io.0/poller"), the oldest first. It blocks until ctx ends at the latest.
+func (c *Client) History(ctx context.Context, name string) (all []HistoryEntry, err error) {
+	method, args := "History", []any{}
+	slot, task, ofTask := strings.Cut(name, "/")
+	if ofTask {
+		method, args = "TaskHistory", append(args, task)
+	}
+	err = c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+method, 0, args...).Store(&all)
 	for i := range all {
 		all[i].Text = text.Printable(all[i].Text)
 	}
@@ -112,10 +117,15 @@ func (c *Client) History(ctx context.Context, slot string) (all []HistoryEntry, 
 // taken it, which is before all of it has happened. It blocks until ctx ends at the latest.
 func (c *Client) Operate(ctx context.Context, slot string, call verb.Call) error {
 	var args []any
-	if call.Name.TakesSignal() {
+	member := call.Name.Member()
+	switch {
+	case call.Name.TakesSignal():
 		args = append(args, int32(call.Signal))
+	case call.Task != "":
+		member += "Task"
+		args = append(args, call.Task)
 	}
-	return inTime(ctx, c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+call.Name.Member(), 0, args...).Err)
+	return inTime(ctx, c.conn.Object(Interface, SlotPath(slot)).CallWithContext(ctx, SlotInterface+"."+member, 0, args...).Err)
 }
 
 // Changes has the master tell when a state changes: the channel then holds one
@@ -152,6 +162,9 @@ func fleetOf(all managed) (*Status, error) {
 			setProperties(&s, object[SlotInterface])
 			if worker, number, _ := strings.Cut(s.Name, "."); worker != s.Worker || !isName(worker) || !isName(number) {
 				return nil, fmt.Errorf("the master says nonsense: a slot %.64q of worker %.64q", s.Name, s.Worker)
+			}
+			if i := slices.IndexFunc(s.Tasks, func(t TaskStatus) bool { return !isName(t.Name) }); i >= 0 {
+				return nil, fmt.Errorf("the master says nonsense: a task %.64q of %s", s.Tasks[i].Name, s.Name)
 			}
 			f.Slots = append(f.Slots, s)
 		}

@@ -28,11 +28,17 @@ var demo = &Status{
 	Slots: []SlotStatus{
 		{
 			Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",
+			Tasks: []TaskStatus{
+				{Name: "t", State: "ready", StateTimestamp: 3, Reason: "running", NRestarts: 1},
+				{Name: "u", State: "waiting", Result: "exit-code", Failures: 2, NextStartTimestamp: 9, StatusText: "at work"},
+			},
+			LoopLagUSec:  7,
 			FreezerState: "running", Restarts: map[string]uint64{}, Recycles: map[string]uint64{"age": 2}, NRecycles: 2, CPUUsageNSec: 5e9, MemoryPrivate: 1 << 20, MemoryShared: 90 << 20,
 		},
 		{
 			Name: "web.10", Worker: "web", State: "waiting", StateTimestamp: 2, Reason: "exit-code", Result: "exit-code",
 			Failures: 4, NRestarts: 9, NextStartTimestamp: 5, FreezerState: "running", Restarts: map[string]uint64{"exit-code": 9}, Recycles: map[string]uint64{},
+			Tasks: []TaskStatus{},
 		},
 	},
 }
@@ -204,6 +210,12 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{Path, managerInterface + ".GetManagedObjects", nil, "UnknownInterface"},
 		{web, SlotInterface + ".History", nil, "web.0 has started"},
 		{Path, SlotInterface + ".History", nil, "UnknownObject"},
+		{web, SlotInterface + ".TaskHistory", []any{"t"}, "web.0/t has started"},
+		{web, SlotInterface + ".TaskHistory", []any{""}, "InvalidArgs"},
+		{web, SlotInterface + ".StartTask", []any{"t"}, "[]"},
+		{web, SlotInterface + ".StopTask", []any{"t"}, "[]"},
+		{web, SlotInterface + ".StopTask", []any{""}, "InvalidArgs"},
+		{web, SlotInterface + ".RestartTask", []any{"t"}, "[]"},
 		{web, SlotInterface + ".Start", nil, "[]"},
 		{web, SlotInterface + ".Stop", nil, "[]"},
 		{web, SlotInterface + ".Restart", nil, "[]"},
@@ -254,6 +266,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if want := []string{
+		"start web.0/t 0", "stop web.0/t 0", "restart web.0/t 0",
 		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10",
 		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel", "try", "probe 3",
 	}; !slices.Equal(b.done, want) {

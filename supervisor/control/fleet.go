@@ -82,6 +82,11 @@ type SlotStatus struct {
 	PredecessorPID uint32 `json:"predecessor_pid" emits:"true"` // has lost its place, and ends
 	Scaled         bool   `json:"scaled" emits:"true"`          // its worker has as many slots as an operator said
 
+	// Tasks are those that share its process, in the order of the file: as it tells. LoopLag
+	// is how late their loop was when it last sent WATCHDOG=1, in microseconds.
+	Tasks       []TaskStatus `json:"tasks" emits:"true"`
+	LoopLagUSec uint64       `json:"loop_lag_usec"`
+
 	// Restarts counts them by the result of the process before.
 	Restarts map[string]uint64 `json:"restarts"`
 
@@ -101,6 +106,20 @@ type SlotStatus struct {
 	// not known: the kernel tells only of processes of the master's own user.
 	MemoryPrivate uint64 `json:"memory_private" measured:"true"`
 	MemoryShared  uint64 `json:"memory_shared" measured:"true"`
+}
+
+// TaskStatus is what there is to see of a task. Timestamps are microseconds of
+// CLOCK_REALTIME.
+type TaskStatus struct {
+	Name               string `json:"name"`
+	State              string `json:"state"`
+	StateTimestamp     uint64 `json:"state_timestamp"`      // since when
+	Reason             string `json:"reason"`               // of the state
+	Result             string `json:"result"`               // of its last end; "" before that
+	Failures           uint32 `json:"failures"`             // in a row
+	NRestarts          uint32 `json:"n_restarts"`           // in all
+	NextStartTimestamp uint64 `json:"next_start_timestamp"` // 0: none
+	StatusText         string `json:"status_text"`          // what it says of itself
 }
 
 // HistoryEntry is something that happened to a slot, in words.
@@ -130,7 +149,9 @@ func every(field) bool { return true }
 func setProperties(object any, all map[string]dbus.Variant) {
 	v := reflect.ValueOf(object).Elem()
 	for i, field := range fieldsOf(v.Type()) {
-		if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
+		if tasks, ok := v.Field(i).Addr().Interface().(*[]TaskStatus); ok {
+			setTasks(tasks, all[field.Name])
+		} else if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
 			if field.Type.Kind() == reflect.String {
 				value = reflect.ValueOf(text.Printable(value.String()))
 			}
@@ -139,9 +160,24 @@ func setProperties(object any, all map[string]dbus.Variant) {
 	}
 }
 
+// setTasks reads a list of tasks; one of another shape is none.
+func setTasks(to *[]TaskStatus, v dbus.Variant) {
+	if v.Value() == nil || dbus.Store([]any{v.Value()}, to) != nil || len(*to) == 0 {
+		*to = []TaskStatus{}
+		return
+	}
+	for i := range *to {
+		t := &(*to)[i]
+		for _, said := range []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} {
+			*said = text.Printable(*said)
+		}
+	}
+}
+
 type field struct{ reflect.StructField }
 
-func (f field) isProperty() bool { return f.Type.Kind() != reflect.Slice }
+// isProperty: slots are objects of their own.
+func (f field) isProperty() bool { return f.Type != reflect.TypeFor[[]SlotStatus]() }
 
 // emits is what introspection says of how changes are told (the D-Bus
 // specification's EmitsChangedSignal).

@@ -108,6 +108,7 @@ func methods() []method {
 			return nil, failure("PropertyReadOnly", "properties cannot be set")
 		}},
 		{SlotInterface, "History", "", "a(ts)", accessRead, history},
+		{SlotInterface, "TaskHistory", "s", "a(ts)", accessRead, ofTask(history)},
 		{managerInterface, "GetManagedObjects", "", "a{oa{sa{sv}}}", accessRead, managedObjects},
 	}
 	all = append(all, changeMethods()...)
@@ -117,6 +118,9 @@ func methods() []method {
 			in = "i"
 		}
 		all = append(all, method{SlotInterface, name.Member(), in, "", accessChange, operate(name)})
+		if name.TakesTask() {
+			all = append(all, method{SlotInterface, name.Member() + "Task", "s", "", accessChange, ofTask(operate(name))})
+		}
 	}
 	return all
 }
@@ -144,11 +148,31 @@ func operate(name verb.Name) func(c *call) (any, *dbus.Error) {
 		if !ok {
 			return nil, failure("UnknownObject", "there is no slot %s", c.path)
 		}
-		if err := c.backend.Operate(slot.Name, verb.Call{Name: name, Signal: int(c.number)}, c.caller); err != nil {
+		if err := c.backend.Operate(slot.Name, verb.Call{Name: name, Signal: int(c.number), Task: c.task()}, c.caller); err != nil {
 			return nil, failure("Failed", "%v", err)
 		}
 		return nil, nil
 	}
+}
+
+// ofTask answers what is about one of a slot's tasks: no name is not all of them.
+func ofTask(answer func(c *call) (any, *dbus.Error)) func(c *call) (any, *dbus.Error) {
+	return func(c *call) (any, *dbus.Error) {
+		if object, _ := c.object(); c.task() == "" {
+			if _, ok := object.(SlotStatus); ok {
+				return nil, failure("InvalidArgs", "a task must have a name")
+			}
+		}
+		return answer(c)
+	}
+}
+
+// task is the name of the task that a call is about, "" if it is about none.
+func (c *call) task() string {
+	if len(c.args) == 0 {
+		return ""
+	}
+	return c.args[0]
 }
 
 // history is told of a slot only: it is long, and seldom asked for.
@@ -157,6 +181,9 @@ func history(c *call) (any, *dbus.Error) {
 	slot, ok := object.(SlotStatus)
 	if !ok {
 		return nil, failure("UnknownObject", "there is no slot %s", c.path)
+	}
+	if task := c.task(); task != "" {
+		return c.backend.History(slot.Name + "/" + task), nil
 	}
 	return c.backend.History(slot.Name), nil
 }

@@ -2,7 +2,11 @@
 
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
+)
 
 // Action is something to be done now. The outcome, where there is one, comes
 // back as an event.
@@ -62,6 +66,16 @@ type (
 		Frozen bool
 	}
 
+	// OrderTask tells a process what to do with one of its tasks: to start, to stop or to
+	// restart it. Answered by TaskOrdered.
+	OrderTask struct {
+		ID   uint64 // of the Operate
+		Proc Proc
+		Verb verb.Name
+		Task string
+		Why  string
+	}
+
 	// Watch asks for one Demand, when a connection waits at the sockets of a
 	// worker. Unwatch takes that back.
 	Watch   struct{ Worker WorkerID }
@@ -95,10 +109,12 @@ type (
 		Level      Level
 		Kind       Kind   // "" if it is of no kind that is told apart
 		Slot       string // "" if it is not about a slot
+		Task       string // "" if it is not about one of the slot's tasks
 		PID        int    // 0 if there is none
 		Generation int
 		Text       string
-		End        End // of the slot's last process
+		End        End  // of the slot's last process, or of the task
+		Code       Code // where the task is
 	}
 
 	// Answer answers an Operate, Propose, Cancel or Examine: Refusal says why nothing is
@@ -162,6 +178,7 @@ func (Assign) action()      {}
 func (Probe) action()       {}
 func (Kill) action()        {}
 func (Freeze) action()      {}
+func (OrderTask) action()   {}
 func (Watch) action()       {}
 func (Unwatch) action()     {}
 func (PollSockets) action() {}
@@ -191,6 +208,13 @@ type End struct {
 	Usage    Usage
 	Failures int           // in a row
 	Delay    time.Duration // before the next start, if there is one
+}
+
+// Code is a place in the user's program; the zero Code is none.
+type Code struct {
+	File string
+	Line int
+	Func string
 }
 
 // Kind tells reports apart that an operator may want to find, count or be
@@ -224,6 +248,12 @@ const (
 	KindSlotWatchdog    Kind = "slot-watchdog"
 	KindSlotLeft        Kind = "slot-left"  // left processes behind
 	KindSlotStuck       Kind = "slot-stuck" // does not end from SIGKILL
+	KindTaskReady       Kind = "task-ready"
+	KindTaskExited      Kind = "task-exited"   // finished, will not restart
+	KindTaskRestarts    Kind = "task-restarts" // ended, will start again
+	KindTaskFailed      Kind = "task-failed"   // gave up
+	KindTaskLate        Kind = "task-late"     // goes on after its cancellation
+	KindLoopBlocked     Kind = "loop-blocked"  // by a task, for all others
 )
 
 // Level is the priority of a report, as in syslog(3).

@@ -297,6 +297,7 @@ func (c *change) slot(w *worker, index int) *slot {
 	s := c.fleet.newSlot(w, index)
 	if c.phase != phaseReturning {
 		s.config, s.floor, s.revision = c.configOf(w.config.Name), c.floor, c.Revision
+		s.tasks = newTasks(s.config.Tasks)
 	}
 	return s
 }

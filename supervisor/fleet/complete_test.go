@@ -42,6 +42,9 @@ func eventsAbout(p Proc) []Event {
 		Measured{Proc: p, Private: 1 << 30},
 		Measured{Proc: p, Why: "not permitted"},
 		Notified{Proc: p, Recycle: RecycleAsked},
+		TaskSaid{Proc: p, Task: "t", State: StateWaiting, Result: ExitCode, Failures: 1, Next: Instant(2000 * sec)},
+		TaskSaid{Proc: p, Task: "none", State: StateFailed},
+		TaskFault{Proc: p, Task: "t", Blocks: true, Code: Code{"a.py", 1, "f"}},
 	}
 }
 
@@ -50,6 +53,8 @@ func eventsAboutNone() []Event {
 	for _, name := range append([]verb.Name{"unknown"}, verb.All...) {
 		c := verb.Call{Name: name, Signal: int(SIGHUP)}
 		all = append(all, Operate{1, "w.0", c, "uid 0"}, Operate{2, "", c, "uid 0"}, Operate{3, "w.99", c, "uid 0"})
+		c.Task = "t"
+		all = append(all, Operate{13, "w.0", c, "uid 0"})
 	}
 	all = append(all, Propose{ID: 4, Kind: ChangeRestart, Revision: 9, Who: "uid 0"}, Propose{ID: 5, Kind: ChangeRestart, Revision: 9, Fresh: true},
 		Propose{ID: 6, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.0"}}, Propose{ID: 7, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.99"}},
@@ -57,7 +62,7 @@ func eventsAboutNone() []Event {
 		Propose{ID: 11, Kind: ChangeScale, Revision: 9, Scale: &Scale{"w", 0}}, Propose{ID: 12, Kind: ChangeReload, Revision: 9, Dry: true, Config: &Config{}},
 		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &Config{TimeoutStart: sec, Workers: []Worker{execWorker("w", 2), entryWorker("n", 1)}}},
 		Cancel{ID: 9, Who: "uid 0"})
-	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, Inspect{}, Examine{12, 1, "uid 0"}, Examine{13, 99, "uid 0"})
+	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, TaskOrdered{13, "no"}, Inspect{}, Examine{12, 1, "uid 0"}, Examine{13, 99, "uid 0"})
 }
 
 func parse(t *testing.T, file string) *ast.File {

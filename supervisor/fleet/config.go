@@ -40,6 +40,7 @@ type Worker struct {
 	Entry    bool // forked from the floor; else started through the shim
 	OnDemand bool // no process until a connection waits at its sockets
 	Sockets  []string
+	Tasks    []string // the names of those that share its process; none: it is not of tasks
 	Policy   Policy
 	Roll     Rolling
 	Recycle  Recycling

@@ -14,8 +14,8 @@ import (
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand], [Operate], [Propose], [Cancel], [Examine] and [Inspect] is about one process;
-// an event about a process that the fleet does not hold changes nothing.
+// [Demand], [NoDemand], [Operate], [TaskOrdered], [Propose], [Cancel], [Examine] and [Inspect] is
+// about one process; an event about a process that the fleet does not hold changes nothing.
 type Event interface{ event() }
 
 // The events.
@@ -87,6 +87,37 @@ type (
 		Status    string        // one line
 		Errno     string        // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
 		Recycle   RecycleReason // "", RecycleRequests or RecycleAsked
+		HasLag    bool
+		Lag       time.Duration // how late the loop of its tasks was
+	}
+
+	// TaskSaid is what a process says of one of its tasks: all of its state.
+	TaskSaid struct {
+		Proc     Proc
+		Task     string
+		State    State
+		Result   Result  // of its last end; "" before that
+		Failures int     // in a row
+		Next     Instant // its next start, Never if there is none
+		Reason   string  // of the state, one line
+		Status   string  // what it says of itself, one line
+	}
+
+	// TaskFault is what a process says of a task that is wrong: it blocks the loop of all,
+	// or goes on after its cancellation. Task is a word for what is at fault; it need not
+	// be a task of the file.
+	TaskFault struct {
+		Proc   Proc
+		Task   string
+		Blocks bool
+		Reason string // one line
+		Code   Code
+	}
+
+	// TaskOrdered answers OrderTask. Why is the cause if the process was not told.
+	TaskOrdered struct {
+		ID  uint64
+		Why string
 	}
 
 	// Exited says how the process ended. Left counts what it left behind; if it
@@ -192,6 +223,9 @@ func (Cancel) event()        {}
 func (FreezeFailed) event()  {}
 func (Examine) event()       {}
 func (Measured) event()      {}
+func (TaskSaid) event()      {}
+func (TaskFault) event()     {}
+func (TaskOrdered) event()   {}
 func (Inspect) event()       {}
 
 // handle gives an event to the part that it is about. What is about a process that nobody
@@ -233,6 +267,8 @@ func (f *Fleet) handle(now Instant, ev Event) {
 		f.examine(now, ev)
 	case Inspect:
 		f.do(Show{f.snapshot(now)})
+	case TaskOrdered:
+		f.do(Answer{ID: ev.ID, Refusal: ev.Why})
 	default:
 		f.handleWords(now, ev)
 	}
@@ -254,6 +290,14 @@ func (f *Fleet) handleWords(now Instant, ev Event) {
 	case Notified:
 		if s := f.owners[ev.Proc]; s != nil {
 			s.notified(now, ev)
+		}
+	case TaskSaid:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.taskSaid(now, ev)
+		}
+	case TaskFault:
+		if s := f.owners[ev.Proc]; s != nil {
+			s.taskFault(now, ev)
 		}
 	case FreezeFailed:
 		if s := f.owners[ev.Proc]; s != nil {

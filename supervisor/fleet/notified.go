@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,9 @@ func (s *slot) notified(now Instant, ev Notified) {
 	}
 	if ev.Stopping && s.state == StateReady {
 		s.stopsItself(now)
+	}
+	if ev.HasLag {
+		s.lag = ev.Lag
 	}
 	if ev.Extend > 0 {
 		s.extend(now, ev.Extend) // of the state that it has just announced
@@ -119,4 +123,189 @@ func (s *slot) lastWords() string {
 		text += "; its error: " + s.errno
 	}
 	return text
+}
+
+// task is what a slot knows of one of the tasks of its process. The process decides, and
+// tells: nothing follows from it but what is shown.
+type task struct {
+	name     string
+	state    State
+	since    Instant // of state
+	reason   string  // of state
+	status   string  // what it says of itself
+	result   Result  // of its last end; "" before that
+	failures int     // in a row
+	due      Instant // the next start
+	restarts int     // in all, of all processes of the slot
+	untold   bool    // its state was one change too many, and is not in STATUS
+}
+
+func newTasks(names []string) (all []task) {
+	for _, name := range names {
+		all = append(all, task{name: name, due: Never})
+	}
+	return all
+}
+
+// forgetTasks makes the tasks those of a process that has said nothing of them.
+func (s *slot) forgetTasks(now Instant) {
+	for i := range s.tasks {
+		s.tasks[i] = task{name: s.tasks[i].name, restarts: s.tasks[i].restarts, since: now, due: Never}
+	}
+}
+
+// taskNamed is nil if the file has none of that name.
+func (s *slot) taskNamed(name string) *task {
+	i := slices.IndexFunc(s.tasks, func(t task) bool { return t.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.tasks[i]
+}
+
+// taskSaid takes the state of a task. It may be said again, and then changes nothing but
+// what the task says of itself.
+func (s *slot) taskSaid(now Instant, ev TaskSaid) {
+	t := s.taskNamed(ev.Task)
+	if t == nil || !s.assigned || s.sweeping {
+		return
+	}
+	from, due := t.state, t.due
+	t.status, t.due = ev.Status, Never
+	if ev.State == StateWaiting {
+		t.due = ev.Next
+	}
+	if from == ev.State && due == t.due { // a wait for another time is another one
+		return
+	}
+	t.state, t.since, t.reason, t.result, t.failures = ev.State, now, ev.Reason, ev.Result, ev.Failures
+	r := Report{Level: Info, Task: t.name, Text: fmt.Sprintf("%s -> %s: %s", from, t.state, t.reason)}
+	switch t.state {
+	case StateWaiting:
+		if from != StateWaiting || due == Never {
+			t.restarts++
+		}
+		r.Kind = KindTaskRestarts
+		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures, Delay: max(0, t.due.Sub(now))}
+		if t.failures > 0 {
+			r.Level = Warning
+		}
+	case StateReady:
+		r.Kind = KindTaskReady
+	case StateFailed:
+		r.Kind, r.Level = KindTaskFailed, Err
+		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures}
+	case StateExited:
+		r.Kind = KindTaskExited
+		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures}
+	case StateStarting, StateStopping, StateKilling, StateListening:
+		r.Level = Debug
+	}
+	t.untold = !s.tellOfTask(now, r)
+}
+
+func (s *slot) taskFault(now Instant, ev TaskFault) {
+	if !s.assigned || s.sweeping || len(s.tasks) == 0 {
+		return
+	}
+	r := Report{Level: Warning, Kind: KindTaskLate, Task: ev.Task, Text: ev.Reason, Code: ev.Code}
+	if ev.Blocks {
+		r.Level, r.Kind = Err, KindLoopBlocked
+	}
+	if s.taskNamed(ev.Task) == nil {
+		r.Task, r.Text = "", ev.Task+" "+ev.Reason
+	}
+	s.tellOfTask(now, r)
+}
+
+// The changes of a slot's tasks that are told: so many at once, and then one more this
+// often. A process says of its tasks what it likes.
+const (
+	maxTaskLines  = 200
+	taskLineEvery = 100 * time.Millisecond
+)
+
+// taskLines bounds them.
+type taskLines struct {
+	left   int
+	at     Instant // of left
+	untold int
+}
+
+// tellOfTask reports a change of a task, unless there were too many.
+func (s *slot) tellOfTask(now Instant, r Report) (told bool) {
+	b := &s.lines
+	if more := int(now.Sub(b.at) / taskLineEvery); more > 0 {
+		b.left, b.at = min(maxTaskLines, b.left+more), now
+	}
+	if b.left == 0 {
+		b.untold++
+		return false
+	}
+	b.left--
+	if n := b.untold; n > 0 {
+		b.untold = 0
+		s.fleet.do(Report{
+			Level: Warning, Slot: s.name, PID: s.pid, Generation: s.generation,
+			Text: fmt.Sprintf("%s of its tasks were too many, and not told", times(n, "change")),
+		})
+	}
+	r.Slot, r.PID, r.Generation = s.name, s.pid, s.generation
+	s.fleet.do(r)
+	return true
+}
+
+// orderTask passes on what an operator wants of a task.
+func (s *slot) orderTask(ev Operate, why string) (refusal string) {
+	switch t := s.taskNamed(ev.Call.Task); {
+	case !ev.Call.Name.TakesTask():
+		return fmt.Sprintf("%s is for slots, not for one of their tasks", ev.Call.Name)
+	case len(s.tasks) == 0:
+		return s.name + " has no tasks"
+	case t == nil:
+		return fmt.Sprintf("%s has no task %s", s.name, ev.Call.Task)
+	case !s.running || s.state != StateReady && s.state != StateStarting:
+		return fmt.Sprintf("%s has no process that runs its tasks: it is %s", s.name, s.state)
+	}
+	s.fleet.do(OrderTask{ID: ev.ID, Proc: s.proc, Verb: ev.Call.Name, Task: ev.Call.Task, Why: why})
+	return ""
+}
+
+// worstTask is the one that needs a look most; nil if none does.
+func (s *slot) worstTask() (worst *task) {
+	if s.state != StateReady {
+		return nil // it is about the process
+	}
+	for i := range s.tasks {
+		if t := &s.tasks[i]; !t.untold && t.trouble() > 0 && (worst == nil || t.trouble() > worst.trouble()) {
+			worst = t
+		}
+	}
+	return worst
+}
+
+// trouble orders tasks as that of slots does; it is below that of any slot.
+func (t *task) trouble() time.Duration {
+	switch {
+	case t.state == StateFailed:
+		return 3
+	case t.state == StateWaiting && t.failures > 0:
+		return 2
+	case t.state == StateStarting && t.failures > 0:
+		return 1
+	default:
+		return 0
+	}
+}
+
+func (t *task) inStatus(now Instant, slot string) string {
+	name := slot + "/" + t.name
+	switch t.state {
+	case StateFailed:
+		return fmt.Sprintf("%s failed (%s)", name, t.result)
+	case StateWaiting:
+		return fmt.Sprintf("%s restarts in %s (%s, %s in a row)", name, Span(t.due.Sub(now)), t.result, ordinal(t.failures))
+	default:
+		return fmt.Sprintf("%s starting (attempt %d)", name, t.failures+1)
+	}
 }

@@ -25,7 +25,11 @@ var handlers = map[verb.Name]func(s *slot, now Instant, ev Operate, why string) 
 
 // operate does what an operator wants, and says if that cannot be done.
 func (f *Fleet) operate(now Instant, ev Operate) {
-	f.do(Answer{ID: ev.ID, Refusal: f.obey(now, ev)})
+	refusal := f.obey(now, ev)
+	if refusal == "" && ev.Call.Task != "" {
+		return // the process is to be told first
+	}
+	f.do(Answer{ID: ev.ID, Refusal: refusal})
 }
 
 func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
@@ -43,7 +47,11 @@ func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
 	case ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s):
 		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.Kind, f.change.id)
 	}
-	return handler(s, now, ev, fmt.Sprintf("%s by %s", ev.Call.Name, ev.Who))
+	why := fmt.Sprintf("%s by %s", ev.Call.Name, ev.Who)
+	if ev.Call.Task != "" {
+		return s.orderTask(ev, why)
+	}
+	return handler(s, now, ev, why)
 }
 
 // operatorStart starts a slot that does not run as soon as it may. What ends is

@@ -197,7 +197,14 @@ func (s *slot) givePlace(now Instant) {
 // restart.
 func (s *slot) succeeds(old *slot) {
 	s.since = old.since
-	s.record = record{startCount: max(0, old.startCount-1), restarts: old.restarts, recycled: old.recycled}
+	s.record = record{
+		startCount: max(0, old.startCount-1), restarts: old.restarts, recycled: old.recycled, tasks: s.tasks, lines: s.lines,
+	}
+	for i := range s.tasks {
+		if t := old.taskNamed(s.tasks[i].name); t != nil {
+			s.tasks[i].restarts += t.restarts
+		}
+	}
 	if old.atOnce {
 		s.tooLarge = old.tooLarge + 1
 	}

@@ -102,6 +102,7 @@ type outcome struct {
 type said struct {
 	status string // STATUS=
 	errno  string
+	lag    time.Duration // of the loop of its tasks
 }
 
 // beat is the watchdog of a process.
@@ -122,6 +123,8 @@ type record struct {
 	lastResult Result               // of the last process that has ended
 	recycled   [len(RecycleReasons)]int
 	tooLarge   int // processes in a row that had recycle_private when they were measured first
+	tasks      []task
+	lines      taskLines
 }
 
 // hold is what keeps a slot from going its way, or makes it.
@@ -141,6 +144,7 @@ func (f *Fleet) newSlot(w *worker, index int) *slot {
 		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
 		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: Never},
 		due: Never, deadline: Never, run: newRun(),
+		record: record{tasks: newTasks(w.config.Tasks), lines: taskLines{left: maxTaskLines}},
 	}
 }
 
@@ -258,6 +262,7 @@ func (s *slot) start(now Instant) {
 	s.startOnceEnded = false
 	s.run = newRun()
 	s.exit, s.requestedAt, s.startedAt = noExit, now, now
+	s.forgetTasks(now)
 	if s.config.Entry {
 		s.enter(now, StateStarting, Never, "", Debug, "due") // the floor has a deadline of its own
 		s.floor.pool.queue = append(s.floor.pool.queue, s)

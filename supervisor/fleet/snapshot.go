@@ -53,11 +53,26 @@ type SlotSnapshot struct {
 	Recycles     map[RecycleReason]int // that have been done
 	RecycleAt    Instant               // when it is to be recycled for its age; Never
 	Frozen       bool
-	Due          Instant // the next start; Never if there is none, or none that is known
-	Text         string  // STATUS= of its process
-	Scaled       bool    // an operator has said how many slots its worker has
-	Successor    Beside  // that is to take its place
-	Predecessor  Beside  // whose place it has taken, and that ends
+	Due          Instant        // the next start; Never if there is none, or none that is known
+	Text         string         // STATUS= of its process
+	Tasks        []TaskSnapshot // in the order of the file
+	LoopLag      time.Duration  // how late the loop of its tasks was the last time
+	Scaled       bool           // an operator has said how many slots its worker has
+	Successor    Beside         // that is to take its place
+	Predecessor  Beside         // whose place it has taken, and that ends
+}
+
+// TaskSnapshot is a task of a slot at one time, as its process has told.
+type TaskSnapshot struct {
+	Name     string
+	State    State
+	Since    Instant // of State
+	Why      string
+	Result   Result  // of its last end; "" before that
+	Failures int     // in a row
+	Restarts int     // in all
+	Due      Instant // the next start, Never if there is none
+	Text     string  // what it says of itself
 }
 
 // Beside is another process of a slot, the zero Beside if there is none.
@@ -91,7 +106,12 @@ func (f *Fleet) snapshot(now Instant) Snapshot {
 		if s.role != current {
 			continue
 		}
+		var tasks []TaskSnapshot
+		for _, t := range s.tasks {
+			tasks = append(tasks, TaskSnapshot{t.name, t.state, t.since, t.reason, t.result, t.failures, t.restarts, t.due, t.status})
+		}
 		v.Slots = append(v.Slots, SlotSnapshot{
+			Tasks: tasks, LoopLag: s.lag,
 			Name: s.name, Proc: s.proc, Worker: s.config.Name,
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,

@@ -141,13 +141,16 @@ func (s *slot) trouble() time.Duration {
 		return gaveUp
 	case s.state == StateKilling, s.state == StateStopping:
 		return stuck
-	case s.failures == 0:
+	case s.failures == 0 && s.state != StateReady:
 		return 0
 	case s.state == StateWaiting:
 		return min(s.lastDelay, stuck-2) + 1
 	case s.state == StateStarting:
 		return 1
 	default:
+		if t := s.worstTask(); t != nil {
+			return t.trouble()
+		}
 		return 0
 	}
 }
@@ -170,6 +173,9 @@ func (f *Fleet) live() int {
 }
 
 func (s *slot) inStatus(now Instant) string {
+	if t := s.worstTask(); t != nil {
+		return t.inStatus(now, s.name)
+	}
 	cause := s.cause()
 	switch s.state {
 	case StateFailed:

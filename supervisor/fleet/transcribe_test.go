@@ -49,6 +49,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("measure #%d", a.Proc)
 	case Freeze:
 		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
+	case OrderTask:
+		return fmt.Sprintf("tell #%d: %s %s (%s)", a.Proc, a.Verb, a.Task, a.Why)
 	case OpenSlot:
 		return fmt.Sprintf("open slot %d: %s of revision %d", a.Info.ID, a.Info.Name, a.Info.Revision)
 	case CloseSlot:
@@ -96,6 +98,9 @@ func tellReport(r Report) string {
 	about := ""
 	if r.Slot != "" {
 		about += " " + r.Slot
+	}
+	if r.Task != "" {
+		about += "/" + r.Task
 	}
 	if r.PID != 0 {
 		about += fmt.Sprintf(" pid %d", r.PID)

@@ -233,6 +233,8 @@ func (st *stage) worker(cfg *Config, words []string) {
 			w.Recycle.Private = uint64(st.number(value)) << 20
 		case "recycle_requests":
 			w.Recycle.Requests = st.number(value)
+		case "tasks":
+			w.Tasks, w.Policy.Notify = strings.Split(value, ","), true
 		case "kill_mode":
 			w.Policy.KillMode = KillMode(value)
 		default:
@@ -319,6 +321,8 @@ func (st *stage) event(name string, words []string) Event {
 		return Swept{proc}
 	case "measured":
 		return Measured{Proc: proc, Private: uint64(st.number(rest[0])) << 20, Why: strings.Join(rest[1:], " ")}
+	case "task":
+		return st.taskSaid(proc, rest)
 	}
 	st.t.Fatalf("unknown event %s", name)
 	return nil

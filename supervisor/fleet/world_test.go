@@ -108,7 +108,7 @@ func (w *world) config() Config {
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
 		worker := Worker{
-			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0,
+			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
 			Roll:    Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),
@@ -245,6 +245,8 @@ func (w *world) act(a Action) {
 		w.living(a.Proc)
 	case Measure:
 		w.measured = append(w.measured, w.living(a.Proc).id)
+	case OrderTask:
+		w.living(a.Proc)
 	case Extend, Status, Report, Ping:
 	}
 }

@@ -97,7 +97,7 @@ func Early(name string) bool {
 // checkEarly refuses what an entry's environment would accept without effect. In
 // [defaults] it is right for programs, and not for an entry that inherits it.
 func (d *draft) checkEarly(l *loader) {
-	if d.from["entry"] == "" || d.bad["environment"] {
+	if !d.forked() || d.bad["environment"] {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Environment)) {

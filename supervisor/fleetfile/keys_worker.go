@@ -20,23 +20,33 @@ var programFields = []field[draft]{
 	{Key{
 		Name: "entry", Kind: KindString, Class: fleet.Birth, Example: `"app.web:serve"`, Own: true,
 		Rule: callableRule,
-		Only: "with a [floor]; not with exec",
+		Only: "with a [floor]; not with exec or tasks",
 	}, callable(func(d *draft) *string { return &d.Entry })},
 	{Key{
 		Name: "args", Kind: KindList, Class: fleet.Birth, Example: `["eth0", 3]`, Own: true,
 		Rule: "a list",
 		Only: "with entry",
-	}, value[draft]{setArgs, showArgs}},
+	}, arguments(func(d *draft) *[]any { return &d.Args })},
 	{Key{
 		Name: "kwargs", Kind: KindTable, Class: fleet.Birth, Example: `{ verbose = true }`, Own: true,
 		Rule: "a table",
 		Only: "with entry",
-	}, value[draft]{setKwargs, showKwargs}},
+	}, namedArguments(func(d *draft) *map[string]any { return &d.Kwargs })},
 	{Key{
 		Name: "exec", Kind: KindStrings, Class: fleet.Birth, Example: `["/usr/bin/sleep", "60"]`, Own: true,
 		Rule: "a list of a program and its arguments",
-		Only: "not with entry",
+		Only: "not with entry or tasks",
 	}, value[draft]{setExec, func(d *draft) string { return showTexts(d.Exec) }}},
+	{Key{
+		Name: "tasks", Kind: KindTasks, Class: fleet.Birth, Example: `{ poller = "app.poll:main" }`, Own: true,
+		Rule: `a table of tasks, each "module:callable" or a table`,
+		Only: "with a [floor]; not with entry or exec; from 1 to 100 tasks",
+	}, value[draft]{set: setTasks}},
+	{Key{
+		Name: "lifespan", Kind: KindString, Class: fleet.Birth, Example: `"app.base:lifespan"`, Own: true,
+		Rule: `"module:callable"`,
+		Only: "with tasks",
+	}, text(func(d *draft) *string { return &d.Lifespan }, isCallable)},
 	{Key{
 		Name: "count", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
 		Rule: "a whole number from 0 to 10000",
@@ -58,11 +68,11 @@ var notifyFields = []field[draft]{
 	{Key{
 		Name: "type", Kind: KindChoice, Class: fleet.Birth, Default: `"simple"`, Example: `"notify"`,
 		Rule: `"simple" or "notify"`,
-	}, value[draft]{setType, showType}},
+	}, serviceType(func(d *draft) *bool { return &d.Policy.Notify })},
 	{Key{
 		Name: "notify_access", Kind: KindChoice, Class: fleet.Birth, Default: `"main"`, Example: `"all"`,
 		Rule: `"main", "all" or "none"`,
-		Only: "not \"none\" with type = \"notify\", watchdog_sec, file_descriptor_store_max or recycle_requests",
+		Only: "not \"none\" with tasks, type = \"notify\", watchdog_sec, file_descriptor_store_max or recycle_requests",
 	}, choice(func(d *draft) *NotifyAccess { return &d.NotifyAccess }, NotifyMain, NotifyAll, NotifyNone)},
 	{Key{
 		Name: "watchdog_sec", Kind: KindSpan, Class: fleet.Birth, Default: `0`, Example: `"10s"`,

@@ -31,6 +31,9 @@ func TestManPage(t *testing.T) {
 
 // partName is what stands for a table in the template.
 func partName(header string) string {
+	if strings.Contains(header, ".tasks.") {
+		return "TASK"
+	}
 	name, _, _ := strings.Cut(strings.Trim(header, "[]"), ".")
 	return strings.ToUpper(cmp.Or(name, "fleet"))
 }
@@ -68,7 +71,7 @@ func explanations(t *testing.T) (all groups) {
 		g = group{header: header, remark: map[string]string{}}
 	}
 	key := regexp.MustCompile(`^#?([a-z_]+) = .*?(?: {2,}# (.*))?$`)
-	table := regexp.MustCompile(`^#?\[([a-z]+)(\.[a-z]+)?\]$`)
+	table := regexp.MustCompile(`^#?\[([a-z]+)(\.[a-z]+)?(\.tasks\.[a-z]+)?\]$`)
 	more := regexp.MustCompile(`^ +# (.*)$`)
 	for line := range strings.SplitSeq(fleetfile.Template(), "\n") {
 		m, last := key.FindStringSubmatch(line), len(g.keys)-1
@@ -80,8 +83,13 @@ func explanations(t *testing.T) (all groups) {
 			g.remark[m[1]] = m[2]
 		case table.MatchString(line):
 			m := table.FindStringSubmatch(line)
-			if header = "[" + m[1] + "]"; m[2] != "" {
+			switch {
+			case m[3] != "":
+				header = "[" + m[1] + ".NAME.tasks.NAME]"
+			case m[2] != "":
 				header = "[" + m[1] + ".NAME]"
+			default:
+				header = "[" + m[1] + "]"
 			}
 			if g.text != "" {
 				all = append(all, group{header: header, text: g.text})

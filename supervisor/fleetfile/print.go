@@ -32,7 +32,11 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 		printTable(&b, join("socket", s.Name), &socketTable, &socketDraft{Socket: s})
 	}
 	for _, worker := range f.Workers {
-		printTable(&b, join("worker", worker.Name), &workerTable, &draft{Worker: worker})
+		path := join("worker", worker.Name)
+		printTable(&b, path, &workerTable, &draft{Worker: worker})
+		for _, task := range worker.Tasks {
+			printTable(&b, join(join(path, "tasks"), task.Name), &taskTable, &taskDraft{Task: task})
+		}
 	}
 	return b.WriteTo(w)
 }
@@ -114,8 +118,12 @@ func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
 	}
 	for _, w := range f.Workers {
 		worker := fleet.Worker{
-			Name: w.Name, Count: w.Count, Entry: w.Entry != "", OnDemand: w.OnDemand, Sockets: w.Sockets,
-			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}),
+			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets,
+			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}), Tasks: w.TaskNames(),
+		}
+		if len(w.Tasks) > 0 {
+			worker.Policy.Notify = true // when its tasks are ready; what the file says is of each of them
+			worker.Keys = append(worker.Keys, tasksKey(w.Tasks))
 		}
 		for i, k := range worker.Keys {
 			if k.Name == "environment_file" {

@@ -25,6 +25,7 @@ const (
 	KindEnv      Kind = "table of strings"
 	KindList     Kind = "list"
 	KindTable    Kind = "table"
+	KindTasks    Kind = "table of tasks"
 	KindNames    Kind = "list of socket names"
 	KindReady    Kind = "word or number"
 	KindSize     Kind = "size"
@@ -54,7 +55,7 @@ type Table struct {
 // Schema returns every table and key that a fleet file can have. [defaults]
 // takes the keys of [worker.NAME] that are not Own.
 func Schema() []Table {
-	return []Table{topTable.describe(), floorTable.describe(), metricsTable.describe(), socketTable.describe(), workerTable.describe()}
+	return []Table{topTable.describe(), floorTable.describe(), metricsTable.describe(), socketTable.describe(), workerTable.describe(), taskTable.describe()}
 }
 
 // table is a Table with the code that reads and prints each key of a T.

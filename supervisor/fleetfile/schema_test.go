@@ -15,17 +15,22 @@ import (
 
 // what a good file must have around a key before the key is good itself.
 var around = map[string]string{
-	"defaults":                               "[worker.a]\nexec = [\"a\"]\n",
-	"ready_when":                             "[worker.a]\nexec = [\"a\"]\n",
-	"[floor]":                                "[floor]\n",
-	"[floor].repack":                         "[floor]\nwarm = \"a:b\"\n",
-	"[socket.NAME]":                          "[socket.s]\nlisten = \"/run/s.sock\"\n",
-	"[socket.NAME].listen":                   "[socket.s]\n",
-	"[metrics]":                              "[metrics]\nlisten = \"/run/m.sock\"\n",
-	"[metrics].listen":                       "[metrics]\n",
-	"[worker.NAME]":                          "[worker.w]\nexec = [\"w\"]\n",
-	"[worker.NAME].exec":                     "[worker.w]\n",
-	"[worker.NAME].entry":                    "[floor]\n[worker.w]\n",
+	"defaults":                       "[worker.a]\nexec = [\"a\"]\n",
+	"ready_when":                     "[worker.a]\nexec = [\"a\"]\n",
+	"[floor]":                        "[floor]\n",
+	"[floor].repack":                 "[floor]\nwarm = \"a:b\"\n",
+	"[socket.NAME]":                  "[socket.s]\nlisten = \"/run/s.sock\"\n",
+	"[socket.NAME].listen":           "[socket.s]\n",
+	"[metrics]":                      "[metrics]\nlisten = \"/run/m.sock\"\n",
+	"[metrics].listen":               "[metrics]\n",
+	"[worker.NAME]":                  "[worker.w]\nexec = [\"w\"]\n",
+	"[worker.NAME].exec":             "[worker.w]\n",
+	"[worker.NAME].entry":            "[floor]\n[worker.w]\n",
+	"[worker.NAME].tasks":            "[floor]\n[worker.w]\n",
+	"[worker.NAME].lifespan":         "[floor]\n[worker.w]\ntasks = { t = \"a:b\" }\n",
+	"[worker.NAME.tasks.NAME]":       "[floor]\n[worker.w.tasks.t]\nentry = \"a:b\"\n",
+	"[worker.NAME.tasks.NAME].entry": "[floor]\n[worker.w.tasks.t]\n",
+	"[worker.NAME.tasks.NAME].start_limit_interval_sec": "[floor]\n[worker.w.tasks.t]\nentry = \"a:b\"\nstart_limit_burst = 5\n",
 	"[worker.NAME].args":                     "[floor]\n[worker.w]\nentry = \"a:b\"\n",
 	"[worker.NAME].kwargs":                   "[floor]\n[worker.w]\nentry = \"a:b\"\n",
 	"[socket.NAME].reuse_port":               "[socket.s]\nlisten = \"8080\"\n",
@@ -45,7 +50,7 @@ func fileWith(header, key, line string) (text string, n int, table string) {
 	if header == "" {
 		return line + "\n" + before, 1, ""
 	}
-	path := strings.NewReplacer("[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.", "[metrics]", "metrics.").Replace(header)
+	path := strings.NewReplacer("[worker.NAME.tasks.NAME]", "worker.w.tasks.t.", "[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.", "[metrics]", "metrics.").Replace(header)
 	return before + line + "\n", strings.Count(before, "\n") + 1, path
 }
 
@@ -141,7 +146,7 @@ var accepts = map[fleetfile.Kind][]string{
 	fleetfile.KindChoice: {}, fleetfile.KindMode: {}, fleetfile.KindID: {}, fleetfile.KindIDs: {},
 	fleetfile.KindSignal: {}, fleetfile.KindExits: {}, fleetfile.KindLimit: {}, fleetfile.KindEnv: {},
 	fleetfile.KindList: {"list"}, fleetfile.KindTable: {"table"}, fleetfile.KindNames: {},
-	fleetfile.KindReady: {}, fleetfile.KindSize: {}, fleetfile.KindPercent: {}, fleetfile.KindCount: {},
+	fleetfile.KindTasks: {}, fleetfile.KindReady: {}, fleetfile.KindSize: {}, fleetfile.KindPercent: {}, fleetfile.KindCount: {},
 }
 
 func TestEveryKeyRefusesOtherTypes(t *testing.T) {
@@ -225,7 +230,7 @@ func TestAllErrorsAreReportedTogether(t *testing.T) {
 	for _, table := range fleetfile.Schema() {
 		fmt.Fprintln(&b, strings.ReplaceAll(table.Header, "NAME", "x"))
 		for _, k := range table.Keys {
-			if k.Kind != fleetfile.KindTable {
+			if k.Kind != fleetfile.KindTable && k.Kind != fleetfile.KindTasks {
 				fmt.Fprintln(&b, k.Name, "= 1979-05-27")
 				want++
 			}

@@ -120,12 +120,14 @@ type Worker struct {
 	Name  string
 	Count int
 
-	// Exactly one of Entry and Exec is set.
+	// Exactly one of Entry, Exec and Tasks is set.
 	Entry  string // "module:callable"
 	Args   []any  // string, int64, float64, bool, []any, map[string]any
 	Kwargs map[string]any
 	Exec   []string
+	Tasks  []Task // in the order of the file
 
+	Lifespan            string   // "module:callable" or "": around all of Tasks
 	Sockets             []string // names of Fleet.Sockets
 	OnDemand            bool     // started by a connection to one of Sockets, which are some
 	NotifyAccess        NotifyAccess
@@ -141,8 +143,8 @@ type Worker struct {
 	OOMScoreAdjust      *int
 	Limits              []Limit
 	NoNewPrivileges     bool
-	IgnoreSIGPIPE       bool     // true if Entry is set: python3 ignores it by itself
-	AmbientCapabilities []string // upper case, with CAP_; none if Entry is set
+	IgnoreSIGPIPE       bool     // true if it is forked: python3 ignores it by itself
+	AmbientCapabilities []string // upper case, with CAP_; none if it is forked
 
 	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and
 	// MemoryMax are bytes. The three that count may be quantity.Infinity.
@@ -157,3 +159,34 @@ type Worker struct {
 	Roll    fleet.Rolling   // how its processes are replaced
 	Recycle fleet.Recycling // when they are, though nothing is wrong with them
 }
+
+// Forked reports whether its processes are forked from the floor.
+func (w *Worker) Forked() bool { return w.Entry != "" || len(w.Tasks) > 0 }
+
+// TaskNames are the names of its tasks, in the order of the file.
+func (w *Worker) TaskNames() (names []string) {
+	for i := range w.Tasks {
+		names = append(names, w.Tasks[i].Name)
+	}
+	return names
+}
+
+// Task is one of the asyncio tasks that share a process, with what its worker says filled
+// in.
+type Task struct {
+	Name          string
+	Entry         string // "module:callable"
+	Args          []any  // as of a Worker
+	Kwargs        map[string]any
+	Policy        fleet.Policy // of which restarts, the start limit, Notify and TimeoutStart are the task's
+	FailureAction FailureAction
+}
+
+// FailureAction is what follows when a task has failed for good.
+type FailureAction string
+
+// The values of failure_action.
+const (
+	FailureNone FailureAction = "none" // its siblings go on
+	FailureExit FailureAction = "exit" // the process ends, with status 1
+)

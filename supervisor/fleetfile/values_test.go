@@ -3,6 +3,7 @@
 package fleetfile_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -61,47 +62,61 @@ var outOfRange = map[string][]string{
 	"[socket.NAME].user":    badIDs,
 	"[socket.NAME].group":   badIDs,
 
-	"[worker.NAME].entry":                {`"a"`, `""`, `"a:1"`, `"a:"`, `"a b:c"`},
-	"[worker.NAME].args":                 {deep(25), `[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
-	"[worker.NAME].kwargs":               {`{ a = nan }`, `{ a.b = 2020-01-01 }`},
-	"[worker.NAME].exec":                 {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
-	"[worker.NAME].count":                {`-1`, `10001`},
-	"[worker.NAME].sockets":              {`["http", "http"]`, `["a b"]`, `[1]`},
-	"[worker.NAME].environment":          {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`},
-	"[worker.NAME].environment_file":     {`""`, `"-"`, `["a", 1]`, `"a\u0000"`},
-	"[worker.NAME].working_directory":    {`""`, `"a"`, `"~"`, `"./a"`, `"/a\u0000"`},
-	"[worker.NAME].user":                 badIDs,
-	"[worker.NAME].group":                badIDs,
-	"[worker.NAME].supplementary_groups": {`[""]`, `["a", -1]`, `[1.5]`, `[65535]`},
-	"[worker.NAME].umask":                badModes,
-	"[worker.NAME].nice":                 {`-21`, `20`},
-	"[worker.NAME].limit_cpu":            badSpans,
-	"[worker.NAME].limit_fsize":          badBytes,
-	"[worker.NAME].limit_data":           badBytes,
-	"[worker.NAME].limit_stack":          badBytes,
-	"[worker.NAME].limit_core":           badBytes,
-	"[worker.NAME].limit_rss":            badBytes,
-	"[worker.NAME].limit_nofile":         badCount,
-	"[worker.NAME].limit_as":             badBytes,
-	"[worker.NAME].limit_nproc":          badCount,
-	"[worker.NAME].limit_memlock":        badBytes,
-	"[worker.NAME].limit_locks":          badCount,
-	"[worker.NAME].limit_sigpending":     badCount,
-	"[worker.NAME].limit_msgqueue":       badBytes,
-	"[worker.NAME].limit_nice":           {`41`, `"+20"`, `"-21"`, `"--1"`, `"+"`, `""`, `"1K"`},
-	"[worker.NAME].limit_rtprio":         badCount,
-	"[worker.NAME].limit_rttime":         badSpans,
-	"[worker.NAME].type":                 {`"exec"`, `"notify-reload"`, `"Notify"`, `""`},
-	"[worker.NAME].notify_access":        {`"exec"`, `"Main"`, `""`},
-	"[worker.NAME].watchdog_sec":         badSpans,
-	"[worker.NAME].oom_score_adjust":     {`-1001`, `1001`},
-	"[worker.NAME].ambient_capabilities": {`["CAP_FOO"]`, `["CAP_NET_RAW", "NET_RAW"]`, `["cap_net_raw"]`, `["~CAP_NET_RAW"]`, `[""]`, `[13]`, `"CAP_NET_RAW"`},
-	"[worker.NAME].memory_high":          badSizes,
-	"[worker.NAME].memory_max":           badSizes,
-	"[worker.NAME].tasks_max":            {`0`, `4194305`, `-1`, `"10%"`, `""`, `"-1"`, `"1K"`, `1.0`},
-	"[worker.NAME].cpu_weight":           badShare,
-	"[worker.NAME].io_weight":            badShare,
-	"[worker.NAME].cpu_quota":            {`"0%"`, `"0.00%"`, `20`, `"20"`, `"-20%"`, `".5%"`, `"1.%"`, `"1.234%"`, `"1 %"`, `"%"`, `""`, `"infinity"`, `"21474836.48%"`},
+	"[worker.NAME].entry":                               {`"a"`, `""`, `"a:1"`, `"a:"`, `"a b:c"`},
+	"[worker.NAME].args":                                {deep(25), `[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
+	"[worker.NAME].kwargs":                              {`{ a = nan }`, `{ a.b = 2020-01-01 }`},
+	"[worker.NAME].tasks":                               {`{}`, `{ "a b" = "a:b" }`, `{ a = "a" }`, `{ a = 1 }`, `{ a = {} }`, `{ a = { entry = "a:b", exec = ["a"] } }`, `"a:b"`, `["a:b"]`, manyTasks(101)},
+	"[worker.NAME].lifespan":                            {`"a"`, `""`, `"a:1"`},
+	"[worker.NAME.tasks.NAME].entry":                    {`"a"`, `""`, `"a:1"`},
+	"[worker.NAME.tasks.NAME].args":                     {deep(25), `[nan]`},
+	"[worker.NAME.tasks.NAME].kwargs":                   {`{ a = nan }`},
+	"[worker.NAME.tasks.NAME].failure_action":           {`"restart"`, `""`},
+	"[worker.NAME.tasks.NAME].type":                     {`"exec"`, `""`},
+	"[worker.NAME.tasks.NAME].restart":                  {`"never"`, `""`},
+	"[worker.NAME.tasks.NAME].restart_sec":              badSpans,
+	"[worker.NAME.tasks.NAME].restart_max_delay_sec":    badSpans,
+	"[worker.NAME.tasks.NAME].restart_reset_sec":        badSpans,
+	"[worker.NAME.tasks.NAME].start_limit_burst":        {`-1`, `1001`},
+	"[worker.NAME.tasks.NAME].start_limit_interval_sec": badSpans,
+	"[worker.NAME.tasks.NAME].timeout_start_sec":        badSpans,
+	"[worker.NAME].exec":                                {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
+	"[worker.NAME].count":                               {`-1`, `10001`},
+	"[worker.NAME].sockets":                             {`["http", "http"]`, `["a b"]`, `[1]`},
+	"[worker.NAME].environment":                         {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`},
+	"[worker.NAME].environment_file":                    {`""`, `"-"`, `["a", 1]`, `"a\u0000"`},
+	"[worker.NAME].working_directory":                   {`""`, `"a"`, `"~"`, `"./a"`, `"/a\u0000"`},
+	"[worker.NAME].user":                                badIDs,
+	"[worker.NAME].group":                               badIDs,
+	"[worker.NAME].supplementary_groups":                {`[""]`, `["a", -1]`, `[1.5]`, `[65535]`},
+	"[worker.NAME].umask":                               badModes,
+	"[worker.NAME].nice":                                {`-21`, `20`},
+	"[worker.NAME].limit_cpu":                           badSpans,
+	"[worker.NAME].limit_fsize":                         badBytes,
+	"[worker.NAME].limit_data":                          badBytes,
+	"[worker.NAME].limit_stack":                         badBytes,
+	"[worker.NAME].limit_core":                          badBytes,
+	"[worker.NAME].limit_rss":                           badBytes,
+	"[worker.NAME].limit_nofile":                        badCount,
+	"[worker.NAME].limit_as":                            badBytes,
+	"[worker.NAME].limit_nproc":                         badCount,
+	"[worker.NAME].limit_memlock":                       badBytes,
+	"[worker.NAME].limit_locks":                         badCount,
+	"[worker.NAME].limit_sigpending":                    badCount,
+	"[worker.NAME].limit_msgqueue":                      badBytes,
+	"[worker.NAME].limit_nice":                          {`41`, `"+20"`, `"-21"`, `"--1"`, `"+"`, `""`, `"1K"`},
+	"[worker.NAME].limit_rtprio":                        badCount,
+	"[worker.NAME].limit_rttime":                        badSpans,
+	"[worker.NAME].type":                                {`"exec"`, `"notify-reload"`, `"Notify"`, `""`},
+	"[worker.NAME].notify_access":                       {`"exec"`, `"Main"`, `""`},
+	"[worker.NAME].watchdog_sec":                        badSpans,
+	"[worker.NAME].oom_score_adjust":                    {`-1001`, `1001`},
+	"[worker.NAME].ambient_capabilities":                {`["CAP_FOO"]`, `["CAP_NET_RAW", "NET_RAW"]`, `["cap_net_raw"]`, `["~CAP_NET_RAW"]`, `[""]`, `[13]`, `"CAP_NET_RAW"`},
+	"[worker.NAME].memory_high":                         badSizes,
+	"[worker.NAME].memory_max":                          badSizes,
+	"[worker.NAME].tasks_max":                           {`0`, `4194305`, `-1`, `"10%"`, `""`, `"-1"`, `"1K"`, `1.0`},
+	"[worker.NAME].cpu_weight":                          badShare,
+	"[worker.NAME].io_weight":                           badShare,
+	"[worker.NAME].cpu_quota":                           {`"0%"`, `"0.00%"`, `20`, `"20"`, `"-20%"`, `".5%"`, `"1.%"`, `"1.234%"`, `"1 %"`, `"%"`, `""`, `"infinity"`, `"21474836.48%"`},
 
 	"[worker.NAME].file_descriptor_store_max": {`-1`, `129`},
 
@@ -193,7 +208,23 @@ var conflicts = map[string][]string{
 		"[worker.a]\nentry = \"a:b\" #!",
 		"[worker.a] #!\ncount = 1",
 	},
-	"[worker.NAME].exec":   {"[floor]\n[worker.a]\nentry = \"a:b\"\nexec = [\"a\"] #!"},
+	"[worker.NAME].exec": {"[floor]\n[worker.a]\nentry = \"a:b\"\nexec = [\"a\"] #!"},
+	"[worker.NAME].tasks": {
+		"[worker.a]\ntasks = { a = \"a:b\" } #!",
+		"[floor]\n[worker.a]\nentry = \"a:b\"\ntasks = { a = \"a:b\" } #!",
+		"[floor]\n[worker.a]\ntasks = { a = \"a:b\" }\nexec = [\"a\"] #!",
+		"[floor]\n[worker.a]\ntasks = { a = \"a:b\" }\nargs = [] #!",
+		"[floor]\n[worker.a]\nnotify_access = \"none\" #!\ntasks = { a = \"a:b\" }",
+	},
+	"[worker.NAME].lifespan": {
+		"[floor]\n[worker.a]\nentry = \"a:b\"\nlifespan = \"a:b\" #!",
+		"[worker.a]\nexec = [\"a\"]\nlifespan = \"a:b\" #!",
+	},
+	"[worker.NAME.tasks.NAME].entry": {"[floor]\n[worker.a]\n[worker.a.tasks.t] #!\ntype = \"notify\""},
+	"[worker.NAME.tasks.NAME].restart_max_delay_sec": {
+		"[floor]\n[worker.a.tasks.t]\nentry = \"a:b\"\nrestart_max_delay_sec = \"500ms\" #!",
+		"[floor]\n[worker.a]\nrestart_max_delay_sec = \"2s\"\n[worker.a.tasks.t]\nentry = \"a:b\"\nrestart_sec = \"5s\" #!",
+	},
 	"[worker.NAME].args":   {"[worker.a]\nexec = [\"a\"]\nargs = [] #!"},
 	"[worker.NAME].kwargs": {"[worker.a]\nexec = [\"a\"]\nkwargs = {} #!"},
 	"[worker.NAME].count": {
@@ -266,6 +297,14 @@ func manyAddresses(n int) string {
 	return strings.Join(list, ", ")
 }
 
+func manyTasks(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf(`t%d = "a:b"`, i)
+	}
+	return "{ " + strings.Join(list, ", ") + " }"
+}
+
 func TestKeysThatDoNotFitTogetherAreRefused(t *testing.T) {
 	eachKey(t, func(t *testing.T, header string, k fleetfile.Key) {
 		rows := conflicts[strings.TrimPrefix(header+"."+k.Name, ".")]
@@ -313,7 +352,7 @@ zygote = ["bin/zygote", "-x"]
 // Keys of the contract that are not built yet must not be taken in silence.
 func TestKeysWithoutEffectAreUnknown(t *testing.T) {
 	for _, key := range []string{
-		"tasks", "survive",
+		"survive",
 	} {
 		for _, header := range []string{"", "[floor]", "[socket.NAME]", "[worker.NAME]"} {
 			text, line, table := fileWith(header, "", key+" = 1")

@@ -3,8 +3,8 @@
 package fleetfile
 
 import (
+	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	maxArgument  = 24  // deep; printed in one line it is nested twice as deep
-	maxAddresses = 250 // the kernel passes at most 253 descriptors in one message
+	maxAddresses     = 250              // the kernel passes at most 253 descriptors in one message
+	startLimitPeriod = 10 * time.Second // of a start limit without one
 )
 
 // draft is a Worker while it is read, with what [defaults] has given.
 type draft struct {
 	Worker
 	given
+	tasks map[string]any // as they were written; [draft.readTasks] makes Tasks of them
 }
 
 func newDraft() *draft {
@@ -49,6 +50,7 @@ func (d *draft) clone() *draft {
 // check looks at what the keys of a worker say together.
 func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkProgram(l, path, floor != nil)
+	d.readTasks(l)
 	d.checkIdentity(l, floor)
 	d.checkRestart(l)
 	d.checkMemory(l)
@@ -100,8 +102,9 @@ func (d *draft) checkNotify(l *loader) {
 		name  string
 		needs bool
 	}{
+		{"tasks", d.from["tasks"] != ""},
 		{"type", d.Policy.Notify},
-		{"watchdog_sec", d.Policy.Watchdog > 0},
+		{"watchdog_sec", d.Policy.Watchdog > 0 && d.from["watchdog_sec"] != ""},
 		{"file_descriptor_store_max", d.FDStoreMax > 0},
 		{"recycle_requests", d.Recycle.Requests > 0},
 	} {
@@ -122,33 +125,45 @@ func ofWorker(first, second string) string {
 	return first
 }
 
+// lastKey is the name of a key in its table.
+func lastKey(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+
 func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
-	entry, exec := d.from["entry"], d.from["exec"]
-	switch {
-	case entry != "" && exec != "":
-		l.errorf(exec, "entry and exec exclude each other; remove one of them")
-	case entry == "" && exec == "":
-		l.errorf(path, `must have entry or exec; write entry = "app.web:serve" or exec = ["/usr/bin/app"], for example`)
-	case entry != "" && !hasFloor:
-		l.errorf(entry, "needs a [floor] to be forked from; add [floor], or use exec")
-	case entry != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
-		l.errorf(ofWorker(d.from["ambient_capabilities"], entry),
+	entry, exec, tasks := d.from["entry"], d.from["exec"], d.from["tasks"]
+	switch forked := cmp.Or(entry, tasks); {
+	case entry != "" && tasks != "":
+		l.errorf(tasks, "entry and tasks exclude each other; remove one of them")
+	case forked != "" && exec != "":
+		l.errorf(exec, "%s and exec exclude each other; remove one of them", lastKey(forked))
+	case forked == "" && exec == "":
+		l.errorf(path, `must have entry, exec or tasks; write entry = "app.web:serve" or exec = ["/usr/bin/app"], for example`)
+	case forked != "" && !hasFloor:
+		l.errorf(forked, "needs a [floor] to be forked from; add [floor], or use exec")
+	case forked != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
+		l.errorf(ofWorker(d.from["ambient_capabilities"], forked),
 			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")
-	case entry != "" && !d.IgnoreSIGPIPE:
-		l.errorf(ofWorker(d.from["ignore_sigpipe"], entry), "cannot be false for an entry: %s", l.sigpipeOfEntry())
-	case exec != "":
-		for _, key := range []string{"args", "kwargs"} {
-			if d.from[key] != "" {
-				l.errorf(d.from[key], "is for entry only; remove it, or move it into exec")
-			}
+	case forked != "" && !d.IgnoreSIGPIPE:
+		l.errorf(ofWorker(d.from["ignore_sigpipe"], forked),
+			"cannot be false for an entry: %s", l.sigpipeOfEntry())
+	}
+	for _, key := range []string{"args", "kwargs"} {
+		switch {
+		case d.from[key] == "" || entry != "":
+		case exec != "":
+			l.errorf(d.from[key], "is for entry only; remove it, or move it into exec")
+		case tasks != "":
+			l.errorf(d.from[key], "is for entry only; remove it, or move it into one of tasks")
 		}
+	}
+	if d.from["lifespan"] != "" && tasks == "" {
+		l.errorf(d.from["lifespan"], "is for tasks only; remove it, or write tasks = { main = %q } instead of entry", cmp.Or(d.Entry, "app.web:serve"))
 	}
 }
 
 // checkIdentity: what is forked from a floor that has a user of its own has no
 // right left to become anybody else.
 func (d *draft) checkIdentity(l *loader, floor *Floor) {
-	if floor == nil || floor.User == "" || d.from["entry"] == "" {
+	if floor == nil || floor.User == "" || !d.forked() {
 		return
 	}
 	for _, key := range []string{"user", "group", "supplementary_groups"} {
@@ -165,7 +180,7 @@ func (d *draft) checkRestart(l *loader) {
 	case interval != "" && burst == "":
 		l.errorf(interval, "has no effect without start_limit_burst; write start_limit_burst = 5, or remove it")
 	case interval == "" && p.StartLimitBurst > 0:
-		p.StartLimitPeriod = 10 * time.Second
+		p.StartLimitPeriod = startLimitPeriod
 	}
 	sec, most := d.from["restart_sec"], d.from["restart_max_delay_sec"]
 	switch {
@@ -191,74 +206,6 @@ func setExec(c *cell, d *draft) {
 		c.errorf(elem(c.path, 0), "must be an absolute path or a name that is in PATH, not %s; write %s = %s, for example",
 			describe(d.Exec[0]), c.key.Name, c.key.Example)
 	}
-}
-
-func setArgs(c *cell, d *draft) {
-	if _, ok := asList(c.v); !ok {
-		c.refuse()
-		return
-	}
-	d.Args = nil
-	for _, it := range c.items(false) {
-		d.Args = append(d.Args, c.argument(it.path, it.v, 1))
-	}
-}
-
-func setKwargs(c *cell, d *draft) {
-	m, ok := c.v.(map[string]any)
-	if !ok {
-		c.refuse()
-		return
-	}
-	d.Kwargs = nil
-	if len(m) > 0 {
-		d.Kwargs, _ = c.argument(c.path, m, 1).(map[string]any)
-	}
-}
-
-// argument returns a value that can travel to the entry: nothing but what TOML,
-// JSON and Python have in common.
-func (c *cell) argument(path string, v any, depth int) any {
-	if depth > maxArgument {
-		c.fail(path, "an argument can be nested at most "+strconv.Itoa(maxArgument)+" deep", "write it flatter")
-		return nil
-	}
-	if list, ok := asList(v); ok {
-		out := make([]any, len(list))
-		for i := range list {
-			out[i] = c.argument(elem(path, i), list[i], depth+1)
-		}
-		return out
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for name := range v {
-			out[name] = c.argument(join(path, name), v[name], depth+1)
-		}
-		return out
-	case time.Time:
-		c.fail(path, "a date or time cannot be an argument", "write it as a string, in quotes")
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			c.fail(path, "an argument must be a finite number", "write it as a string, in quotes")
-		}
-	}
-	return v
-}
-
-func showArgs(d *draft) string {
-	if len(d.Args) == 0 {
-		return ""
-	}
-	return tomlText(d.Args)
-}
-
-func showKwargs(d *draft) string {
-	if len(d.Kwargs) == 0 {
-		return ""
-	}
-	return tomlText(d.Kwargs)
 }
 
 func setSockets(c *cell, d *draft) {
@@ -348,17 +295,20 @@ func optional(dst func(*draft) **int, lo, hi int64) value[draft] {
 	}
 }
 
-func setType(c *cell, d *draft) {
-	if s, ok := c.text(func(s string) bool { return s == "simple" || s == "notify" }); ok {
-		d.Policy.Notify = s == "notify"
+func serviceType[T any](notify func(*T) *bool) value[T] {
+	return value[T]{
+		set: func(c *cell, t *T) {
+			if s, ok := c.text(func(s string) bool { return s == "simple" || s == "notify" }); ok {
+				*notify(t) = s == "notify"
+			}
+		},
+		show: func(t *T) string {
+			if *notify(t) {
+				return `"notify"`
+			}
+			return `"simple"`
+		},
 	}
-}
-
-func showType(d *draft) string {
-	if d.Policy.Notify {
-		return `"notify"`
-	}
-	return `"simple"`
 }
 
 // watchdog is a span of which infinity means none, as 0 does.

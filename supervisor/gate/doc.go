@@ -31,7 +31,8 @@
 // this order: the memfd that holds the fields if they are too many for one
 // message (then the message is only "go" NUL "memfd"), one for each of the fields
 // stdout and stderr (a pipe, or a journal stream, which may be the same), then one
-// for each field listen, then one for each field stored. The orders of a floor
+// for each field listen, then one for each field stored, then, with a field tasks, the
+// socket on which the worker is told what to do with them. The orders of a floor
 // have no such field and bring two: its command socket and its program (package
 // zygote).
 //

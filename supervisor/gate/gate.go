@@ -54,7 +54,8 @@ type (
 
 // Send tells the process at the other end of gate what to become. The
 // descriptors stay the caller's: one if o.Stdout is set, one if o.Stderr is, then one
-// for each of o.Listen, then one for each of o.Stored. It does not block.
+// for each of o.Listen, then one for each of o.Stored, then one if o.Tasks is set. It
+// does not block.
 func Send(gate int, o *Orders, fds ...int) error {
 	fields := o.Encode()
 	msg := append([]byte(goName+"\x00"), fields...)

@@ -66,6 +66,8 @@ var keys = []key{
 	{"args", byWorker, func(o *Orders) any { return &o.Args }},
 	{"kwargs", byWorker, func(o *Orders) any { return &o.Kwargs }},
 	{"probe", byPython, func(o *Orders) any { return &o.Probe }},
+	{"tasks", byPython, func(o *Orders) any { return &o.Tasks }},
+	{"lifespan", byPython, func(o *Orders) any { return &o.Lifespan }},
 }
 
 // WorkerKeys are the keys that a worker reads that was forked by prefork's own zygote.

@@ -82,6 +82,8 @@ type Orders struct {
 	AfterFork string // after_fork=module:callable
 	Args      string // args=, a list in JSON
 	Kwargs    string // kwargs=, a table in JSON
+	Tasks     string // tasks=, instead of an entry: a list in JSON, of a table for each
+	Lifespan  string // lifespan=module:callable, around the tasks
 
 	// Probe is probe=, a Python program that a process runs in place of an entry: it is no
 	// slot, and calls nothing of the user's (package zygote).

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/rights"
@@ -58,7 +60,7 @@ func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) err
 		return err
 	}
 	// Who has to change its user gives its socket away by itself, while it may.
-	if s.NotifySocket() != "" && s.Config.Entry != "" && p.Birth.UID != l.book.uid {
+	if s.NotifySocket() != "" && s.Config.Forked() && p.Birth.UID != l.book.uid {
 		if err := s.GiveNotifySocket(p.Birth.UID); err != nil {
 			return err
 		}
@@ -68,9 +70,35 @@ func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) err
 		return err
 	}
 	orders, fds := l.book.slotOrders(p, s, env, to.Journal)
+	if orders.Tasks != "" {
+		ours, theirs, err := linux.OneWay()
+		if err != nil {
+			to.Close()
+			return err
+		}
+		defer linux.CloseFD(&theirs) // the message holds its own
+		p.Birth.Tasks, fds = ours, append(fds, theirs)
+	}
 	err = l.sendTo(p, orders, to, fds)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // it has ended; that is the event
+	}
+	return err
+}
+
+// OrderTask tells a worker what to do with one of its tasks. It does not block: a worker
+// that does not read is an error.
+func (l *Launcher) OrderTask(act fleet.OrderTask) error {
+	p := l.procs.Of(act.Proc)
+	if p == nil || p.Birth.Tasks < 0 {
+		return errors.New("its process has ended")
+	}
+	err := linux.Send(p.Birth.Tasks, []byte(strings.Join([]string{string(act.Verb), act.Task, act.Why}, "\x00")))
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return errors.New("its process does not read its orders: is its loop blocked?")
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return errors.New("its process does not take orders any more")
 	}
 	return err
 }
@@ -105,7 +133,7 @@ func (l *Launcher) sendTo(p *procs.Process, o *gate.Orders, to output.Output, fd
 // that is forked from a floor has one. The process is at its gate, and finds that
 // it has been given already what it then asks for.
 func preset(p *procs.Process, w *fleetfile.Worker) error {
-	if w.Entry == "" || os.Geteuid() == 0 { // who is root can do it itself, before it is another
+	if !w.Forked() || os.Geteuid() == 0 { // who is root can do it itself, before it is another
 		return nil
 	}
 	if w.Nice != nil {

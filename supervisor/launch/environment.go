@@ -138,7 +138,7 @@ func (l *Launcher) gaveUp(id fleet.Proc) {
 // warn says which lines of the files mean nothing.
 func (l *Launcher) warn(s *slots.Slot, e environment) {
 	lines := slices.Clone(e.ignored)
-	if s.Config.Entry != "" {
+	if s.Config.Forked() {
 		lines = append(lines, withoutEffect(e.env, append(list(s.Revision.File.Floor.Env), l.book.base...))...)
 	}
 	for _, line := range lines {

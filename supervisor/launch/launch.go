@@ -132,6 +132,7 @@ func (l *Launcher) forget(p *procs.Process) {
 func (l *Launcher) closeBirth(p *procs.Process) {
 	l.errands.CloseSocket(l.gates, &p.Birth.Gate)
 	l.errands.CloseSocket(l.commands, &p.Birth.Command)
+	linux.CloseFD(&p.Birth.Tasks)
 	l.gaveUp(p.ID)
 	if p.ID == l.prepared {
 		l.prepared, l.wantsPrepared = 0, false

@@ -83,10 +83,15 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 	}
 	for i := range r.File.Workers {
 		w := &r.File.Workers[i]
-		if w.Entry == "" {
+		if !w.Forked() {
 			continue
 		}
-		msg.Entries = append(msg.Entries, w.Entry)
+		if w.Entry != "" {
+			msg.Entries = append(msg.Entries, w.Entry)
+		}
+		if msg.Python != nil && len(w.Tasks) > 0 {
+			msg.Python.Tasks = true
+		}
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
 	}
 	return msg
@@ -134,6 +139,28 @@ func slotVariables(fleet, worker, slot, invocation string) []string {
 	}
 }
 
+// tasks are those of a worker, with the keys that what runs them reads. Times are
+// nanoseconds.
+func tasks(w *fleetfile.Worker) string {
+	var all []any
+	for i := range w.Tasks {
+		t := &w.Tasks[i]
+		p := &t.Policy
+		kwargs := t.Kwargs
+		if kwargs == nil {
+			kwargs = map[string]any{}
+		}
+		all = append(all, map[string]any{
+			"name": t.Name, "entry": t.Entry, "args": t.Args, "kwargs": kwargs,
+			"failure_action": string(t.FailureAction), "notify": p.Notify, "timeout_start_sec": int64(p.TimeoutStart),
+			"restart": string(p.Restart), "restart_sec": int64(p.RestartSec), "restart_max_delay_sec": int64(p.RestartMaxDelay),
+			"restart_reset_sec": int64(p.RestartReset),
+			"start_limit_burst": int64(p.StartLimitBurst), "start_limit_interval_sec": int64(p.StartLimitPeriod),
+		})
+	}
+	return zygote.ListLiteral(all)
+}
+
 // resetOOMScore lets a process be killed for memory before the master is: the
 // unit protects that one, and every child inherits it.
 func (b *book) resetOOMScore() *int {
@@ -155,12 +182,13 @@ func (b *book) workerOrders(file *fleetfile.File, w *fleetfile.Worker) *gate.Ord
 	for _, l := range w.Limits {
 		o.Limits = append(o.Limits, gate.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
 	}
-	if w.Entry == "" {
+	if !w.Forked() {
 		o.Base, o.Argv, o.IgnoreSIGPIPE = b.base, w.Exec, w.IgnoreSIGPIPE
 		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), b.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, file.Floor.AfterFork
 		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)
+		o.Tasks, o.Lifespan = tasks(w), w.Lifespan
 	}
 	if w.OOMScoreAdjust != nil {
 		o.OOMScoreAdjust = w.OOMScoreAdjust

@@ -55,6 +55,28 @@ var families = []family{
 	{"prefork_slot_cpu_seconds", counter, "seconds", "Processor time of the present process of a slot, and of what it has started.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.CPUUsageNSec) / 1e9, s.CPUUsageNSec > 0
 	})},
+	{"prefork_tasks", gauge, "", "Tasks of a slot, by state.", func(p *printer, s *Sample) {
+		eachTasks(s, func(slot *control.SlotStatus, tasks []control.TaskStatus) {
+			n := map[string]int{}
+			for i := range tasks {
+				n[tasks[i].State]++
+			}
+			for _, state := range taskStates {
+				p.sample("", float64(n[state.String()]), "worker", slot.Worker, "slot", slot.Name, "state", state.String())
+			}
+		})
+	}},
+	{"prefork_task_restarts", counter, "", "Restarts of a task, in all processes of its slot.", eachTask(func(t *control.TaskStatus) float64 {
+		return float64(t.NRestarts)
+	})},
+	{"prefork_task_failures", gauge, "", "Failures of a task in a row, which its backoff grows with.", eachTask(func(t *control.TaskStatus) float64 {
+		return float64(t.Failures)
+	})},
+	{"prefork_loop_lag_seconds", gauge, "seconds", "How late the loop of a slot's tasks was when it last sent WATCHDOG=1.", func(p *printer, s *Sample) {
+		eachTasks(s, func(slot *control.SlotStatus, _ []control.TaskStatus) {
+			p.sample("", float64(slot.LoopLagUSec)/1e6, "worker", slot.Worker, "slot", slot.Name)
+		})
+	}},
 	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Generation))
 	}},
@@ -105,6 +127,31 @@ func eachSlot(value func(s *control.SlotStatus) (float64, bool)) func(*printer, 
 				p.sample("", v, "worker", slot.Worker, "slot", slot.Name)
 			}
 		}
+	}
+}
+
+// taskStates are those that a task can have.
+var taskStates = []fleet.State{
+	fleet.StateWaiting, fleet.StateStarting, fleet.StateReady, fleet.StateStopping, fleet.StateExited, fleet.StateFailed,
+}
+
+// eachTasks calls f for each slot that has tasks.
+func eachTasks(s *Sample, f func(slot *control.SlotStatus, tasks []control.TaskStatus)) {
+	for i := range s.Fleet.Slots {
+		if slot := &s.Fleet.Slots[i]; len(slot.Tasks) > 0 {
+			f(slot, slot.Tasks)
+		}
+	}
+}
+
+// eachTask writes one value of each task.
+func eachTask(value func(t *control.TaskStatus) float64) func(*printer, *Sample) {
+	return func(p *printer, s *Sample) {
+		eachTasks(s, func(slot *control.SlotStatus, tasks []control.TaskStatus) {
+			for i := range tasks {
+				p.sample("", value(&tasks[i]), "worker", slot.Worker, "slot", slot.Name, "task", tasks[i].Name)
+			}
+		})
 	}
 }
 

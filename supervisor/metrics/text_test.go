@@ -27,6 +27,9 @@ func edge() *control.Status {
 				Name: "sniffer.0", Worker: "sniffer", State: "waiting", Failures: 4, NRestarts: 4, NextStartTimestamp: 1795575000_250000,
 				Restarts: map[string]uint64{"exit-code": 3, "start-limit-hit": 1},
 			},
+			{Name: "io.0", Worker: "io", State: "ready", LoopLagUSec: 2500, Tasks: []control.TaskStatus{
+				{Name: "poller", State: "waiting", NRestarts: 3, Failures: 2}, {Name: "beat", State: "ready"},
+			}},
 		},
 	}
 }

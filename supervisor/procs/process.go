@@ -34,10 +34,11 @@ type Process struct {
 	left   left
 }
 
-// Birth is what is known and open until a process has become what it was told.
+// Birth is what is known and open until a process has become what it was told, or ends.
 type Birth struct {
 	Gate     int  // until it leaves the gate
 	Command  int  // a floor's socket
+	Tasks    int  // where a worker with tasks is told what to do with them
 	Assigned bool // it was told what to become
 	UID      int  // when it introduced itself: the floor's
 }

@@ -50,7 +50,7 @@ func New(groups *cgroup.Pool, log *output.Log, deaths, emptied poll.Source) *Tab
 
 // Add makes a process that has only been asked for.
 func (t *Table) Add(id fleet.Proc) *Process {
-	p := &Process{ID: id, pidfd: -1, Birth: Birth{Gate: -1, Command: -1}}
+	p := &Process{ID: id, pidfd: -1, Birth: Birth{Gate: -1, Command: -1, Tasks: -1}}
 	t.byID[id] = p
 	return p
 }

@@ -46,7 +46,7 @@ func (r *Revision) Descriptors() int {
 	const step = 16
 	most := 0
 	for i := range r.File.Workers {
-		if w := &r.File.Workers[i]; w.Entry != "" {
+		if w := &r.File.Workers[i]; w.Forked() {
 			most = max(most, r.addresses(w.Sockets)+w.FDStoreMax)
 		}
 	}

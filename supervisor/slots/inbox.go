@@ -53,6 +53,9 @@ func (t *Table) read(s *Slot) (events []fleet.Event) {
 			break // EAGAIN: that was all
 		}
 		said, ok := t.accept(s, &d)
+		if ev := s.saysOfTasks(&d); ev != nil {
+			events = append(events, ev)
+		}
 		switch {
 		case !ok:
 		case last != nil && merge(last, said):
@@ -197,6 +200,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 		Watchdog: msg.Watchdog, Trigger: msg.Trigger, Interval: msg.WatchdogInterval, Extend: msg.Extend,
 		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: fleet.RecycleReason(msg.Recycle),
 	}
+	n.Lag, n.HasLag = loopLag(msg)
 	switch {
 	case msg.Errno != 0:
 		if n.Errno = unix.ErrnoName(unix.Errno(msg.Errno)); n.Errno == "" {
@@ -231,6 +235,9 @@ func merge(a *fleet.Notified, b fleet.Notified) bool {
 	}
 	if b.Errno != "" {
 		a.Errno = b.Errno
+	}
+	if b.HasLag {
+		a.HasLag, a.Lag = true, b.Lag
 	}
 	return true
 }

@@ -3,7 +3,7 @@
 // Package slots has what is kept for a slot while its processes come and go: the socket
 // on which they notify, and the descriptors that they have stored for their successors.
 //
-//	notify socket ──> Read ──> fleet.Notified
+//	notify socket ──> Read ──> fleet.Notified, fleet.TaskSaid, fleet.TaskFault
 //	                   ├─ FDSTORE=1 ──> the slot's store, and a copy to systemd
 //	                   └─ other descriptors, barriers ──> dropped by a thread, for the loop
 //	                                                      cannot know how long that takes

@@ -37,10 +37,14 @@ func (n Name) Member() string { return strings.ToUpper(string(n[:1])) + string(n
 // TakesSignal reports whether the verb has a signal for its argument.
 func (n Name) TakesSignal() bool { return n == Kill }
 
-// Call is a verb with its argument.
+// TakesTask reports whether the verb can be about one task of a slot.
+func (n Name) TakesTask() bool { return n == Start || n == Stop || n == Restart }
+
+// Call is a verb with its arguments.
 type Call struct {
 	Name   Name
-	Signal int // 0 if the verb takes none
+	Signal int    // 0 if the verb takes none
+	Task   string // of the slot; "": all of it
 }
 
 // Check reports what is wrong with a call.
@@ -50,6 +54,8 @@ func (c Call) Check() error {
 		return fmt.Errorf("there is no verb %q", string(c.Name))
 	case c.Name.TakesSignal() && (c.Signal < 1 || c.Signal > maxSignal):
 		return fmt.Errorf("there is no signal %d", c.Signal)
+	case c.Task != "" && !c.Name.TakesTask():
+		return fmt.Errorf("%s is for slots, not for one of their tasks", c.Name)
 	}
 	return nil
 }

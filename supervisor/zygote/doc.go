@@ -2,8 +2,9 @@
 
 // Package zygote holds the program that loads a floor and forks workers from
 // it (the Python package prefork_zygote, of which the zygote gets all modules as one),
-// the module that workers import (prefork.py), and the messages between master and
-// zygote. Any other program that keeps to prefork-zygote(7) can be the zygote of a floor
+// the one that runs the tasks of a worker (prefork_tasks, packed in the same way), the
+// module that workers import (prefork.py), and the messages between master and zygote. Any
+// other program that keeps to prefork-zygote(7) can be the zygote of a floor
 // (floor.zygote); it is told by two variables what ours is by its arguments
 // ([Environment]), and package conformance tells whether it does keep to it.
 //
@@ -83,6 +84,17 @@
 //	        open /proc/self/mem, /proc/self/comm    its title as a slot
 //	        prctl, getppid                          the death signal, in a terminal
 //	        close                                   the gate
+//
+// A worker with tasks calls prefork_tasks in place of an entry:
+//
+//	policy  when a task is started again: what package fleet decides of slots
+//	words   what is said of a task: to the master, and on standard error
+//	task    one task: asyncio task, timer, state
+//	group   all of them: lifespan, signals, orders, readiness, exit status, watchdog
+//
+// It decides of its tasks by itself and tells the master, by its notify socket (package
+// slots); what an operator wants of a task comes by a socket on which only the master can
+// send: verb NUL task NUL why.
 //
 // The fields of floor are those of [LoadRequest]; what only a zygote in Python needs, our
 // module too, is told to ours alone.

@@ -45,6 +45,7 @@ type Python struct {
 	Repack   bool // the code that ran while it warmed up is copied side by side
 	Immortal bool // what has been loaded is never freed, in no worker
 	GCFreeze bool
+	Tasks    bool // some of the workers are of tasks
 }
 
 // requestField is one field of the floor message: none, or one for each of its values.
@@ -70,6 +71,8 @@ var requestFields = []requestField{
 	{"repack", true, func(f *LoadRequest) []string { return flag(f.Python.Repack) }},
 	{"immortal", true, func(f *LoadRequest) []string { return flag(f.Python.Immortal) }},
 	{"gc_freeze", true, func(f *LoadRequest) []string { return flag(f.Python.GCFreeze) }},
+	{"has_tasks", true, func(f *LoadRequest) []string { return flag(f.Python.Tasks) }},
+	{"tasks", true, func(*LoadRequest) []string { return []string{Tasks()} }},
 	{"module", true, func(*LoadRequest) []string { return []string{Module} }},
 }
 
@@ -83,8 +86,8 @@ func RequestKeys() (names []string) {
 	return names
 }
 
-// Encode returns the floor message, with [Module] in it for the zygote of this package.
-// The kernel takes one of up to about 200 kB.
+// Encode returns the floor message, with [Module] and [Tasks] in it for the zygote of
+// this package. The kernel takes one of up to about 200 kB.
 func (f LoadRequest) Encode() []byte {
 	b := []byte("floor")
 	for _, field := range requestFields {

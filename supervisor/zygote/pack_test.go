@@ -15,7 +15,22 @@ import (
 func TestTheProgramHasAllModules(t *testing.T) {
 	last := len(parts) - 1
 	all := slices.Concat(parts[:last], []string{stepsPart, watchPart}, parts[last:])
-	entries, err := modules.ReadDir("prefork_zygote")
+	raw := regexp.MustCompile(`(?m)^import (os|time|_signal|_socket)$`)
+	checkProgram(t, "prefork_zygote", all, ScratchSource(true), func(name, text string) {
+		if found := raw.FindString(text); found != "" && name != "base" {
+			t.Errorf("%s: %s, of which user code may have replaced parts: take it from .base", name, found)
+		}
+		if first, _, _ := strings.Cut(text, "\n\n"); (name == stepsPart || name == watchPart) && strings.Contains(string(Source()), first) {
+			t.Errorf("the program of a fleet has %s", name)
+		}
+	})
+	checkProgram(t, "prefork_tasks", taskParts, []byte(Tasks()), func(string, string) {})
+}
+
+// checkProgram: all is one namespace, and what two of them define is that of the last.
+func checkProgram(t *testing.T, program string, all []string, source []byte, check func(name, text string)) {
+	t.Helper()
+	entries, err := modules.ReadDir(program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,9 +41,10 @@ func TestTheProgramHasAllModules(t *testing.T) {
 		}
 	}
 	imports := regexp.MustCompile(`(?m)^from \.(\w+) import`)
-	raw := regexp.MustCompile(`(?m)^import (os|time|_signal|_socket)$`)
+	defines := regexp.MustCompile(`(?m)^(?:(?:def|class) (\w+)|(?:    )?(\w+) = )`)
+	definer := map[string]string{}
 	for i, name := range all {
-		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
+		text, err := modules.ReadFile(program + "/" + name + ".py")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,27 +53,6 @@ func TestTheProgramHasAllModules(t *testing.T) {
 				t.Errorf("%s imports from %s, which does not stand before it", name, m[1])
 			}
 		}
-		if found := raw.FindString(string(text)); found != "" && name != "base" {
-			t.Errorf("%s: %s, of which user code may have replaced parts: take it from .base", name, found)
-		}
-	}
-	for _, name := range []string{stepsPart, watchPart} {
-		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first, _, _ := strings.Cut(string(text), "\n\n"); strings.Contains(string(Source()), first) {
-			t.Errorf("the program of a fleet has %s", name)
-		}
-	}
-	// All is one namespace: what two of them define is that of the last.
-	defines := regexp.MustCompile(`(?m)^(?:(?:def|class) (\w+)|(?:    )?(\w+) = )`)
-	definer := map[string]string{}
-	for _, name := range all {
-		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, m := range defines.FindAllSubmatch(topLevel(text), -1) {
 			defined := string(m[1]) + string(m[2])
 			if first := definer[defined]; first != "" && first != name {
@@ -65,8 +60,9 @@ func TestTheProgramHasAllModules(t *testing.T) {
 			}
 			definer[defined] = name
 		}
+		check(name, string(text))
 	}
-	if left := regexp.MustCompile(`(?m)^ *(from|import) \.`).Find(ScratchSource(true)); left != nil {
+	if left := regexp.MustCompile(`(?m)^ *(from|import) \.`).Find(source); left != nil {
 		t.Errorf("the program has %q", left)
 	}
 }

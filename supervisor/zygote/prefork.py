@@ -20,7 +20,8 @@ the message was sent. It never blocks, and it raises nothing if nobody listens,
 if the supervisor is too busy or if there is none: then it returns False, and the
 program can go on. Any thread may call it.
 
-The attribute watchdog_sec is how often, in seconds, the supervisor must hear
+The attribute task is the name of the task that asks, None outside of one. The
+attribute watchdog_sec is how often, in seconds, the supervisor must hear
 watchdog(): a float, or None without a watchdog. Half of it is a good interval.
 """
 
@@ -34,6 +35,8 @@ worker = None  # name of the worker, "web"
 slot = None  # name of the slot, "web.0"
 index = None  # index of the slot, 0
 generation = None  # number of the floor that this process was forked from
+
+_tasks = None  # what runs the tasks of a worker that has some
 
 _listen = ()  # type: tuple[tuple[str, int], ...]  # (name, descriptor), in the order of the descriptors
 _stored = ()  # type: tuple[tuple[str, int], ...]  # the same for what was stored; it comes after the sockets
@@ -88,8 +91,14 @@ def stored():
 def ready():
     """Says that start-up is complete, or a reload.
 
-    A worker with type = "notify" counts as started from here on.
+    A worker with type = "notify" counts as started from here on. In a worker with
+    tasks it is the task that is ready, which calls this, or which has made what does.
     """
+    task = _tasks and _tasks.current()
+    return task.ready() if task else _send_ready()
+
+
+def _send_ready():
     return notify("READY=1")
 
 
@@ -107,8 +116,13 @@ def status(text):
     """Says in one line what this process does, for whoever asks for the status.
 
     Line breaks and control characters become spaces, and what is too long is cut.
-    An empty text takes the last one back.
+    An empty text takes the last one back. In a task it is the status of the task.
     """
+    task = _tasks and _tasks.current()
+    return task.status(text) if task else _send_status(text)
+
+
+def _send_status(text):
     line = "".join(c if c.isprintable() else " " for c in text)
     cut = ("STATUS=" + line).encode()[:_LONGEST]
     return _send(cut.decode("utf-8", "ignore").encode())  # the cut may have split a character
@@ -331,6 +345,9 @@ def _send(message, descriptor=None):
 def __getattr__(name):
     if name == "watchdog_sec":  # computed when asked for: a child of the worker has none
         return _watchdog_sec()
+    if name == "task":  # the same: of who asks
+        found = _tasks and _tasks.current()
+        return found.name if found else None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

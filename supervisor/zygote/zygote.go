@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:embed prefork_zygote/*.py
+//go:embed prefork_zygote/*.py prefork_tasks/*.py
 var modules embed.FS
 
 // parts are the modules of the zygote's program: each imports from those before it.
@@ -19,10 +19,13 @@ var parts = []string{
 	"base", "cfunctions", "leave", "accounts", "orders", "looks", "prepare", "immortal", "repack", "memory", "worker", "floor", "zygote",
 }
 
+// taskParts are those of the program that runs the tasks of a worker.
+var taskParts = []string{"policy", "words", "task", "group"}
+
 // Source is the zygote's program: all modules of prefork_zygote in one namespace, which
 // is loaded once and shared. It belongs into a memfd, see [Argv]. It is made anew at each
 // call: floors are few, and this program starts again as each shim.
-func Source() []byte { return program(parts) }
+func Source() []byte { return pack("prefork_zygote", parts) }
 
 // The parts that only scratch zygotes have: what their workers do, and what watches the
 // floor while it is loaded.
@@ -44,7 +47,7 @@ func ScratchSource(watch bool) []byte {
 	if watch {
 		added = append(added, watchPart)
 	}
-	return program(slices.Concat(parts[:last], added, parts[last:]))
+	return pack("prefork_zygote", slices.Concat(parts[:last], added, parts[last:]))
 }
 
 // StackSignal has a zygote that watches write where its threads are, as Python does, to
@@ -61,10 +64,15 @@ func Step(name string, modules ...string) []byte {
 	return b
 }
 
-func program(parts []string) []byte {
+// Tasks is the program that runs the tasks of a worker, put together in the same way. It
+// travels in the floor message: a floor that has such a worker loads it once, for all of
+// them.
+func Tasks() string { return string(pack("prefork_tasks", taskParts)) }
+
+func pack(program string, parts []string) []byte {
 	var all bytes.Buffer
 	for _, name := range parts {
-		text, err := modules.ReadFile("prefork_zygote/" + name + ".py")
+		text, err := modules.ReadFile(program + "/" + name + ".py")
 		if err != nil {
 			panic(err) // it is embedded
 		}

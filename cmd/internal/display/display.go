@@ -38,9 +38,49 @@ func InTrouble(s *control.SlotStatus) bool {
 		return true
 	case "waiting", "starting":
 		return s.Failures > 0
+	case "ready":
+		return len(TasksInTrouble(s)) > 0
 	default:
 		return false
 	}
+}
+
+// TasksInTrouble are the tasks of a slot that need a look, the worst first.
+func TasksInTrouble(s *control.SlotStatus) (all []control.TaskStatus) {
+	for _, t := range s.Tasks {
+		if t.State == "failed" || t.Failures > 0 && (t.State == "waiting" || t.State == "starting") {
+			all = append(all, t)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b control.TaskStatus) int {
+		return cmp.Or(cmp.Compare(slices.Index(badness, a.State), slices.Index(badness, b.State)), -cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp))
+	})
+	return all
+}
+
+// DoingTask is what is next for a task or, if that is nothing, what it says of itself.
+func DoingTask(t *control.TaskStatus, now time.Time) string {
+	switch {
+	case t.NextStartTimestamp > 0:
+		return "starts in " + fleet.Span(Time(t.NextStartTimestamp).Sub(now))
+	case t.State == "failed":
+		return "gave up"
+	default:
+		return t.StatusText
+	}
+}
+
+// Tasks counts those of a slot: "3/10 tasks ready, 2 finished".
+func Tasks(s *control.SlotStatus) string {
+	n := map[string]int{}
+	for i := range s.Tasks {
+		n[s.Tasks[i].State]++
+	}
+	text := fmt.Sprintf("%d/%d tasks ready", n["ready"], len(s.Tasks))
+	if n["exited"] > 0 {
+		text += fmt.Sprintf(", %d finished", n["exited"])
+	}
+	return text
 }
 
 // Doing is what is next for a slot or, if that is nothing, what it says of itself.
@@ -54,6 +94,8 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
 	case s.State == "waiting":
 		return "waits for the floor"
+	case s.StatusText == "" && s.MainPID > 0 && len(s.Tasks) > 0:
+		return Tasks(s)
 	default:
 		return s.StatusText
 	}

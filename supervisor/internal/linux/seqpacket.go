@@ -26,6 +26,25 @@ func Seqpacket() (ours, theirs int, err error) {
 	return pair[0], pair[1], nil
 }
 
+// OneWay returns a pair of connected SOCK_SEQPACKET sockets, both close-on-exec. Only ours
+// can send, a few messages before they are read: what is theirs is a stranger's, and can
+// send nothing that ours would have to close.
+func OneWay() (ours, theirs int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, os.NewSyscallError("socketpair", err)
+	}
+	err = os.NewSyscallError("shutdown", unix.Shutdown(pair[0], unix.SHUT_RD))
+	if err == nil { // the kernel makes the least of it that there is
+		err = os.NewSyscallError("setsockopt SO_SNDBUF", unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
+	}
+	if err != nil {
+		_, _ = unix.Close(pair[0]), unix.Close(pair[1]) // the error that matters is err
+		return -1, -1, err
+	}
+	return pair[0], pair[1], nil
+}
+
 // RefuseRights has the kernel refuse whoever sends a descriptor to a socket, and to
 // those that it accepts (SO_PASSRIGHTS). Before Linux 6.16 nothing changes.
 func RefuseRights(fd int) {

@@ -232,3 +232,32 @@ func TestReceiveFDsBlocksUntilTheEnd(t *testing.T) {
 		t.Errorf("got %v, want io.EOF", err)
 	}
 }
+
+// Who is told something by OneWay can send nothing, and if it does not read, its sender is
+// told so after a few messages.
+func TestOneWay(t *testing.T) {
+	ours, theirs, err := OneWay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer CloseFD(&ours)
+	defer CloseFD(&theirs)
+	if err := Send(theirs, []byte("x"), ours); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the other side: got %v, want EPIPE", err)
+	}
+	sent := 0
+	for ; err == nil && sent < 1000; sent++ {
+		err = Send(ours, []byte("restart"))
+	}
+	if !errors.Is(err, unix.EAGAIN) || sent > 50 {
+		t.Errorf("%d messages that nobody reads, %v", sent, err)
+	}
+	buf := make([]byte, 16)
+	if n, _, _, _, err := unix.Recvmsg(theirs, buf, nil, 0); string(buf[:n]) != "restart" || err != nil {
+		t.Errorf("got %q and %v", buf[:n], err)
+	}
+	CloseFD(&theirs)
+	if err := Send(ours, []byte("x")); !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("nobody is there: got %v", err)
+	}
+}

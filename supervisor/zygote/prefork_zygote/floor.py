@@ -49,6 +49,10 @@ class Floor:
         self.prctl = None  # set if orders will need it
         self.path = fields.get("path", [])
         self.module = make_module(one(fields, "module"))
+        self.has_tasks = one(fields, "has_tasks") == "1"
+        self.tasks_source = one(fields, "tasks")  # for a worker that the file gets later
+        self.tasks = None  # the program that runs tasks, see load_tasks
+        self.orders = -1  # in a worker with tasks: where it hears what to do with them
         self.seeds = []  # what gives a worker random numbers of its own
         self.filling = []  # see fill_holes
         self.finalizers = []  # the floor's, of weakref

@@ -81,7 +81,8 @@ def obey(floor, orders, fds):
 
 
 def place(floor, orders, fds):
-    """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest."""
+    """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest. The
+    socket of tasks stays where it is, and closes when the worker executes something."""
     for number in outputs(orders):
         if not fds:
             raise Failure(FDS, "output without a descriptor")
@@ -89,12 +90,15 @@ def place(floor, orders, fds):
         os.dup2(output, number)
         os.close(output)
     names = handed_down(orders)
-    if len(fds) != len(names):
+    extra = "tasks" in orders
+    if len(fds) != len(names) + extra:
         raise Failure(FDS, f"{len(fds)} descriptors came for {len(names)} names")
     kept = 3 + floor.reserve
-    end = 3 + len(fds)
+    end = 3 + len(names)
     if end > kept:
         fds = make_room(floor, fds, kept, end)
+    if extra:
+        floor.orders = fds.pop()
     for number, fd in enumerate(fds, 3):
         os.dup2(fd, number)
         os.close(fd)

@@ -27,6 +27,8 @@ def prepare(floor):
     guard_atexit(floor)
     if any(map(is_coroutine_function, floor.entries)):
         import asyncio  # noqa: F401
+    if floor.has_tasks:
+        load_tasks(floor)
     if floor.needs_prctl:
         floor.prctl = find_prctl()
     seed = numpy_seed()
@@ -36,6 +38,14 @@ def prepare(floor):
 
         # Python warns of a fork with threads. The operator has allowed it.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
+
+
+def load_tasks(floor):
+    """Makes the program that runs the tasks of a worker, with all that it imports."""
+    if not floor.tasks:
+        floor.tasks = type(sys)("prefork_tasks")
+        exec(compile(floor.tasks_source, "<prefork tasks>", "exec"), floor.tasks.__dict__)
+    return floor.tasks
 
 
 def is_coroutine_function(entry):

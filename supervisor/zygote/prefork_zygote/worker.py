@@ -18,7 +18,7 @@ from .base import (
 )
 from .leave import leave
 from .orders import obey, read_orders
-from .prepare import rehearse_orders
+from .prepare import load_tasks, rehearse_orders
 
 
 def worker(floor, ident, gate, middle, ends):
@@ -111,8 +111,13 @@ def run(floor, orders):
         if what:
             what = "after_fork " + what
             resolve(one(orders, "after_fork"))()
-        what = "entry " + one(orders, "entry")
-        entry = resolve(one(orders, "entry"))
+        if "tasks" in orders:
+            what = "tasks"
+            tables = literal(one(orders, "tasks"), [])
+            entry = load_tasks(floor).prepare(tables, one(orders, "lifespan"), floor.orders)
+        else:
+            what = "entry " + one(orders, "entry")
+            entry = resolve(one(orders, "entry"))
         args, kwargs = literal(one(orders, "args"), ()), literal(one(orders, "kwargs"), {})
     except BaseException as error:  # whatever it is, the entry cannot be called
         status = report(error) or 1
@@ -125,7 +130,7 @@ def run(floor, orders):
             import asyncio
 
             asyncio.run(result)
-        status = 0
+        status = result if "tasks" in orders else 0
     except BaseException as error:
         status = report(error)
     leave(floor, status)
