@@ -34,13 +34,14 @@ func (m *model) remember(f *control.Status, at time.Time) {
 	var all []event
 	before := map[string]control.SlotStatus{}
 	if old := m.fleet; old != nil {
-		for _, s := range old.Slots {
+		for _, s := range withTasks(old.Slots) {
 			before[s.Name] = s
 		}
 		all = append(all, ofTheFleet(old, f, m.lost, at)...)
 	}
-	for i := range f.Slots {
-		s := &f.Slots[i]
+	slots := withTasks(f.Slots)
+	for i := range slots {
+		s := &slots[i]
 		old := before[s.Name] // a new one has no state before
 		if hasMoved(&old, s) {
 			all = append(all, event{at: display.Time(s.StateTimestamp), who: s.Name, from: old.State, to: s.State, what: s.Reason})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -119,7 +120,8 @@ func carryOut(ctx context.Context, at control.Address, o operation) error {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return c.Operate(ctx, o.slot, verb.Call{Name: o.verb})
+	slot, task, _ := strings.Cut(o.slot, "/")
+	return c.Operate(ctx, slot, verb.Call{Name: o.verb, Task: task})
 }
 
 const (

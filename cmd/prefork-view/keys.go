@@ -87,6 +87,8 @@ func (m *model) command(name string) (w want) {
 		m.typing, m.filter = true, ""
 	case "esc":
 		m.filter = ""
+	case "enter":
+		m.fold()
 	default:
 		m.ask(verbs[name])
 	}
@@ -101,6 +103,10 @@ func (m *model) ask(name verb.Name) {
 		return
 	}
 	s := rows[m.cursor(rows)]
+	if isTask(&s) && !name.TakesTask() {
+		m.say(s.Name+" is a task: its slot can be frozen, with all that is in it", true)
+		return
+	}
 	if (name == verb.Freeze || name == verb.Thaw) && s.FreezerState == "" {
 		m.say(s.Name+" cannot be frozen: its master does not offer it", true)
 		return

@@ -41,11 +41,12 @@ type sight struct {
 
 // list is how the slots are shown.
 type list struct {
-	order    int    // into orders
-	filter   string // shows slots with this text only
-	typing   bool   // the filter is being typed
-	selected string // a slot; "": the first, whichever it is
-	top      int    // the first slot that is shown
+	order    int             // into orders
+	filter   string          // shows slots with this text only
+	typing   bool            // the filter is being typed
+	selected string          // a slot or a task; "": the first, whichever it is
+	top      int             // the first slot that is shown
+	folds    map[string]bool // slots whose tasks are folded, or not, because a key has said so
 }
 
 // operation is something to do to a slot.
@@ -127,7 +128,7 @@ func (m *model) age(s *control.SlotStatus) time.Duration {
 	return m.viewed().Sub(display.Time(s.StateTimestamp))
 }
 
-// rows are the slots that are shown, in their order.
+// rows are the slots that are shown, in their order, with those tasks that are.
 func (m *model) rows() (rows []control.SlotStatus) {
 	if m.fleet == nil {
 		return nil
@@ -140,7 +141,7 @@ func (m *model) rows() (rows []control.SlotStatus) {
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b control.SlotStatus) int { return orders[m.order].compare(m, a, b) })
-	return rows
+	return m.unfolded(rows)
 }
 
 // cursor is where the selected slot is. One that is not shown any more gives way

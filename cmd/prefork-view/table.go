@@ -40,7 +40,7 @@ func (m *model) columns() (fitting []column) {
 	}
 	name, left := m.nameWidth(), m.width-len(marker)+1
 	for _, c := range []column{
-		{"SLOT", name, false, func(s *control.SlotStatus) string { return middle(s.Name, name) }, nil},
+		{"SLOT", name, false, func(s *control.SlotStatus) string { return middle(shownName(s), name) }, nil},
 		{"STATE", 9, false, stateOf, func(s *control.SlotStatus) style { return colourOf(stateOf(s)) }},
 		{"SINCE", sinceWidth, true, func(s *control.SlotStatus) string { return since(m.age(s)) }, nil},
 		{"PID", m.pidWidth(), true, func(s *control.SlotStatus) string { return display.Number(s.MainPID) }, nil},
@@ -81,7 +81,10 @@ func words(s *control.SlotStatus) string {
 	if beside := display.Beside(s); beside != "" {
 		return " " + beside
 	}
-	if !display.InTrouble(s) && s.StatusText != "" {
+	switch {
+	case len(s.Tasks) > 0 && s.State == "ready":
+		text = display.Tasks(s)
+	case !display.InTrouble(s) && s.StatusText != "":
 		text = s.StatusText
 	}
 	return " " + text
@@ -102,7 +105,11 @@ func (m *model) nameWidth() int {
 	width := len("SLOT")
 	if m.fleet != nil {
 		for i := range m.fleet.Slots {
-			width = max(width, ansi.StringWidth(m.fleet.Slots[i].Name))
+			s := &m.fleet.Slots[i]
+			width = max(width, ansi.StringWidth(s.Name))
+			for j := range s.Tasks {
+				width = max(width, len(" /")+ansi.StringWidth(s.Tasks[j].Name))
+			}
 		}
 	}
 	return min(width, max(8, m.width/5))

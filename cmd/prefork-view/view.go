@@ -137,8 +137,14 @@ func (m *model) overview(rows []control.SlotStatus, shown int) string {
 		return rule("", "", m.width)
 	}
 	title := fmt.Sprintf("%s, %s", plural(uint64(len(m.fleet.Slots)), "slot"), orders[m.order].title)
-	if len(rows) < len(m.fleet.Slots) {
-		title = fmt.Sprintf("%d of %d slots with %q, %s", len(rows), len(m.fleet.Slots), m.filter, orders[m.order].title)
+	slots := 0
+	for i := range rows {
+		if !isTask(&rows[i]) {
+			slots++
+		}
+	}
+	if slots < len(m.fleet.Slots) {
+		title = fmt.Sprintf("%d of %d slots with %q, %s", slots, len(m.fleet.Slots), m.filter, orders[m.order].title)
 	}
 	if shown < len(rows) {
 		m.scroll(rows, shown)
@@ -207,7 +213,7 @@ func (m *model) next() string {
 	if m.fleet == nil {
 		return rule("", "", m.width)
 	}
-	waiting := slices.DeleteFunc(slices.Clone(m.fleet.Slots), func(s control.SlotStatus) bool { return s.NextStartTimestamp == 0 })
+	waiting := slices.DeleteFunc(withTasks(m.fleet.Slots), func(s control.SlotStatus) bool { return s.NextStartTimestamp == 0 })
 	slices.SortStableFunc(waiting, func(a, b control.SlotStatus) int { return cmp.Compare(a.NextStartTimestamp, b.NextStartTimestamp) })
 	if len(waiting) == 0 {
 		return rule("next: nothing is due", "", m.width)
@@ -226,6 +232,9 @@ func (m *model) events(lines int) (all []string) {
 	}
 	all = append(all, rule("events", "", m.width))
 	name := m.nameWidth()
+	for _, e := range m.past { // a task is told with its slot
+		name = max(name, min(ansi.StringWidth(e.who), m.width/4))
+	}
 	for _, e := range slices.Backward(m.past) {
 		if len(all) == lines {
 			break
@@ -300,6 +309,7 @@ func (m *model) helpPage() []string {
 		{"s", "sort: " + orders[(m.order+1)%len(orders)].title + " is next"},
 		{"/", "show slots by name, state or result"},
 		{"Esc", "show all slots"},
+		{"Enter", "show its tasks, or fold them"},
 		{"r  x  S", "restart, stop or start it, after a question"},
 		{"f  t", "freeze or thaw it, in control groups"},
 		{"Ctrl-Z", "suspend"},

@@ -57,6 +57,26 @@ func edge() *control.Status {
 	}
 }
 
+// withBatch is edge with a worker of tasks.
+func withBatch() *control.Status {
+	f := edge()
+	f.StatusText = "4/9 ready; old.0 failed (start-limit-hit); 3 more in trouble"
+	f.Slots = append([]control.SlotStatus{{
+		Name: "batch.0", Worker: "batch", State: "ready", StateTimestamp: before(time.Hour), Reason: "running", MainPID: 14900, Generation: 2,
+		FreezerState: "running", CPUUsageNSec: 4e9, MemoryPrivate: 4 << 20, MemoryShared: 58 << 20,
+		Tasks: []control.TaskStatus{
+			{Name: "reconcile", State: "ready", StateTimestamp: before(time.Hour), Reason: "running"},
+			{
+				Name: "enrich", State: "waiting", StateTimestamp: before(2 * time.Second), NRestarts: 3, Failures: 3, Result: "exit-code",
+				NextStartTimestamp: stamp(noon.Add(2 * time.Second)),
+				Reason:             "exit-code: RuntimeError: no answer after 1.2s; starts again in 4.1s (3rd failure in a row)",
+			},
+			{Name: "once", State: "exited", StateTimestamp: before(time.Hour), Reason: "returned after 3ms; finished", Result: "success"},
+		},
+	}}, f.Slots...)
+	return f
+}
+
 // seen is a view that has seen two samples, a second apart.
 func seen(width, height int) *model {
 	m := &model{name: "edge", width: width, height: height, now: noon, sight: sight{asked: noon}}
@@ -129,6 +149,16 @@ func TestFrames(t *testing.T) {
 			f.Slots[0].FreezerState = "running"
 			m.now = noon.Add(2 * time.Second)
 			m.see(f, m.now)
+		}},
+		{"tasks", 80, 24, func(m *model) {
+			press(m, "/", "b", "a", "t", "c", "h", "enter")
+			m.see(withBatch(), noon)
+			press(m, "j", "j", "r")
+		}},
+		{"tasks-folded", 80, 24, func(m *model) {
+			press(m, "/", "b", "a", "t", "c", "h", "enter")
+			m.see(withBatch(), noon)
+			press(m, "enter")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
