@@ -60,6 +60,7 @@ func TestExamples(t *testing.T) {
 		"queue":       queueWorks,
 		"raw-sockets": rawSocketsWork,
 		"ruby":        func(t *testing.T, m machine) { m.serves(t, "ruby", 8088, `"slot":"web.`) },
+		"tasks":       tasksWork,
 		"users":       usersWork,
 		"wsgi":        func(t *testing.T, m machine) { m.serves(t, "wsgi", 8083, "web.") },
 	}
@@ -173,6 +174,28 @@ func usersWork(t *testing.T, m machine) {
 		if strings.Count(sets, "0000000000000000") != 4 {
 			t.Errorf("%s: %s has\n%s", m.Suite, slot, sets)
 		}
+	}
+}
+
+// tasksWork wants ten workers in four processes, of which one task is started again alone,
+// and a process that is killed comes back with all of its tasks.
+func tasksWork(t *testing.T, m machine) {
+	all := []string{"reconcile", "enrich", "orchestrate", "mutate", "clusterer", "campaign-clusterer", "attribution", "reuse-correlate"}
+	readies := func(task string) int {
+		return len(m.entries(t, "PREFORK_SLOT", "PREFORK_FLEET=tasks", "PREFORK_TASK="+task, "PREFORK_EVENT=task-ready"))
+	}
+	m.WaitFor(t, "eight tasks", func() bool {
+		return !slices.ContainsFunc(all, func(task string) bool { return readies(task) == 0 })
+	})
+	m.example(t, "tasks", "prefork .*")
+	m.WaitFor(t, "a task that was restarted", func() bool { return readies("enrich") == 2 })
+	if n := readies("reconcile"); n != 1 {
+		t.Errorf("%s: its sibling was started %d times", m.Suite, n)
+	}
+	m.kill(t, "tasks", "batch")
+	m.WaitFor(t, "the tasks of a successor", func() bool { return readies("reconcile") == 2 && readies("mutate") == 2 })
+	if n := readies("clusterer"); n != 1 {
+		t.Errorf("%s: a task of another slot was started %d times", m.Suite, n)
 	}
 }
 
