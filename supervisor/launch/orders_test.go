@@ -3,7 +3,9 @@
 package launch
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/sockets"
+	"github.com/decnet/prefork/supervisor/zygote"
 )
 
 // What comes later wins: the files in their order, then environment, then what the master
@@ -89,5 +92,34 @@ func TestWhatDependsOnTheMaster(t *testing.T) {
 	}
 	if o := newBook(Config{Revisions: told}).workerOrders(file, &file.Workers[0]); o.OOMScoreAdjust != nil {
 		t.Errorf("nothing is to be reset: got %d", *o.OOMScoreAdjust)
+	}
+}
+
+// What runs tasks reads every key of a task that it is sent, and no other.
+func TestTasksAreSentWhatTheyRead(t *testing.T) {
+	h := newHouse(t, &fleetfile.File{
+		Name: "test", Floor: &fleetfile.Floor{Python: "python3", AfterFork: "a:after"},
+		Workers: []fleetfile.Worker{{
+			Name: "io", Count: 1, NotifyAccess: fleetfile.NotifyMain, Lifespan: "a:lifespan",
+			Tasks: []fleetfile.Task{{Name: "t", Entry: "a:b", Args: []any{int64(1)}, Policy: fleet.Policy{RestartSec: time.Second}}},
+		}},
+	})
+	o, _ := h.book.slotOrders(&procs.Process{}, h.slots.All()[0], nil, "")
+	if o.Entry != "" || o.Argv != nil || o.Lifespan != "a:lifespan" || o.AfterFork != "a:after" || !strings.Contains(o.Tasks, "'restart_sec': 1000000000") {
+		t.Errorf("got %+v", o)
+	}
+	keysOf := func(pattern, text string) (keys []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			keys = append(keys, m[1])
+		}
+		slices.Sort(keys)
+		return keys
+	}
+	sent, read := keysOf(`'(\w+)': `, o.Tasks), keysOf(`table\["(\w+)"\]`, zygote.Tasks())
+	if !slices.Equal(sent, read) || len(read) < 10 {
+		t.Errorf("sent\n%q, read\n%q", sent, read)
+	}
+	if msg := h.book.floorMessage(h.slots.All()[0].Revision, 1); !msg.Tasks || len(msg.Entries) != 0 {
+		t.Errorf("the floor is told %+v", msg.Entries)
 	}
 }
