@@ -84,16 +84,23 @@ func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
 	}
 	for i := range file.Workers {
 		w := &file.Workers[i]
-		module, _, _ := strings.Cut(w.Entry, ":")
-		if module == "" || loaded[topOf(module)] {
-			continue
+		key := "entry"
+		if w.Entry == "" {
+			key = "tasks"
 		}
-		unless := ", unless what is loaded there does"
-		if len(f.Preload) == 0 && f.Setup == "" && f.Warm == "" {
-			unless = ""
+		for _, name := range w.Callables() {
+			module, _, _ := strings.Cut(name, ":")
+			if loaded[topOf(module)] {
+				continue
+			}
+			loaded[topOf(module)] = key == "tasks" // said once of all of them
+			unless := ", unless what is loaded there does"
+			if len(f.Preload) == 0 && f.Setup == "" && f.Warm == "" {
+				unless = ""
+			}
+			fmt.Fprintf(to, "prefork: %s: worker.%s.%s: %s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s\n",
+				file.Path, w.Name, key, module, unless, fleet)
 		}
-		fmt.Fprintf(to, "prefork: %s: worker.%s.entry: %s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s\n",
-			file.Path, w.Name, module, unless, fleet)
 	}
 }
 

@@ -116,7 +116,7 @@ func (r *run) adviseDescriptors() {
 func (r *run) adviseEntry(e *Entry) {
 	if e.Error != "" {
 		r.give(Advice{
-			Key: "worker." + e.Worker + ".entry", Worker: e.Worker,
+			Key: "worker." + e.Worker + "." + r.keyOf(e), Worker: e.Worker,
 			Text: fmt.Sprintf("Mend it: no worker of %s could start: %s.", e.Worker, e.Error),
 		})
 	}
@@ -142,6 +142,14 @@ func (r *run) adviseEntry(e *Entry) {
 			module, e.Worker, Modules(e.Count), Size(e.Memory), threads(e.Threads))
 	}
 	r.give(a)
+}
+
+// keyOf is the key that names what could not be imported.
+func (r *run) keyOf(e *Entry) string {
+	if slices.ContainsFunc(r.file.Workers, func(w fleetfile.Worker) bool { return w.Name == e.Worker && w.Entry == "" }) {
+		return "tasks"
+	}
+	return "entry"
 }
 
 // preloadWith is floor.preload with what is advised already, and a module.

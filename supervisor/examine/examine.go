@@ -120,7 +120,7 @@ func (r *run) place() {
 	}
 	for i := range file.Workers {
 		w := &file.Workers[i]
-		if w.Entry == "" {
+		if !w.Forked() {
 			continue
 		}
 		if os.Geteuid() != 0 || floor.User != "" {

@@ -22,7 +22,9 @@ func (r *run) measure(s *scratch, base variant, loaded time.Duration) error {
 	}
 	r.Progress("importing the entries")
 	for _, w := range entries {
-		r.report.Entries = append(r.report.Entries, r.entry(s, w))
+		for _, name := range w.Callables() {
+			r.report.Entries = append(r.report.Entries, r.entry(s, w, name))
+		}
 	}
 	m := &Memory{Worker: r.most().Name, Samples: samples}
 	for _, w := range entries {
@@ -57,7 +59,7 @@ func (r *run) measure(s *scratch, base variant, loaded time.Duration) error {
 // entries are the workers that are forked from the floor.
 func (r *run) entries() (workers []*fleetfile.Worker) {
 	for i := range r.file.Workers {
-		if r.file.Workers[i].Entry != "" {
+		if r.file.Workers[i].Forked() {
 			workers = append(workers, &r.file.Workers[i])
 		}
 	}
@@ -137,15 +139,15 @@ func rowOf(v variant) Row {
 }
 
 // entry sees what a worker imports that the floor does not have.
-func (r *run) entry(s *scratch, w *fleetfile.Worker) Entry {
-	e := Entry{Worker: w.Name, Entry: w.Entry, Slots: w.Count, Modules: []string{}}
-	module, _, _ := strings.Cut(w.Entry, ":")
+func (r *run) entry(s *scratch, w *fleetfile.Worker, name string) Entry {
+	e := Entry{Worker: w.Name, Entry: name, Slots: w.Count, Modules: []string{}}
+	module, _, _ := strings.Cut(name, ":")
 	err := r.withWorker(s, w, r.loud, func(worker *spare) error {
 		if _, err := worker.step(r.file.TimeoutStart, "resolve"); err != nil { // nothing: it has obeyed
 			return err
 		}
 		before := worker.private()
-		said, err := worker.step(r.file.TimeoutStart, "resolve", r.imports(w)...)
+		said, err := worker.step(r.file.TimeoutStart, "resolve", r.imports(name)...)
 		if err != nil {
 			return err
 		}
@@ -166,12 +168,12 @@ func (r *run) entry(s *scratch, w *fleetfile.Worker) Entry {
 	return e
 }
 
-// imports are what a worker resolves before its entry is called.
-func (r *run) imports(w *fleetfile.Worker) (names []string) {
+// imports are what a worker resolves before something of its own is called.
+func (r *run) imports(own ...string) []string {
 	if hook := r.file.Floor.AfterFork; hook != "" {
-		names = append(names, hook)
+		return append([]string{hook}, own...)
 	}
-	return append(names, w.Entry)
+	return own
 }
 
 // row takes the figures of one floor. What cannot be taken stays 0.
@@ -210,7 +212,7 @@ func (r *run) row(s *scratch, row *Row) {
 		}
 		return nil
 	}
-	if err := each("resolve", r.imports(of)...); err != nil {
+	if err := each("resolve", r.imports(of.Callables()...)...); err != nil {
 		return // it is told with the entry
 	}
 	row.Entry = private(workers)

@@ -105,7 +105,7 @@ func (w *spare) become(orders *gate.Orders, output *os.File) error {
 	}
 	defer linux.CloseFD(&theirs)
 	w.steps = ours
-	orders.Entry, orders.AfterFork, orders.Args, orders.Kwargs = zygote.Steps, "", "", ""
+	orders.Entry, orders.AfterFork, orders.Args, orders.Kwargs, orders.Tasks, orders.Lifespan = zygote.Steps, "", "", "", "", ""
 	orders.Listen, orders.Stored, orders.Notify = nil, []string{"steps"}, ""
 	orders.Stdout, orders.Stderr = true, true
 	to := int(output.Fd())

@@ -160,6 +160,20 @@ type Worker struct {
 	Recycle fleet.Recycling // when they are, though nothing is wrong with them
 }
 
+// Callables are what its processes call, in the words of the file: none for a program.
+func (w *Worker) Callables() (names []string) {
+	if w.Entry != "" {
+		return []string{w.Entry}
+	}
+	if w.Lifespan != "" {
+		names = append(names, w.Lifespan)
+	}
+	for i := range w.Tasks {
+		names = append(names, w.Tasks[i].Entry)
+	}
+	return names
+}
+
 // Forked reports whether its processes are forked from the floor.
 func (w *Worker) Forked() bool { return w.Entry != "" || len(w.Tasks) > 0 }
 

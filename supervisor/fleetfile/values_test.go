@@ -347,6 +347,7 @@ zygote = ["bin/zygote", "-x"]
 	if list, ok := err.(fleetfile.Errors); !ok || len(list) != 6 {
 		t.Errorf("a floor of prefork's own: %v, want an error for each name", err)
 	}
+	wantError(t, strings.Replace(text, "entry = \"App::Web.serve\"", "tasks = { a = \"a:b\" }", 1), 2, "worker.w.tasks")
 }
 
 // Keys of the contract that are not built yet must not be taken in silence.

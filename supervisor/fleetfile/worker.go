@@ -139,6 +139,8 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 		l.errorf(path, `must have entry, exec or tasks; write entry = "app.web:serve" or exec = ["/usr/bin/app"], for example`)
 	case forked != "" && !hasFloor:
 		l.errorf(forked, "needs a [floor] to be forked from; add [floor], or use exec")
+	case tasks != "" && l.otherZygote:
+		l.errorf(tasks, "are run by prefork's own zygote, which is Python, and floor.zygote is another program; use entry, or remove floor.zygote")
 	case forked != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
 		l.errorf(ofWorker(d.from["ambient_capabilities"], forked),
 			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")

@@ -105,7 +105,7 @@ func TestTasksAreSentWhatTheyRead(t *testing.T) {
 		}},
 	})
 	o, _ := h.book.slotOrders(&procs.Process{}, h.slots.All()[0], nil, "")
-	if o.Entry != "" || o.Argv != nil || o.Lifespan != "a:lifespan" || o.AfterFork != "a:after" || !strings.Contains(o.Tasks, "'restart_sec': 1000000000") {
+	if o.Entry != "" || o.Argv != nil || o.Lifespan != "a:lifespan" || o.AfterFork != "a:after" || !strings.Contains(o.Tasks, `"restart_sec": 1000000000`) {
 		t.Errorf("got %+v", o)
 	}
 	keysOf := func(pattern, text string) (keys []string) {
@@ -115,11 +115,11 @@ func TestTasksAreSentWhatTheyRead(t *testing.T) {
 		slices.Sort(keys)
 		return keys
 	}
-	sent, read := keysOf(`'(\w+)': `, o.Tasks), keysOf(`table\["(\w+)"\]`, zygote.Tasks())
+	sent, read := keysOf(`"(\w+)": `, o.Tasks), keysOf(`table\["(\w+)"\]`, zygote.Tasks())
 	if !slices.Equal(sent, read) || len(read) < 10 {
 		t.Errorf("sent\n%q, read\n%q", sent, read)
 	}
-	if msg := h.book.floorMessage(h.slots.All()[0].Revision, 1); !msg.Tasks || len(msg.Entries) != 0 {
+	if msg := h.book.floorMessage(h.slots.All()[0].Revision, 1); !msg.Python.Tasks || len(msg.Entries) != 0 {
 		t.Errorf("the floor is told %+v", msg.Entries)
 	}
 }
