@@ -22,3 +22,21 @@ func Table(rows [][]string) []string {
 	}
 	return lines
 }
+
+// AlignRight aligns columns, all but the first to the right: they are of numbers.
+func AlignRight(rows [][]string) (lines []string) {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	for _, row := range rows {
+		line := fmt.Sprintf("%-*s", widths[0], row[0])
+		for i, cell := range row[1:] {
+			line += fmt.Sprintf("  %*s", widths[i+1], cell)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

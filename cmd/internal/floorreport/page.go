@@ -67,7 +67,9 @@ func (p *page) memory(r *examine.Report) {
 			"  " + loadedAs(row), kB(row.Birth), kB(row.Entry), kB(row.Collected), kB(row.Worked), kB(row.WorkedCollected), kB(row.Floor),
 		})
 	}
-	p.right(rows)
+	for _, line := range display.AlignRight(rows) {
+		p.line("%s", line)
+	}
 	p.para("  ", "* as the fleet loads it. gate: a worker waits to become a slot; entry: its entry was imported; gc: gc.collect() was called; "+
 		"work: floor.warm was called in it; floor: what the floor itself has, resident.")
 	why := ""
@@ -100,23 +102,6 @@ func kB(n int64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
-}
-
-// right writes rows of which all but the first column end below each other.
-func (p *page) right(rows [][]string) {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
-	for _, row := range rows {
-		line := fmt.Sprintf("%-*s", widths[0], row[0])
-		for i, cell := range row[1:] {
-			line += fmt.Sprintf("  %*s", widths[i+1], cell)
-		}
-		p.line("%s", line)
-	}
 }
 
 func (p *page) advice(r *examine.Report) {

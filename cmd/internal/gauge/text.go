@@ -146,7 +146,7 @@ func table(r *memory.Report, width int) (lines []string) {
 		}
 		rows = append(rows, row)
 	}
-	aligned := alignRight(rows)
+	aligned := display.AlignRight(rows)
 	for i, line := range aligned {
 		if i == 0 {
 			lines = append(lines, display.CutTo(line+"  WRITTEN IN", width))
@@ -171,24 +171,6 @@ func nameWidth(rows [][]string) (width int) {
 		width = max(width, len(row[0]))
 	}
 	return width
-}
-
-// alignRight aligns all columns but the first, which is of names.
-func alignRight(rows [][]string) (lines []string) {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
-	for _, row := range rows {
-		line := fmt.Sprintf("%-*s", widths[0], row[0])
-		for i, cell := range row[1:] {
-			line += fmt.Sprintf("  %*s", widths[i+1], cell)
-		}
-		lines = append(lines, line)
-	}
-	return lines
 }
 
 // kinds lists the largest, as many as there is room for.
@@ -218,7 +200,7 @@ func writeCauses(b *strings.Builder, s *memory.SlotReport, width int) {
 	for _, c := range s.Why.Causes {
 		rows = append(rows, []string{"", display.Size(c.Bytes), display.Size(c.Alone)})
 	}
-	for i, line := range alignRight(rows) {
+	for i, line := range display.AlignRight(rows) {
 		cause, key := "BECAUSE OF", "SHARED WITH"
 		if i > 0 {
 			cause, key = string(s.Why.Causes[i-1].Cause), s.Why.Causes[i-1].Key
