@@ -211,12 +211,22 @@ func (p *page) entries(r *examine.Report) {
 		return
 	}
 	p.title("What entries still import")
+	nothing := map[string]int{} // of how many of a worker that is to be said
+	for _, e := range r.Entries {
+		if e.Error == "" && e.Count == 0 {
+			nothing[e.Worker]++
+		}
+	}
 	for _, e := range r.Entries {
 		switch {
 		case e.Error != "":
 			p.para("  ", "%s, %s: %s", e.Worker, e.Entry, e.Error)
-		case e.Count == 0:
+		case e.Count == 0 && nothing[e.Worker] == 1:
 			p.para("  ", "%s, %s: nothing", e.Worker, e.Entry)
+		case e.Count == 0 && nothing[e.Worker] > 1:
+			p.para("  ", "%s, for %d of its tasks and lifespan: nothing", e.Worker, nothing[e.Worker])
+			nothing[e.Worker] = 0
+		case e.Count == 0:
 		default:
 			p.para("  ", "%s, %s: %s, %s, %.3f s in each worker: %s", e.Worker, e.Entry, examine.Modules(e.Count), examine.Size(e.Memory), e.Seconds, few(e.Modules))
 		}

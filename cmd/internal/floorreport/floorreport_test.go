@@ -38,6 +38,8 @@ func TestAReportFits(t *testing.T) {
 		Changes:   []examine.Change{{What: "umask", Before: "0022", After: "0077", Origin: by}, {What: "environment X", After: "set", Kept: true, Origin: by}},
 		Entries: []examine.Entry{
 			{Worker: "web", Entry: "app:serve", Preloaded: true},
+			{Worker: "io", Entry: "app:lifespan", Preloaded: true},
+			{Worker: "io", Entry: "app:poll", Preloaded: true},
 			{Worker: "late", Entry: "late:run", Count: 9, Memory: 4 << 20, Modules: strings.Split("a b c d e f g h i", " ")},
 			{Worker: "bad", Entry: "bad:run", Error: "ImportError: " + long},
 		},
@@ -61,7 +63,7 @@ func TestAReportFits(t *testing.T) {
 		"edge: the fleet would refuse this floor: workers would share", "it was here when its time was over:", "thread flusher (threading)\n",
 		"fd 6, /run/lock: locked", "fd 7, /var/db: workers would write over each other", "asyncio.Loop, and what belongs to it: fd 4, 5\n",
 		"started a process: sleep", "libcuda.so.1 is mapped", "fd 8, /etc/hosts: workers have it, too, which does no harm\n", "logging", "6000\n", "umask: 0022, now 0077; workers have it as before",
-		"environment X: not set, now set; workers have it so", "web, app:serve: nothing", "late, late:run: 9 modules, 4.0 MB", "bad, bad:run: ImportError",
+		"environment X: not set, now set; workers have it so", "web, app:serve: nothing", "io, for 2 of its tasks and lifespan: nothing", "late, late:run: 9 modules, 4.0 MB", "bad, bad:run: ImportError",
 		"  warm*  ", "  as advised  ", "1,048,576", "immortal: it needs CPython 3.12", "floor.immortal = true: Would save 1.0 MB",
 	} {
 		if strings.Count(text, want) != 1 {
