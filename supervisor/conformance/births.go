@@ -21,7 +21,7 @@ func floorChecks() []check {
 	return []check{
 		{"load", "loads what floor names, ignores a field that it does not know, and says loaded with its protocol", "", func(m *master) error {
 			answer, _, err := m.ask(nil)
-			if want := (zygote.Message{Kind: zygote.Loaded, Protocol: zygote.Protocol}); err == nil && answer != want {
+			if err == nil && (answer.Kind != zygote.Loaded || answer.Protocol != zygote.Protocol) {
 				err = fmt.Errorf("want loaded %d, got %s", zygote.Protocol, shown(answer))
 			}
 			return err
@@ -63,7 +63,7 @@ func floorChecks() []check {
 			if err != nil || answer.Kind == zygote.Broken {
 				return err
 			}
-			if _, err = m.fork(-1); err == nil {
+			if _, err = m.fork(); err == nil {
 				return errors.New("want broken, or each fork refused; it forks")
 			}
 			if errors.Is(err, errRefused) {
@@ -80,7 +80,7 @@ func floorChecks() []check {
 				err = fmt.Errorf("want loaded, got %s", shown(answer))
 			}
 			if err == nil {
-				_, err = m.fork(-1)
+				_, err = m.fork()
 			}
 			return err
 		}},
@@ -128,7 +128,7 @@ func birthChecks() []check {
 			}
 			for range 2 {
 				m.last = math.MaxUint64 - 1
-				if _, err := m.fork(-1); err != nil {
+				if _, err := m.fork(); err != nil {
 					return err
 				}
 			}
@@ -165,7 +165,7 @@ func birthChecks() []check {
 			if left := append(children(m.pid), slices.DeleteFunc(children(os.Getpid()), func(pid int) bool { return pid == m.pid })...); len(left) > 0 {
 				return fmt.Errorf("the processes %d are left", left)
 			}
-			_, err = m.fork(-1)
+			_, err = m.fork()
 			return err
 		}},
 		{"gate-only", "a worker at its gate has neither the command socket nor cgroup.procs", "fork", func(m *master) error {
@@ -199,7 +199,7 @@ func birthChecks() []check {
 			if err := m.load(); err != nil {
 				return err
 			}
-			w, err := m.fork(-1)
+			w, err := m.fork()
 			if err != nil {
 				return err
 			}
@@ -220,7 +220,7 @@ func birthChecks() []check {
 				err = fmt.Errorf("want refused 77, got %s", shown(answer))
 			}
 			if err == nil {
-				_, err = m.fork(-1)
+				_, err = m.fork()
 			}
 			return err
 		}},
@@ -233,7 +233,7 @@ func birthChecks() []check {
 					return err
 				}
 			}
-			if _, err := m.fork(-1); err == nil {
+			if _, err := m.fork(); err == nil {
 				return nil
 			}
 			status, err := m.exit("a zygote that does not fork any more", m.pid, m.pidfd)
@@ -242,16 +242,44 @@ func birthChecks() []check {
 			}
 			return err
 		}},
+		{"many", "workers that are asked for together say hello each, and have no descriptor of each other", "fork", func(m *master) error {
+			if err := m.load(); err != nil {
+				return err
+			}
+			if m.most < 2 {
+				return skipped("it takes one request at a time")
+			}
+			alone, err := m.fork()
+			if err != nil {
+				return err
+			}
+			want := len(table(alone.pid))
+			n := min(m.most, 4)
+			gates, err := m.send(n)
+			if err != nil {
+				return err
+			}
+			for i, ours := range gates {
+				w, err := m.greet(ours, m.last-uint64(n-1-i))
+				if err != nil {
+					return fmt.Errorf("the worker %d of %d: %w", i+1, n, err)
+				}
+				if got := len(table(w.pid)); got != want {
+					return fmt.Errorf("the worker %d of %d has %d descriptors at its gate, one alone %d", i+1, n, got, want)
+				}
+			}
+			return nil
+		}},
 		{"hundred", "a hundred forks leave no descriptor and no process in the zygote", "fork", func(m *master) error {
 			if err := m.load(); err != nil {
 				return err
 			}
-			if _, err := m.fork(-1); err != nil {
+			if _, err := m.fork(); err != nil {
 				return err
 			}
 			before := table(m.pid)
 			for range 100 {
-				w, err := m.fork(-1)
+				w, err := m.fork()
 				if err != nil {
 					return err
 				}
@@ -277,7 +305,7 @@ func born(check func(m *master, w *worker) error) func(m *master) error {
 		if err := m.load(); err != nil {
 			return err
 		}
-		w, err := m.fork(-1)
+		w, err := m.fork()
 		if err != nil {
 			return err
 		}

@@ -107,6 +107,7 @@ var breaches = map[string]string{
 	"loaded":                        "load",
 	"fields":                        "load",
 	"parent":                        "fork",
+	"many":                          "many",
 	"reap":                          "middle cgroup-refused hundred",
 	"group,version,dir":             "cgroup cgroup-refused version dir order",
 	"broken,gate-close":             "broken left-open thread state",

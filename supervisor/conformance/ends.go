@@ -62,7 +62,7 @@ func outlives(m *master, end func() error) error {
 	if err := m.load(); err != nil {
 		return err
 	}
-	w, err := m.fork(-1)
+	w, err := m.fork()
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,10 @@ type master struct {
 	command int // our end
 	pid     int // of the zygote
 	pidfd   int
-	output  int // a memfd: what the zygote and its workers write
-	last    uint64
-	open    []int // descriptors that end with the check
+	output  int    // a memfd: what the zygote and its workers write
+	last    uint64 // id of a request
+	most    int    // workers that it can be asked for at a time
+	open    []int  // descriptors that end with the check
 }
 
 // worker is a process at its gate.
@@ -184,6 +185,7 @@ func (m *master) ask(change func(r *zygote.LoadRequest), env ...string) (answer 
 // load is ask for a floor that can be loaded.
 func (m *master) load() error {
 	answer, _, err := m.ask(nil)
+	m.most = answer.Forks
 	switch {
 	case err != nil:
 		return err
@@ -264,49 +266,6 @@ func ending(s unix.WaitStatus) string {
 		return unix.SignalName(s.Signal())
 	}
 	return fmt.Sprintf("exit status %d", s.ExitStatus())
-}
-
-// errRefused is of a fork that the zygote has refused.
-var errRefused = errors.New("the zygote refuses to fork")
-
-// fork asks for a worker, and waits until it has introduced itself. procs stands for the
-// cgroup.procs of its group, and may be negative.
-func (m *master) fork(procs int) (*worker, error) {
-	ours, theirs, err := linux.Seqpacket()
-	if err != nil {
-		return nil, err
-	}
-	m.keep(ours)
-	m.last++
-	err = zygote.Fork(m.command, m.last, theirs, procs)
-	linux.CloseFD(&theirs)
-	if err != nil {
-		return nil, fmt.Errorf("send fork: %v", err)
-	}
-	if err := m.readable("no hello", ours, m.command); err != nil {
-		return nil, err
-	}
-	said, err := gate.Receive(ours)
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, io.EOF): // of a worker that is refused, no gate is left
-		answer, err := m.hear()
-		if err != nil {
-			return nil, fmt.Errorf("no hello, and no refused: %v", err)
-		}
-		return nil, fmt.Errorf("%w: %s", errRefused, shown(answer))
-	case err != nil:
-		return nil, err
-	}
-	hello, ok := said.(gate.Hello)
-	if !ok || hello.ID != m.last {
-		return nil, fmt.Errorf("want hello %d, got %+v", m.last, said)
-	}
-	w := &worker{master: m, pid: hello.PID, gate: ours}
-	if w.pidfd, err = linux.PidfdOpen(w.pid); err != nil {
-		return nil, fmt.Errorf("the sender of hello, %d, has ended: %v", w.pid, err)
-	}
-	m.keep(w.pidfd)
-	return w, nil
 }
 
 // tell sends a worker its orders, with a field that it does not know.

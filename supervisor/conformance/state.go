@@ -31,7 +31,7 @@ func (m *master) state(o gate.Orders, fds ...int) (*worker, told, error) {
 // again is state with the zygote that there is. The worker is nil if there is none.
 func (m *master) again(o gate.Orders, fds ...int) (*worker, told, error) {
 	s := told{env: map[string]string{}}
-	w, err := m.fork(-1)
+	w, err := m.fork()
 	if err != nil {
 		return nil, s, err
 	}
@@ -102,7 +102,7 @@ func (m *master) outputs(word string) (stdout, stderr string, err error) {
 	if err := m.load(); err != nil {
 		return "", "", err
 	}
-	w, err := m.fork(-1)
+	w, err := m.fork()
 	if err != nil {
 		return "", "", err
 	}

@@ -33,7 +33,7 @@ func (s *scratch) fork(limit time.Duration) (*spare, error) {
 	defer linux.CloseFD(&theirs)
 	w := &spare{process: process{pidfd: -1, gate: ours}, steps: -1}
 	s.forked++
-	err = zygote.Fork(s.command, s.forked, theirs, -1)
+	err = zygote.Fork(s.command, []uint64{s.forked}, []int{theirs}, nil)
 	linux.CloseFD(&theirs) // end of file tells that there will be no worker
 	if err == nil {
 		err = w.greet(s, after(limit))

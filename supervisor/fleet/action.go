@@ -25,9 +25,12 @@ type (
 	// StopFloor asks the floor's process to end, by closing its socket.
 	StopFloor struct{ Proc Proc }
 
-	// Fork asks a loaded floor for a process at its gate. Answered by
-	// Introduced or SpawnFailed.
-	Fork struct{ Proc, Floor Proc }
+	// Fork asks a loaded floor for a process at its gate. With More it is asked together
+	// with the next one. Answered by Introduced or SpawnFailed.
+	Fork struct {
+		Proc, Floor Proc
+		More        bool
+	}
 
 	// Abandon forgets a request that was not answered in time: should the
 	// process still come, it finds its gate closed.

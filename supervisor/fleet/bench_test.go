@@ -29,7 +29,7 @@ func BenchmarkDecide(b *testing.B) {
 				s := p.f.slots[i%n]
 				p.f.Decide(p.now, Exited{Proc: s.proc, Exit: killed})
 				p.f.Decide(p.now, Running{s.proc})
-				p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
+				p.f.Decide(p.now, Introduced{p.f.floor.pool.request(), 1})
 				p.f.Deadline()
 				i++
 			}
@@ -49,12 +49,12 @@ func BenchmarkDecide(b *testing.B) {
 func benchUp(b *testing.B, cfg Config) *player {
 	p := &player{t: b, f: New(cfg), now: Instant(sec)}
 	p.f.Decide(p.now, Tick{})
-	p.f.Decide(p.now, FloorLoaded{p.f.floor.proc})
+	p.f.Decide(p.now, FloorLoaded{Proc: p.f.floor.proc})
 	for i := range p.f.slots {
-		p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
+		p.f.Decide(p.now, Introduced{p.f.floor.pool.request(), 1})
 		p.f.Decide(p.now, Running{p.f.slots[i].proc})
 	}
-	p.f.Decide(p.now, Introduced{p.f.floor.pool.request, 1})
+	p.f.Decide(p.now, Introduced{p.f.floor.pool.request(), 1})
 	if p.f.phase != serving || len(p.f.floor.pool.spares) != 1 {
 		b.Fatalf("the fleet is not up: %s", p.f.status)
 	}

@@ -20,7 +20,7 @@ import (
 func eventsAbout(p Proc) []Event {
 	return []Event{
 		FloorProgress{p, "importing"},
-		FloorLoaded{p},
+		FloorLoaded{Proc: p},
 		FloorBroken{p, "broken"},
 		Introduced{p, 4711},
 		SpawnFailed{p, "no memory"},
@@ -303,7 +303,7 @@ func changeSituations() []situation {
 			return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Fresh: fresh, Slots: slots, Who: "uid 0"}
 		})
 	}
-	newFloor := send(func(p *player) Event { return FloorLoaded{p.f.change.floor.proc} })
+	newFloor := send(func(p *player) Event { return FloorLoaded{Proc: p.f.change.floor.proc} })
 	next := func(p *player) { // the successor of w.0 is ready
 		p.forkedBy(p.f.change.floor)
 		s := p.slot("w.0").next
@@ -357,12 +357,12 @@ func TestEveryEventInEveryState(t *testing.T) {
 	n := 0
 	for _, s := range situations() {
 		base := s.make(t)
-		procs := []Proc{0, base.f.floor.proc, base.f.floor.pool.request, base.f.last.proc + 1}
+		procs := []Proc{0, base.f.floor.proc, base.f.floor.pool.request(), base.f.last.proc + 1}
 		for i := range base.f.slots {
 			procs = append(procs, base.f.slots[i].proc)
 		}
 		for _, l := range base.f.floors {
-			procs = append(procs, l.proc, l.pool.request)
+			procs = append(procs, l.proc, l.pool.request())
 		}
 		for _, sp := range base.f.floor.pool.spares {
 			procs = append(procs, sp.proc)

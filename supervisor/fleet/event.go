@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/verb"
@@ -33,8 +34,11 @@ type (
 		Text string
 	}
 
-	// FloorLoaded says that a floor is ready to fork workers.
-	FloorLoaded struct{ Proc Proc }
+	// FloorLoaded says that a floor is ready to fork workers, so many at a time: 0 is one.
+	FloorLoaded struct {
+		Proc  Proc
+		Forks int
+	}
 
 	// FloorBroken is the one-line cause of a floor that cannot be used.
 	FloorBroken struct {
@@ -329,7 +333,7 @@ func (f *Fleet) handleFloor(now Instant, ev Event) {
 // floorOf is the floor that a process is, or was asked to fork; nil if there is none.
 func (f *Fleet) floorOf(p Proc) *floor {
 	for _, l := range f.floors {
-		if p != 0 && (l.proc == p || l.pool.request == p) {
+		if p != 0 && (l.proc == p || slices.Contains(l.pool.requests, p)) {
 			return l
 		}
 	}
@@ -339,7 +343,7 @@ func (f *Fleet) floorOf(p Proc) *floor {
 func (f *Fleet) introduced(now Instant, ev Introduced) {
 	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
-	case l != nil && ev.Proc == l.pool.request:
+	case l != nil && ev.Proc != l.proc:
 		l.pool.introduced(now, ev)
 	case s != nil:
 		s.introduced(now, ev)
@@ -354,7 +358,7 @@ func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
 	case l != nil && ev.Proc == l.proc:
 		l.nextGeneration(now, ev.Why)
 	case l != nil:
-		l.pool.forkFailed(now, ev.Why)
+		l.pool.forkFailed(now, ev.Proc, ev.Why)
 	case s != nil:
 		s.spawnFailed(now, ev.Why)
 	case f.agenda.probe.is(ev.Proc):
@@ -369,7 +373,7 @@ func (f *Fleet) exited(now Instant, ev Exited) {
 	case l != nil && ev.Proc == l.proc:
 		l.exited(now, ev)
 	case l != nil:
-		l.pool.forkFailed(now, howItEnded(ev.Exit))
+		l.pool.forkFailed(now, ev.Proc, howItEnded(ev.Exit))
 	case s != nil:
 		s.exited(now, ev)
 	case f.agenda.probe.is(ev.Proc):

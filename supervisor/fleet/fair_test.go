@@ -65,7 +65,7 @@ func (w *world) fair(b *being) bool {
 		w.fairEnd(b)
 	case b.kind == floorBeing && b.state == loading:
 		b.state = runs
-		w.tell(FloorLoaded{b.id})
+		w.tell(FloorLoaded{Proc: b.id})
 	case b.kind == floorBeing:
 		return false
 	case b.state == asked:

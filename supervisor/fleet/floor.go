@@ -37,6 +37,7 @@ type generation struct {
 	proc      Proc // only while loading, up or ending
 	since     Instant
 	upAt      Instant // Never until it is up
+	forks     int     // that it takes at a time
 	killed    bool    // SIGKILL was sent to it, or to what it left behind
 	allKilled bool    // SIGKILL was sent to all that came from it
 	sweeping  bool    // it has ended; what it left behind has not
@@ -125,6 +126,7 @@ func (l *floor) becameLoaded(now Instant, ev FloorLoaded) {
 		return
 	}
 	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, Never
+	l.forks = max(1, ev.Forks)
 	l.report(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
 }
 

@@ -55,7 +55,7 @@ func TestFloorProgress(t *testing.T) {
 	p.wantStatus("0/1 ready; floor: importing numpy (1 of 3)")
 	p.loaded()
 	p.wantStatus("0/1 ready")
-	p.send(FloorProgress{p.f.floor.proc, "late"}, FloorLoaded{p.f.floor.proc})
+	p.send(FloorProgress{p.f.floor.proc, "late"}, FloorLoaded{Proc: p.f.floor.proc})
 	p.wantStatus("0/1 ready")
 }
 
@@ -172,7 +172,7 @@ func TestBlockedSlotsEndWithTheFleet(t *testing.T) {
 func TestQueuedSlotIsServedByTheNextFloor(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
-	request := p.f.floor.pool.request
+	request := p.f.floor.pool.request()
 	p.wantState("w.0", StateStarting)
 	p.loseFloor()
 	p.want(Abandon{request})
@@ -192,7 +192,7 @@ func TestSilentFloorIsReplaced(t *testing.T) {
 	p.wait(time.Hour)
 	p.exit("w.0", status1)
 	p.untilDue()
-	request, floor := p.f.floor.pool.request, p.f.floor.proc
+	request, floor := p.f.floor.pool.request(), p.f.floor.proc
 	if got := p.untilDue(); got != forkTimeout {
 		t.Fatalf("waited %s for the fork", got)
 	}

@@ -259,7 +259,8 @@ func (w *world) floorHappens(b *being) {
 		w.tell(FloorProgress{b.id, "importing numpy"})
 	case b.state == loading && c < 7:
 		b.state = runs
-		w.tell(FloorLoaded{b.id})
+		b.forks = int(w.byte() % 4)
+		w.tell(FloorLoaded{b.id, b.forks})
 	case c < 1:
 		w.tell(FloorBroken{b.id, "import failed"})
 	case c < 3:

@@ -113,7 +113,7 @@ func (p *player) slot(name string) *slot {
 // loaded brings the floor up.
 func (p *player) loaded() {
 	p.t.Helper()
-	p.send(FloorLoaded{p.f.floor.proc})
+	p.send(FloorLoaded{Proc: p.f.floor.proc})
 }
 
 // forked answers every request to the floor until there is none.
@@ -125,8 +125,8 @@ func (p *player) forked() {
 func (p *player) forkedBy(l *floor) {
 	p.t.Helper()
 	var all []Action
-	for l.pool.request != 0 {
-		p.send(Introduced{l.pool.request, 100 + int(l.pool.request)})
+	for l.pool.request() != 0 {
+		p.send(Introduced{l.pool.request(), 100 + int(l.pool.request())})
 		all = append(all, p.got...)
 	}
 	p.got = all
@@ -346,16 +346,24 @@ func checkSlot(f *Fleet, s *slot, now Instant) error {
 	return nil
 }
 
+// request is the first one that is outstanding; 0 if none is.
+func (p *pool) request() Proc {
+	if len(p.requests) == 0 {
+		return 0
+	}
+	return p.requests[0]
+}
+
 func checkPool(f *Fleet, now Instant) error {
 	p, l := &f.floor.pool, f.floor
 	switch {
 	case len(p.queue) > 0 && len(p.spares) > 0:
 		return fmt.Errorf("slots wait in front of spares")
-	case len(p.queue) > 0 && l.state == floorUp && p.request == 0:
+	case len(p.queue) > 0 && l.state == floorUp && len(p.requests) == 0:
 		return fmt.Errorf("slots wait, but nothing is requested")
 	case len(p.spares) > p.wanted():
 		return fmt.Errorf("%d spares", len(p.spares))
-	case (p.request != 0) && (p.deadline == Never || f.phase == stopping):
+	case len(p.requests) > 0 && (p.deadline == Never || f.phase == stopping):
 		return fmt.Errorf("request without an end")
 	case (l.proc != 0) != (l.state == floorLoading || l.state == floorUp || l.state == floorEnding):
 		return fmt.Errorf("floor state %d with process %d", l.state, l.proc)

@@ -15,13 +15,13 @@ type spare struct {
 	since      Instant
 }
 
-// pool turns slots that want a process into requests to the floor, one at a
-// time. Either no slot is queued or there is no spare. due is set while a new
-// spare must wait because the last one did not live.
+// pool turns slots that want a process into requests to the floor: as many at a time as
+// it forks, and the next when all of them are answered. Either no slot is queued or there
+// is no spare. due is set while a new spare must wait because the last one did not live.
 type pool struct {
 	floor    *floor
-	request  Proc    // outstanding; 0 if none
-	deadline Instant // of the request; of the killed spares once the fleet stops
+	requests []Proc  // outstanding
+	deadline Instant // of the next answer; of the killed spares once the fleet stops
 	spares   []spare
 	killed   []Proc  // that were spares, too many
 	queue    []*slot // that are starting and wait for a process
@@ -29,10 +29,16 @@ type pool struct {
 	failures int
 }
 
-func (p *pool) empty() bool { return p.request == 0 && len(p.spares) == 0 && len(p.killed) == 0 }
+func (p *pool) empty() bool { return len(p.requests) == 0 && len(p.spares) == 0 && len(p.killed) == 0 }
 
-// answered forgets the request: it has an answer, or will not get one.
-func (p *pool) answered() { p.request, p.deadline = 0, Never }
+// answered forgets a request. The next answer has as much time as this one had.
+func (p *pool) answered(now Instant, id Proc) {
+	p.requests = slices.DeleteFunc(p.requests, func(r Proc) bool { return r == id })
+	p.deadline = Never
+	if len(p.requests) > 0 {
+		p.deadline = now.Add(forkTimeout)
+	}
+}
 
 // wanted is how many spares there are to be.
 func (p *pool) wanted() int {
@@ -91,8 +97,8 @@ func (s *slot) passOver(now Instant, why string) {
 	p.serve(now)
 }
 
-// advance makes the next request: for a slot that waits, else for a spare,
-// but a spare only while no slot is on its way, to keep out of its way.
+// advance makes the next requests: for slots that wait, else for a spare, but a spare
+// only while no slot is on its way, to keep out of its way.
 func (p *pool) advance(now Instant) {
 	if now >= p.due {
 		p.due = Never
@@ -101,13 +107,18 @@ func (p *pool) advance(now Instant) {
 		p.timeout(now)
 	}
 	f := p.floor.fleet
-	if p.floor.ending() || p.floor.state != floorUp || p.request != 0 {
+	if p.floor.ending() || p.floor.state != floorUp || len(p.requests) > 0 {
 		return
 	}
+	n := min(len(p.queue), p.floor.forks)
 	short := len(p.spares) < p.wanted() && p.due == Never
-	if probe := f.agenda.probe.waits(p.floor); len(p.queue) > 0 || (short || probe) && !f.anyOnItsWay() {
-		p.request, p.deadline = f.newProc(), now.Add(forkTimeout)
-		f.do(Fork{Proc: p.request, Floor: p.floor.proc})
+	if n == 0 && (short || f.agenda.probe.waits(p.floor)) && !f.anyOnItsWay() {
+		n = 1
+	}
+	for ; n > 0; n-- {
+		id := f.newProc()
+		p.requests, p.deadline = append(p.requests, id), now.Add(forkTimeout)
+		f.do(Fork{Proc: id, Floor: p.floor.proc, More: n > 1})
 	}
 }
 
@@ -131,29 +142,31 @@ func (p *pool) timeout(now Instant) {
 	}
 }
 
-// abandon gives up the request, if there is one.
+// abandon gives up all requests.
 func (p *pool) abandon() {
-	if p.request != 0 {
-		p.floor.fleet.do(Abandon{Proc: p.request})
-		p.answered()
+	for _, id := range p.requests {
+		p.floor.fleet.do(Abandon{Proc: id})
+		p.deadline = Never
 	}
+	p.requests = nil
 }
 
 // introduced takes the process that was asked for.
 func (p *pool) introduced(now Instant, ev Introduced) {
-	p.answered()
+	p.answered(now, ev.Proc)
 	if probe := &p.floor.fleet.agenda.probe; len(p.queue) == 0 && probe.waits(p.floor) {
 		probe.begin(p.floor.fleet, ev)
 		return
 	}
 	p.spares = append(p.spares, spare{proc: ev.Proc, pid: ev.PID, generation: p.floor.number, since: now})
 	p.serve(now)
+	p.trim() // a slot may not wait any more
 }
 
 // forkFailed: the slot that has waited longest pays with a backoff; if none
 // waits, the next spare does. The fault of a floor that ends is nobody's.
-func (p *pool) forkFailed(now Instant, why string) {
-	p.answered()
+func (p *pool) forkFailed(now Instant, id Proc, why string) {
+	p.answered(now, id)
 	switch {
 	case p.floor.state != floorUp:
 	case len(p.queue) == 0 && p.floor.fleet.agenda.probe.waits(p.floor):

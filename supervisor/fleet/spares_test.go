@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 func TestForkRefused(t *testing.T) {
@@ -13,7 +15,7 @@ func TestForkRefused(t *testing.T) {
 	p.exit("w.0", status1)
 	for _, d := range []time.Duration{1, 2, 4} {
 		wantDelay(t, p.untilDue(), d*sec)
-		p.send(SpawnFailed{p.f.floor.pool.request, "fork: cannot allocate memory"})
+		p.send(SpawnFailed{p.f.floor.pool.request(), "fork: cannot allocate memory"})
 		p.wantState("w.0", StateWaiting)
 		p.wantResult("w.0", Resources)
 		none[Fork](p)
@@ -29,7 +31,7 @@ func TestForkedProcessEndsEarly(t *testing.T) {
 	p := upWith(t, 1, 0)
 	p.exit("w.0", status1)
 	p.untilDue()
-	p.send(Exited{Proc: p.f.floor.pool.request, Exit: killed})
+	p.send(Exited{Proc: p.f.floor.pool.request(), Exit: killed})
 	p.wantState("w.0", StateWaiting)
 	p.wantResult("w.0", Resources)
 }
@@ -38,7 +40,7 @@ func TestForkedProcessEndsEarly(t *testing.T) {
 func TestForkRefusedForOneOfMany(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 3)))
 	p.loaded()
-	p.send(SpawnFailed{p.f.floor.pool.request, "fork: try again"})
+	p.send(SpawnFailed{p.f.floor.pool.request(), "fork: try again"})
 	p.wantState("w.0", StateWaiting)
 	p.wantState("w.1", StateStarting)
 	if got := len(all[Fork](p.got)); got != 1 {
@@ -54,11 +56,36 @@ func TestForkRefusedByAFloorThatEnds(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
 	p.send(FloorBroken{p.f.floor.proc, "its socket is closed"})
-	p.send(SpawnFailed{p.f.floor.pool.request, "fork: broken pipe"})
+	p.send(SpawnFailed{p.f.floor.pool.request(), "fork: broken pipe"})
 	p.wantState("w.0", StateStarting)
 	p.loseFloor()
 	p.untilDue()
 	p.up()
+}
+
+// A floor that takes several requests at a time is asked for as many as slots wait, and
+// anew when all are answered. What nobody waits for any more becomes a spare, or ends.
+func TestForksTogether(t *testing.T) {
+	cfg := fleetOf(entryWorker("w", 5))
+	cfg.Spares = 0
+	p := play(t, cfg)
+	floor := p.f.floor.proc
+	p.send(FloorLoaded{floor, 3})
+	first := slices.Clone(p.f.floor.pool.requests)
+	p.want(Fork{first[0], floor, true}, Fork{first[1], floor, true}, Fork{first[2], floor, false})
+	p.send(Introduced{first[1], 7}, SpawnFailed{first[0], "fork: try again"})
+	p.run("w.0")
+	p.wantState("w.1", StateWaiting) // it had waited longest
+	none[Fork](p)
+	p.send(Introduced{first[2], 8})
+	second := slices.Clone(p.f.floor.pool.requests)
+	p.want(Fork{second[0], floor, true}, Fork{second[1], floor, false})
+	p.run("w.2")
+	stop := operator(verb.Stop)
+	stop.Slot = "w.3"
+	p.send(stop, Introduced{second[0], 9}, Introduced{second[1], 10})
+	p.want(Kill{Proc: second[1], Signal: SIGKILL, All: true})
+	p.run("w.4")
 }
 
 func TestOneForkAtATime(t *testing.T) {
@@ -70,7 +97,7 @@ func TestOneForkAtATime(t *testing.T) {
 		if got := len(all[Fork](p.got)); got != 1 {
 			t.Fatalf("fork %d: %d requests", i, got)
 		}
-		p.send(Introduced{p.f.floor.pool.request, 100 + i})
+		p.send(Introduced{p.f.floor.pool.request(), 100 + i})
 		for j := range p.f.slots {
 			if i == 4 {
 				p.run(p.f.slots[j].name)
@@ -89,7 +116,7 @@ func TestSparesKeepOutOfTheWay(t *testing.T) {
 	cfg.Spares = 1
 	p := play(t, cfg)
 	p.loaded()
-	p.send(Introduced{p.f.floor.pool.request, 5})
+	p.send(Introduced{p.f.floor.pool.request(), 5})
 	none[Fork](p)
 	p.run("w.0")
 	if got := len(all[Fork](p.got)); got != 1 {
@@ -124,7 +151,7 @@ func TestSparesThatDie(t *testing.T) {
 	if got := p.untilDue(); got != sec {
 		t.Errorf("after a spare that lived: the next one in %s, want 1 s", got)
 	}
-	p.send(SpawnFailed{p.f.floor.pool.request, "fork: try again"})
+	p.send(SpawnFailed{p.f.floor.pool.request(), "fork: try again"})
 	if got := p.untilDue(); got != 2*sec {
 		t.Errorf("after a refused spare: the next one in %s, want 2 s", got)
 	}

@@ -203,7 +203,7 @@ func TestLateAnswersAfterStop(t *testing.T) {
 func TestAbandonedRequestAfterStop(t *testing.T) {
 	p := play(t, fleetOf(entryWorker("w", 1)))
 	p.loaded()
-	request, floor := p.f.floor.pool.request, p.f.floor.proc
+	request, floor := p.f.floor.pool.request(), p.f.floor.proc
 	p.send(StopRequested{"SIGTERM"})
 	p.want(Abandon{request}, StopFloor{floor})
 	p.send(Introduced{request, 5}, SpawnFailed{request, "late"}, Exited{Proc: request})

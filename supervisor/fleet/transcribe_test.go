@@ -25,7 +25,11 @@ func tellAction(a Action) string {
 	case StopFloor:
 		return fmt.Sprintf("close the socket of floor #%d", a.Proc)
 	case Fork:
-		return fmt.Sprintf("ask floor #%d to fork #%d", a.Floor, a.Proc)
+		text := fmt.Sprintf("ask floor #%d to fork #%d", a.Floor, a.Proc)
+		if a.More {
+			text += ", and"
+		}
+		return text
 	case Abandon:
 		return fmt.Sprintf("abandon #%d", a.Proc)
 	case StartShim:

@@ -302,7 +302,7 @@ func (st *stage) event(name string, words []string) Event {
 	case "progress":
 		return FloorProgress{proc, text}
 	case "loaded":
-		return FloorLoaded{proc}
+		return FloorLoaded{Proc: proc}
 	case "broken":
 		return FloorBroken{proc, text}
 	case "introduced":

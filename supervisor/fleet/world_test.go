@@ -22,7 +22,7 @@ type world struct {
 
 	procs    map[Proc]*being
 	order    []Proc            // of procs, for a choice that repeats
-	request  map[Proc]Proc     // outstanding, by floor
+	requests map[Proc][]Proc   // outstanding, by floor
 	watched  map[WorkerID]bool // by worker
 	looked   []WorkerID        // workers whose PollSockets is to be answered
 	warm     []Proc            // processes that could not be frozen
@@ -73,6 +73,8 @@ type being struct {
 	abandoned bool // its gate is closed; it is not the fleet's any more
 	leftAt    Instant
 	revision  Revision // of a floor
+	forks     int      // that it takes at a time
+	more      bool     // another is asked together with the last
 }
 
 func (w *world) byte() byte {
@@ -87,7 +89,7 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, request: map[Proc]Proc{}, revision: 1}
+	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, requests: map[Proc][]Proc{}, revision: 1}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
@@ -269,10 +271,9 @@ func (w *world) dead(id Proc) {
 
 // answered forgets a request to a floor.
 func (w *world) answered(id Proc) {
-	for floor, request := range w.request {
-		if request == id || floor == id && id != 0 {
-			delete(w.request, floor)
-		}
+	delete(w.requests, id)
+	for floor, all := range w.requests {
+		w.requests[floor] = slices.DeleteFunc(all, func(p Proc) bool { return p == id })
 	}
 }
 
@@ -302,14 +303,17 @@ func (w *world) loadFloor(a LoadFloor) {
 
 func (w *world) fork(a Fork) {
 	w.t.Helper()
-	if w.request[a.Floor] != 0 {
-		w.fail("fork %d while %d is outstanding", a.Proc, w.request[a.Floor])
-	}
-	if l := w.living(a.Floor); l.kind != floorBeing || l.state != runs {
+	l := w.living(a.Floor)
+	if l.kind != floorBeing || l.state != runs {
 		w.fail("fork from %d, which cannot", a.Floor)
 	}
+	n := len(w.requests[a.Floor])
+	if n > 0 && !l.more || n >= max(1, l.forks) {
+		w.fail("fork %d while %v are outstanding", a.Proc, w.requests[a.Floor])
+	}
+	l.more = a.More
 	w.born(&being{id: a.Proc, kind: forkBeing})
-	w.request[a.Floor] = a.Proc
+	w.requests[a.Floor] = append(w.requests[a.Floor], a.Proc)
 }
 
 // assign makes a process the slot, once, and only if the slot has no other.

@@ -247,7 +247,7 @@ func TestAWorkerIsBorn(t *testing.T) {
 // A request that is given up is nobody's: who comes for it finds its gate closed.
 func TestAbandon(t *testing.T) {
 	m := newWorld(t)
-	m.requests[1] = m.p
+	m.requests[1] = []*procs.Process{m.p}
 	m.Abandon(7)
 	m.Abandon(7)
 	if len(m.requests) != 0 || m.procs.Of(7) != nil || m.p.Birth.Gate != -1 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -118,7 +119,7 @@ func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
 			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: fmt.Sprintf(
 				"the zygote speaks protocol %d, this prefork %d; set floor.zygote to one that speaks it", msg.Protocol, zygote.Protocol)}}
 		}
-		return []fleet.Event{fleet.FloorLoaded{Proc: p.ID}}
+		return []fleet.Event{fleet.FloorLoaded{Proc: p.ID, Forks: min(msg.Forks, mostForks)}}
 	case zygote.Broken:
 		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}
 	case zygote.Refused:
@@ -127,13 +128,19 @@ func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
 	return nil
 }
 
+// mostForks is how many workers a floor is asked for at a time, however many it takes: the
+// first waits for the last. Each takes two descriptors, of which a message has room for 253
+// (SCM_MAX_FD), and the kernel counts them (RLIMIT_NOFILE, unix(7)).
+const mostForks = 16
+
 // refused takes a floor's word that there will be no worker, if it is about what that
 // floor has been asked for.
 func (l *Launcher) refused(floor fleet.Proc, msg zygote.Message) []fleet.Event {
-	p := l.requests[floor]
-	if p == nil || uint64(p.ID) != msg.ID {
+	i := slices.IndexFunc(l.requests[floor], func(p *procs.Process) bool { return uint64(p.ID) == msg.ID })
+	if i < 0 {
 		return nil
 	}
+	p := l.requests[floor][i]
 	l.answered(p)
 	l.forget(p)
 	return []fleet.Event{fleet.SpawnFailed{Proc: p.ID, Why: "fork: " + msg.Text}}

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"slices"
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/gate"
@@ -15,38 +15,74 @@ import (
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
-// Fork asks a floor for one worker at its gate.
-func (l *Launcher) Fork(act fleet.Fork) []fleet.Event {
-	p := l.procs.Add(act.Proc)
-	if err := l.sendFork(p, l.procs.Of(act.Floor)); err != nil {
-		return l.failed(p, err)
-	}
-	l.requests[act.Floor] = p
-	return nil
+// asked is a worker at the other end of its gate, before a floor was asked for it.
+type asked struct {
+	p      *procs.Process
+	theirs int // its end of the gate
 }
 
-func (l *Launcher) sendFork(p, floor *procs.Process) error {
+// Fork asks a floor for one worker at its gate, together with those of the calls before
+// that were to wait for another.
+func (l *Launcher) Fork(act fleet.Fork) (events []fleet.Event) {
+	p := l.procs.Add(act.Proc)
+	if err := l.prepareFork(p); err != nil {
+		events = l.failed(p, err)
+	}
+	if act.More {
+		return events
+	}
+	return append(events, l.sendForks(act.Floor)...)
+}
+
+func (l *Launcher) prepareFork(p *procs.Process) error {
 	ours, theirs, err := linux.Seqpacket()
 	if err != nil {
 		return err
 	}
 	p.Birth.Gate = ours
-	defer linux.CloseFD(&theirs)
-	if floor == nil || floor.Birth.Command < 0 {
-		return errors.New("the floor has ended")
-	}
-	procs := -1
 	if p.Group, err = l.groups.Take(); err != nil {
+		linux.CloseFD(&theirs)
 		return err
 	}
-	if p.Group != nil {
-		procs = p.Group.Procs()
+	l.together = append(l.together, asked{p, theirs})
+	return nil
+}
+
+// sendForks asks for all that were prepared.
+func (l *Launcher) sendForks(id fleet.Proc) (events []fleet.Event) {
+	all := l.together
+	l.together = nil
+	if len(all) == 0 {
+		return nil
 	}
-	if err := zygote.Fork(floor.Birth.Command, uint64(p.ID), theirs, procs); err != nil {
-		return fmt.Errorf("ask the floor: %w", err)
+	var ids []uint64
+	var gates, groups []int
+	for i := range all {
+		defer linux.CloseFD(&all[i].theirs)
+		ids, gates = append(ids, uint64(all[i].p.ID)), append(gates, all[i].theirs)
+		if all[i].p.Group != nil {
+			groups = append(groups, all[i].p.Group.Procs())
+		}
 	}
-	p.Generation = floor.Generation
-	return l.gates.Add(p.Birth.Gate, uint64(p.ID))
+	floor := l.procs.Of(id)
+	err := errors.New("the floor has ended")
+	if floor != nil && floor.Birth.Command >= 0 {
+		if err = zygote.Fork(floor.Birth.Command, ids, gates, groups); err != nil {
+			err = fmt.Errorf("ask the floor: %w", err)
+		}
+	}
+	for _, a := range all {
+		if err == nil {
+			a.p.Generation = floor.Generation
+			err = l.gates.Add(a.p.Birth.Gate, uint64(a.p.ID))
+		}
+		if err != nil {
+			events = append(events, l.failed(a.p, err)...)
+			continue
+		}
+		l.requests[id] = append(l.requests[id], a.p)
+	}
+	return events
 }
 
 // introduced checks a hello: it must answer a request that is outstanding,
@@ -72,11 +108,17 @@ func (l *Launcher) introduced(p *procs.Process, hello gate.Hello) []fleet.Event 
 
 // answered forgets a request; ok is false if there was none.
 func (l *Launcher) answered(p *procs.Process) (ok bool) {
-	maps.DeleteFunc(l.requests, func(_ fleet.Proc, asked *procs.Process) bool {
-		ok = ok || asked == p
-		return asked == p
-	})
-	return ok
+	for floor, all := range l.requests {
+		i := slices.Index(all, p)
+		if i < 0 {
+			continue
+		}
+		if l.requests[floor] = slices.Delete(all, i, i+1); len(all) == 1 {
+			delete(l.requests, floor)
+		}
+		return true
+	}
+	return false
 }
 
 func (l *Launcher) stillborn(p *procs.Process, why string) []fleet.Event {

@@ -28,7 +28,7 @@ func (l *Launcher) ReadGate(id fleet.Proc) []fleet.Event {
 // ReadRequests reads one message of each worker that a floor has been asked for.
 func (l *Launcher) ReadRequests() (events []fleet.Event) {
 	for _, floor := range slices.Sorted(maps.Keys(l.requests)) {
-		if p := l.requests[floor]; p != nil { // not answered meanwhile
+		for _, p := range slices.Clone(l.requests[floor]) {
 			events = append(events, l.ReadGate(p.ID)...)
 		}
 	}

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -130,7 +131,7 @@ func TestAFloorCannotSteerTheMaster(t *testing.T) {
 		t.Errorf("an answer that nobody waits for: got %+v and %t", events, more)
 	}
 	asked := m.procs.Add(99)
-	m.requests[m.p.ID+1] = asked
+	m.requests[m.p.ID+1] = []*procs.Process{asked}
 	say(t, m.command, "refused\x0099\x0011\x00asked of another floor")
 	if events, more := m.readFloor(m.p.ID); len(events) != 0 || !more || m.procs.Of(99) != asked {
 		t.Errorf("an answer for another floor: got %+v and %t", events, more)
@@ -145,9 +146,9 @@ func TestOnlyAChildIsAdopted(t *testing.T) {
 	if events, _ := m.readGate(m.p.ID); len(events) != 0 {
 		t.Errorf("without a request: got %+v", events)
 	}
-	m.requests[1] = m.p
+	m.requests[1] = []*procs.Process{m.p}
 	say(t, m.gate, "hello\x008")
-	if events, _ := m.readGate(m.p.ID); len(events) != 0 || m.requests[1] != m.p {
+	if events, _ := m.readGate(m.p.ID); len(events) != 0 || !slices.Equal(m.requests[1], []*procs.Process{m.p}) {
 		t.Errorf("with another's number: got %+v", events)
 	}
 	say(t, m.gate, "hello\x007") // from this process, which is not its own child
@@ -206,7 +207,7 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 func TestWhoSendsDescriptorsIsNotIntroduced(t *testing.T) {
 	m := newWorld(t)
 	_ = unix.SetsockoptInt(m.p.Birth.Gate, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1) // as before Linux 6.16
-	m.p.PID, m.requests[1] = 0, m.p
+	m.p.PID, m.requests[1] = 0, []*procs.Process{m.p}
 	if err := linux.Send(m.gate, []byte("hello\x007"), 0); err != nil {
 		t.Fatal(err)
 	}

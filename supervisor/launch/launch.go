@@ -59,8 +59,9 @@ type Launcher struct {
 	book          *book
 	reader        *reader
 	devNull       int
-	requests      map[fleet.Proc]*procs.Process // that floors have been asked for, one each
-	prepared      fleet.Proc                    // the shim that no slot has asked for; 0: there is none
+	requests      map[fleet.Proc][]*procs.Process // that floors have been asked for
+	together      []asked                         // that a floor is about to be asked for
+	prepared      fleet.Proc                      // the shim that no slot has asked for; 0: there is none
 	lastPrepared  fleet.Proc
 	wantsPrepared bool
 }
@@ -70,7 +71,7 @@ func New(c Config) (*Launcher, error) {
 	l := &Launcher{
 		log: c.Log, outputs: c.Outputs, groups: c.Groups, procs: c.Procs, errands: c.Errands,
 		gates: c.Gates, commands: c.Commands, book: newBook(c), reader: newReader(c.Errands),
-		requests: map[fleet.Proc]*procs.Process{},
+		requests: map[fleet.Proc][]*procs.Process{},
 	}
 	var err error
 	if l.devNull, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {

@@ -164,11 +164,95 @@ func wantNoChildBut(t *testing.T, zygote int) {
 	}
 }
 
+// Workers that are asked for together are each what one alone is: a child of the master, at
+// its own gate, in its own cgroup, with no descriptor of another.
+func TestWorkersAreForkedTogether(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		before := table(t, z.cmd.Process.Pid)
+		alone := z.fork()
+		want := len(table(t, alone.pid))
+		alone.abandon()
+		for _, grouped := range []bool{false, true} {
+			const n = 5
+			var procs []int
+			var files []string
+			for range n {
+				if !grouped {
+					break
+				}
+				f, err := os.Create(filepath.Join(t.TempDir(), "cgroup.procs"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				procs, files = append(procs, int(f.Fd())), append(files, f.Name())
+			}
+			gates := z.requestMany(n, procs...)
+			var workers []*playedWorker
+			for i, gate := range gates {
+				workers = append(workers, z.greet(gate, z.next-n+1+uint64(i)))
+			}
+			for _, name := range files {
+				if text, err := os.ReadFile(name); err != nil || string(text) != "0" {
+					t.Errorf("%s has %q, %v, want 0", name, text, err)
+				}
+			}
+			for _, w := range workers {
+				if got := table(t, w.pid); len(got) != want {
+					t.Errorf("at its gate a worker of many has %q, want as many as one alone: %d", got, want)
+				}
+			}
+			workers[1].abandon() // and no other
+			for _, w := range slices.Delete(workers, 1, 2) {
+				checkTable(t, parseFacts(t, w.run("entry=probe:facts listen=http", listeners(t, 1)...)), 1, "8")
+			}
+		}
+		wantNoChildBut(t, z.cmd.Process.Pid)
+		if after := table(t, z.cmd.Process.Pid); !slices.Equal(after, before) {
+			t.Errorf("the zygote has %q, want %q", after, before)
+		}
+	})
+}
+
+// What cannot be forked is refused, and what comes after it; who came before lives.
+func TestOneOfManyIsRefused(t *testing.T) {
+	forEachPython(t, func(t *testing.T, python string) {
+		z := load(t, python, nil)
+		file, err := os.Create(filepath.Join(t.TempDir(), "cgroup.procs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer full.Close()
+		gates := z.requestMany(3, int(file.Fd()), int(full.Fd()), int(file.Fd()))
+		for id := z.next - 1; id <= z.next; id++ {
+			want := Message{Kind: Refused, ID: id, Errno: unix.ENOSPC, Text: "cgroup: No space left on device"}
+			if m := z.read(); m != want {
+				t.Errorf("got %+v, want %+v", m, want)
+			}
+		}
+		first := z.greet(gates[0], z.next-2)
+		for _, gate := range gates[1:] {
+			if text := read(t, gate); text != "" {
+				t.Errorf("the gate of a refused worker has %q", text)
+			}
+			_ = unix.Close(gate)
+		}
+		first.abandon()
+		wantNoChildBut(t, z.cmd.Process.Pid)
+	})
+}
+
 func TestForkWithThreeDescriptorsIsRefused(t *testing.T) {
 	forEachPython(t, func(t *testing.T, python string) {
 		z := load(t, python, nil)
 		z.send(EncodeFork(9), 2, 2, 2)
-		want := Message{Kind: Refused, ID: 9, Errno: unix.EBADF, Text: "the request has 3 descriptors, not 1 or 2"}
+		want := Message{Kind: Refused, ID: 9, Errno: unix.EBADF, Text: "the request has 3 descriptors for 1 workers, not one or two for each"}
 		if m := z.read(); m != want {
 			t.Errorf("got %+v, want %+v", m, want)
 		}

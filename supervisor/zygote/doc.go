@@ -21,21 +21,22 @@
 //	   | ---------------------------------------> |  imports, one after the other
 //	   |   progress NUL text                      |
 //	   | <--------------------------------------- |  "importing numpy (1 of 3)"
-//	   |   loaded NUL protocol                    |
+//	   |   loaded NUL protocol NUL most           |
 //	   | <--------------------------------------- |  or: broken NUL text, and exit 1
 //	   |                                          |
-//	   |   fork NUL id    + 1 or 2 descriptors    |  the worker's end of its gate, and
-//	   | ---------------------------------------> |  the cgroup.procs of its cgroup.
-//	   |                                          |  It forks twice; the middle process
-//	   |                                          |  enters the cgroup, forks and ends,
-//	   |                                          |  and the worker, now a child of the
-//	   |                                          |  master, says hello at its gate
+//	   |   fork NUL id ...  + 1 or 2 descriptors  |  the workers' ends of their gates, and
+//	   | ---------------------------------------> |  cgroup.procs of their cgroups.
+//	   |                         for each         |  It forks a middle process, which
+//	   |                                          |  enters each cgroup and forks, and
+//	   |                                          |  ends; each worker, now a child of
+//	   |                                          |  the master, says hello at its gate
 //	   |                                          |  (package gate)
 //	   |   refused NUL id NUL errno NUL text      |
 //	   | <--------------------------------------- |  only if there will be no worker
 //
-// One fork request is outstanding at a time. The worker acknowledges it, never
-// the zygote, so a lost reply cannot leave a process that nobody knows. The
+// One fork request is outstanding at a time: for as many workers as slots wait, and no
+// more than most. The next comes when all of it is answered. A worker acknowledges it,
+// never the zygote, so a lost reply cannot leave a process that nobody knows. The
 // zygote exits when its end of the socket reads end of file: the exit handlers of
 // the floor run then, and in no worker.
 //
@@ -46,7 +47,8 @@
 // worker says hello, the cgroup has two.
 //
 // Each hook of a fork runs once for each worker, as by one os.fork of a program
-// without a supervisor:
+// without a supervisor; for workers that are forked together those that Python runs
+// before a fork, and in the parent, once for all:
 //
 //	zygote  PyOS_BeforeFork         Python's hooks before
 //	        _Fork                   none of C's: only a copy of this process is made
@@ -74,7 +76,7 @@
 // for the slot, from the request to the entry:
 //
 //	zygote  recvmsg, stat /proc/self/task, pipe2, stat /proc/self/task, clone, wait4, close
-//	middle  set_robust_list, getpid, (write to cgroup.procs, close,) clone, exit_group
+//	middle  set_robust_list, getpid, (write to cgroup.procs, close,) clone, close, exit_group
 //	worker  set_robust_list, close, read, close, getppid, getppid, dup3, close, setsid,
 //	        sendto hello, gettid, getrandom         CPython's own repairs
 //	        socketpair ... close, close             orders rehearsed, see rehearse_orders

@@ -5,6 +5,7 @@ package zygote
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -106,24 +107,22 @@ func appendField(b []byte, name, value string) []byte {
 	return append(b, strings.ReplaceAll(value, "\x00", "")...)
 }
 
-// Fork asks the zygote at the other end of command for one worker. gate is the
-// worker's end of its gate. procs is the cgroup.procs, open for writing, of the
-// cgroup that the worker is to be born in, or negative: that of the zygote. If
-// it cannot be entered, the text of the refusal begins with "cgroup: ". Both
-// descriptors stay the caller's. It does not block: EAGAIN means that the zygote
-// does not read.
-func Fork(command int, id uint64, gate, procs int) error {
-	fds := []int{gate}
-	if procs >= 0 {
-		fds = append(fds, procs)
-	}
-	return linux.Send(command, EncodeFork(id), fds...)
+// Fork asks the zygote at the other end of command for workers, no more at a time than it
+// has said. gates are their ends of their gates. groups are the cgroup.procs, open for
+// writing, of the cgroups that they are to be born in, or none: that of the zygote. If one
+// cannot be entered, the text of the refusal begins with "cgroup: ". The descriptors stay
+// the caller's. It does not block: EAGAIN means that the zygote does not read.
+func Fork(command int, ids []uint64, gates, groups []int) error {
+	return linux.Send(command, EncodeFork(ids...), slices.Concat(gates, groups)...)
 }
 
-// EncodeFork returns the request for one worker; [Fork] sends it with its
-// descriptors.
-func EncodeFork(id uint64) []byte {
-	return strconv.AppendUint([]byte("fork\x00"), id, 10)
+// EncodeFork returns the request for workers; [Fork] sends it with its descriptors.
+func EncodeFork(ids ...uint64) []byte {
+	b := []byte("fork")
+	for _, id := range ids {
+		b = strconv.AppendUint(append(b, 0), id, 10)
+	}
+	return b
 }
 
 func given(text string) []string {
@@ -163,6 +162,7 @@ const (
 type Message struct {
 	Kind     Kind
 	Protocol int           // of Loaded: what it speaks, see [Protocol]
+	Forks    int           // of Loaded: how many workers it can be asked for at a time
 	ID       uint64        // of Refused
 	Errno    syscall.Errno // of Refused
 	Text     string        // one line of valid, printable UTF-8, at most 512 bytes
@@ -175,11 +175,18 @@ func Decode(b []byte) (Message, error) {
 	m := Message{Kind: Kind(name)}
 	switch m.Kind {
 	case Loaded:
-		n, err := strconv.ParseUint(rest, 10, 31)
+		first, second, more := strings.Cut(rest, "\x00")
+		n, err := strconv.ParseUint(first, 10, 31)
 		if err != nil {
 			return Message{}, errors.New("zygote: loaded must have a number, the protocol that it speaks")
 		}
-		m.Protocol = int(n)
+		m.Protocol, m.Forks = int(n), 1
+		if more {
+			if n, err = strconv.ParseUint(second, 10, 31); err != nil || n == 0 {
+				return Message{}, errors.New("zygote: the second number of loaded must be how many workers it takes a request for, 1 or more")
+			}
+			m.Forks = int(n)
+		}
 	case Progress, Broken:
 		if !more {
 			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)

@@ -53,7 +53,11 @@ func TestDecode(t *testing.T) {
 		want Message
 		ok   bool
 	}{
-		{"loaded\x001", Message{Kind: Loaded, Protocol: 1}, true},
+		{"loaded\x001", Message{Kind: Loaded, Protocol: 1, Forks: 1}, true},
+		{"loaded\x001\x0016", Message{Kind: Loaded, Protocol: 1, Forks: 16}, true},
+		{"loaded\x001\x000", Message{}, false},
+		{"loaded\x001\x00many", Message{}, false},
+		{"loaded\x001\x0016\x002", Message{}, false},
 		{"loaded", Message{}, false},
 		{"loaded\x00one", Message{}, false},
 		{"progress\x00importing numpy (1 of 3)", Message{Kind: Progress, Text: "importing numpy (1 of 3)"}, true},

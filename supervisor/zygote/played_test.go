@@ -26,13 +26,18 @@ type playedWorker struct {
 // fork asks for a worker and waits for its hello.
 func (z *playedZygote) fork() *playedWorker {
 	z.t.Helper()
-	return z.forkIn(-1)
+	return z.forkIn()
 }
 
 // forkIn is fork with a cgroup.procs, or what plays it.
-func (z *playedZygote) forkIn(procs int) *playedWorker {
+func (z *playedZygote) forkIn(procs ...int) *playedWorker {
 	z.t.Helper()
-	gate := z.requestIn(procs)
+	return z.greet(z.requestIn(procs...), z.next)
+}
+
+// greet waits for the hello of the worker of a request.
+func (z *playedZygote) greet(gate int, id uint64) *playedWorker {
+	z.t.Helper()
 	w := &playedWorker{z: z, gate: gate}
 	z.t.Cleanup(func() { _ = unix.Close(gate) }) // closed already by tests that end it
 	b, oob := make([]byte, 4096), make([]byte, 256)
@@ -43,7 +48,7 @@ func (z *playedZygote) forkIn(procs int) *playedWorker {
 	if err != nil || n == 0 {
 		z.t.Fatalf("waiting for hello: %d bytes, %v\n%s", n, err, z.output())
 	}
-	if want := fmt.Sprintf("hello\x00%d", z.next); string(b[:n]) != want {
+	if want := fmt.Sprintf("hello\x00%d", id); string(b[:n]) != want {
 		z.t.Fatalf("got %q, want %q", b[:n], want)
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
@@ -77,11 +82,37 @@ func (w *playedWorker) settle() {
 // request sends a fork request and returns our end of the gate.
 func (z *playedZygote) request() int {
 	z.t.Helper()
-	return z.requestIn(-1)
+	return z.requestIn()
 }
 
 // requestIn is request with a cgroup.procs, or what plays it.
-func (z *playedZygote) requestIn(procs int) int {
+func (z *playedZygote) requestIn(procs ...int) int {
+	z.t.Helper()
+	return z.requestMany(1, procs...)[0]
+}
+
+// requestMany asks for workers together, and returns the other ends of their gates. The
+// ids are the last ones up to next.
+func (z *playedZygote) requestMany(n int, procs ...int) (gates []int) {
+	z.t.Helper()
+	var ids []uint64
+	var theirs []int
+	for range n {
+		ours, their := z.gate()
+		z.next++
+		ids, gates, theirs = append(ids, z.next), append(gates, ours), append(theirs, their)
+	}
+	if err := Fork(z.command, ids, theirs, procs); err != nil {
+		z.t.Fatal(err)
+	}
+	for _, fd := range theirs {
+		_ = unix.Close(fd) // it is in the message now
+	}
+	return gates
+}
+
+// gate returns both ends of one.
+func (z *playedZygote) gate() (ours, theirs int) {
 	z.t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -91,12 +122,7 @@ func (z *playedZygote) requestIn(procs int) int {
 	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		z.t.Fatal(os.NewSyscallError("setsockopt", err))
 	}
-	z.next++
-	if err := Fork(z.command, z.next, pair[1], procs); err != nil {
-		z.t.Fatal(err)
-	}
-	_ = unix.Close(pair[1]) // it is in the message now
-	return pair[0]
+	return pair[0], pair[1]
 }
 
 // result is what became of a worker.

@@ -90,7 +90,7 @@ def main():
         if keeps("broken"):
             send(command, "broken", error)
         os._exit(1 if keeps("broken-status") else 3)
-    send(command, *(["loaded", protocol] if keeps("loaded") else ["loaded"]))
+    send(command, *(["loaded", protocol] if keeps("loaded") else ["loaded"]), *[] if keeps("many") else ["4"])
     serve(command, number, master, request)
 
 
@@ -101,6 +101,10 @@ def serve(command, number, master, request):
         if not data:
             os._exit(0 if keeps("end") else 5)
         name, _, ident = data.decode().partition("\0")
+        if "\0" in ident:  # it said that it takes many, and takes one
+            ident = ident.partition("\0")[0]
+            while len(fds) > 1:
+                os.close(fds.pop())
         if name != "fork":
             if not keeps("unknown"):
                 os.kill(zygote, signal.SIGKILL)

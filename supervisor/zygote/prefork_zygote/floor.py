@@ -13,6 +13,7 @@ from .prepare import prepare
 from .repack import repack_floor, watch
 
 PROTOCOL = "1"  # the version that this zygote speaks
+FORKS = 16  # workers that it can be asked for at a time
 MESSAGE = 1 << 18  # larger than any message of the kernel's
 
 
@@ -116,7 +117,7 @@ def load(floor):
         raise Broken(f"floor.immortal: {why}; remove the key")
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
-    send(floor.sock, b"loaded", PROTOCOL)
+    send(floor.sock, b"loaded", PROTOCOL, str(FORKS))
 
 
 def warm_up(floor):

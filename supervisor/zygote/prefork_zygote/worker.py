@@ -21,11 +21,11 @@ from .orders import obey, read_orders
 from .prepare import load_tasks, rehearse_orders
 
 
-def worker(floor, ident, gate, middle, ends):
+def worker(floor, ident, gate, middle, ends, others):
     """Waits at the gate, and becomes what it is told to. Never returns."""
     try:
         try:
-            be_born(floor, ident, gate, middle, ends)
+            be_born(floor, ident, gate, middle, ends, others)
             settle(floor)
             data, fds, flags = receive(floor.sock, SMALL, MAX_FDS)
         except (OSError, KeyboardInterrupt):
@@ -39,7 +39,7 @@ def worker(floor, ident, gate, middle, ends):
         os._exit(1)
 
 
-def be_born(floor, ident, gate, middle, ends):
+def be_born(floor, ident, gate, middle, ends, others):
     """Becomes a child of the master, and says so before any hook runs.
 
     The master then knows the process, and a hook that hangs costs this worker its
@@ -48,6 +48,8 @@ def be_born(floor, ident, gate, middle, ends):
     """
     c = floor.c
     c.close(ends[1])
+    for fd in others:  # of those that are born after this one
+        c.close(fd)
     c.read(ends[0], floor.byte, 1)  # ends when the zygote has reaped the middle process
     c.close(ends[0])
     patience = 1000  # if the zygote was killed meanwhile, the middle still ends

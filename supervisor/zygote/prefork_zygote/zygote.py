@@ -11,14 +11,12 @@ import atexit
 import errno
 import sys
 
-from .base import SMALL, cause, command_socket, os, receive, send, show
+from .base import SMALL, TEXT, _socket, cause, command_socket, os, receive, send, show
 from .cfunctions import c_errno
-from .floor import Broken, Floor, first_message, load
+from .floor import FORKS, Broken, Floor, first_message, load
 from .leave import flush, flush_files
 from .looks import alone, describe, extra_threads
 from .worker import worker
-
-CGROUP = 128  # added to the errno, the exit status of a middle process that could not enter its cgroup
 
 
 def main():
@@ -48,18 +46,24 @@ def broken(sock, text):
 
 def serve(floor):
     while True:
-        data, fds, _ = receive(floor.sock, SMALL, 8)
+        data, fds, _ = receive(floor.sock, SMALL, 2 * FORKS)
         if not data:
             end(floor)  # the master has closed its end
-        name, _, ident = data.partition(b"\0")
-        if name != b"fork" or not ident.isdigit():
+        name, *idents = data.split(b"\0")
+        if name != b"fork" or not all(map(bytes.isdigit, idents)):
             raise Broken("unknown message: " + repr(data[:40]))
-        refusal = fork(floor, ident, fds)
+        refusal = fork(floor, idents, fds)
         if refusal:
-            number, text = refusal
-            send(floor.sock, b"refused", ident.decode(), str(number), text)
+            refuse(floor, idents, *refusal)
         for fd in fds:
             os.close(fd)
+
+
+def refuse(floor, idents, number, text):
+    """Says, also in a middle process, that there will be no workers."""
+    for ident in idents:
+        message = b"refused\0%s\0%d\0%s" % (ident, number, os.fsencode(text)[:TEXT])
+        floor.c.send(floor.number, message, len(message), _socket.MSG_NOSIGNAL)
 
 
 def end(floor):
@@ -75,10 +79,11 @@ def end(floor):
     os._exit(0)
 
 
-def fork(floor, ident, fds):
-    """Forks a worker. Returns an errno and a text if there will be none."""
-    if len(fds) not in (1, 2):
-        return errno.EBADF, f"the request has {len(fds)} descriptors, not 1 or 2"
+def fork(floor, idents, fds):
+    """Forks workers. Returns an errno and a text if there will be none."""
+    count = len(idents)
+    if not count or len(fds) not in (count, 2 * count):
+        return errno.EBADF, f"the request has {len(fds)} descriptors for {count} workers, not one or two for each"
     if floor.refuse_threads and not alone():
         extra = extra_threads()
         if extra:
@@ -100,62 +105,55 @@ def fork(floor, ident, fds):
             return errno.EBUSY, f"the floor has {len(extra) + 1} threads: {describe(extra)}"
         child = call()
         if child == 0:
-            middle(floor, ident, ends, *fds)
+            middle(floor, idents, ends, fds[:count], fds[count:])
         failure = c_errno()
         c.PyOS_AfterFork_Parent()
         if child < 0:
             return failure, "fork: " + os.strerror(failure)
-        status = os.waitpid(child, 0)[1]
+        os.waitpid(child, 0)
     except OSError as error:
         return error.errno, f"fork: {error.strerror}"
     finally:
         for end in ends:
-            os.close(end)  # the worker reads end of file, and goes on
-    if os.WIFEXITED(status) and status:
-        number = os.WEXITSTATUS(status)
-        what = "cgroup" if number >= CGROUP else "fork"
-        number %= CGROUP
-        return number, f"{what}: {os.strerror(number)}"
-    # A middle process that was killed may have forked: the gate will tell.
+            os.close(end)  # the workers read end of file, and go on
+    # A middle process that was killed may have forked: the gates will tell.
     return None
 
 
-def middle(floor, ident, ends, gate, procs=None):
-    """Is the process between zygote and worker: forks, and ends. Never returns.
+def middle(floor, idents, ends, gates, groups):
+    """Is the process between zygote and workers: forks, and ends. Never returns.
 
-    Its exit gives the worker to the master, the nearest child subreaper. It goes
-    first into the worker's cgroup: a child is born in that of its parent.
+    Its exit gives the workers to the master, the nearest child subreaper. It goes
+    first into the cgroup of each: a child is born in that of its parent.
     """
     c = floor.c
-    status: int | None = errno.ECHILD
     try:
         own = c.getpid()
-        if procs is not None:
-            status = enter(c, procs)
-            if status:
+        for i in range(len(idents)):
+            what, failure = "cgroup", enter(c, groups[i]) if groups else 0
+            if not failure:
+                what, pid = "fork", c.fork()
+                if pid == 0:
+                    worker(floor, idents[i], gates[i], own, ends, gates[i + 1 :] + groups[i + 1 :])
+                failure = 0 if pid > 0 else c_errno()
+            if failure:
+                refuse(floor, idents[i:], failure, f"{what}: {os.strerror(failure)}")
                 return
-        pid = c.fork()
-        if pid == 0:
-            worker(floor, ident, gate, own, ends)
-        status = 0 if pid > 0 else c_errno()
+            c.close(gates[i])
     except OSError as error:  # of Plain
-        status = error.errno
+        refuse(floor, idents[i:], error.errno, f"{what}: {error.strerror}")
     finally:
-        c._exit(status)
+        c._exit(0)
 
 
 def enter(c, procs):
-    """Moves this process into a cgroup, and closes its cgroup.procs.
-
-    Returns 0, or the exit status that tells the zygote why not.
-    """
+    """Moves this process into a cgroup, and closes its cgroup.procs. Returns an errno."""
     try:
-        number = 0 if c.write(procs, b"0", 1) > 0 else c_errno()  # 0 is the writer (cgroups(7))
+        return 0 if c.write(procs, b"0", 1) > 0 else c_errno()  # 0 is the writer (cgroups(7))
     except OSError as error:  # of Plain
-        number = error.errno
+        return error.errno or errno.EIO
     finally:
         c.close(procs)
-    return number and CGROUP + (number if number < CGROUP else errno.EIO)
 
 
 if __name__ == "prefork zygote":
