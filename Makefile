@@ -50,13 +50,13 @@ FUZZTIME ?= 1m
 fuzz:
 	packaging/fuzz $(FUZZTIME)
 
-# The figures, on a real systemd, with a table at the end of each. BENCH has
-# options: "-only latency,memory -kills 10 -rounds 1". It takes a quarter of an
-# hour, and a quiet machine.
+# The figures, beside those of peers, on a real systemd: tables, plots and every
+# sample in dist/bench. It takes two hours and a half, and a quiet machine. BENCH has
+# options: "-quick", "-only kill,memory -peers prefork,s6", "-help".
 BENCH ?=
 .PHONY: bench
 bench:
-	PREFORK_BENCH='$(BENCH)' go test -run '^TestBench$$' -count 1 -timeout 2h -v ./packaging/bench
+	PREFORK_BENCH='$(BENCH)' go test -run '^TestBench$$' -count 1 -timeout 6h -v ./packaging/bench
 
 # Units and pages name the program and the drop-ins where they are installed.
 PATHS = sed 's,/usr/bin/prefork,$(BINDIR)/prefork,; s,/usr/share/prefork,$(DATADIR),'

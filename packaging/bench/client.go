@@ -6,64 +6,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/packaging/bench/peer"
 )
-
-// patience is how long anything may take before the run is given up.
-const patience = time.Minute
-
-// birth is what a worker says in the first line of its entry.
-type birth struct {
-	slot string
-	pid  int
-	at   int64 // on the clock of now
-}
-
-// births hears them.
-type births struct{ conn *net.UnixConn }
-
-func listenBirths(path string) (*births, error) {
-	_ = os.Remove(path) // of an earlier run
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return nil, err
-	}
-	// Workers of the unit are the user prefork.
-	if err := os.Chmod(path, 0o666); err != nil {
-		return nil, err
-	}
-	return &births{conn}, nil
-}
-
-// next blocks until a worker starts, or until the deadline.
-func (b *births) next(deadline time.Time) (w birth, err error) {
-	var buf [200]byte
-	_ = b.conn.SetReadDeadline(deadline) // else the read would say so
-	n, err := b.conn.Read(buf[:])
-	if err != nil {
-		return w, err
-	}
-	_, err = fmt.Sscan(string(buf[:n]), &w.slot, &w.pid, &w.at)
-	return w, err
-}
-
-// await blocks until so many workers have started.
-func (b *births) await(n int) (all []birth, err error) {
-	for len(all) < n {
-		w, err := b.next(time.Now().Add(patience))
-		if err != nil {
-			return nil, fmt.Errorf("%d of %d workers have started: %w", len(all), n, err)
-		}
-		all = append(all, w)
-	}
-	return all, nil
-}
 
 // connection is one request to a system. It is a bare descriptor: the time that
 // Go's net poller takes is not to be measured.
@@ -74,21 +25,26 @@ func (c connection) close() { _ = unix.Close(int(c)) }
 // connect blocks until there is a listener.
 func connect(port int) (connection, error) {
 	for start := time.Now(); ; time.Sleep(500 * time.Microsecond) {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return -1, os.NewSyscallError("socket", err)
-		}
-		limit := unix.NsecToTimeval(int64(patience))
-		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit) // a guard only
-		err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
-		if err == nil {
-			return connection(fd), nil
-		}
-		_ = unix.Close(fd)
-		if !errors.Is(err, unix.ECONNREFUSED) || time.Since(start) > patience {
-			return -1, os.NewSyscallError("connect", err)
+		c, err := connectOnce(port)
+		if !errors.Is(err, unix.ECONNREFUSED) || time.Since(start) > peer.Patience {
+			return c, err
 		}
 	}
+}
+
+// connectOnce fails if there is no listener.
+func connectOnce(port int) (connection, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	limit := unix.NsecToTimeval(int64(peer.Patience))
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit) // a guard only
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("connect", err)
+	}
+	return connection(fd), nil
 }
 
 // ask blocks until a worker answers, and returns its pid.
@@ -124,6 +80,16 @@ func ask(port int, path string) (int, error) {
 	return c.ask(path)
 }
 
+// askOnce is ask that does not wait for a listener.
+func askOnce(port int, path string) (int, error) {
+	c, err := connectOnce(port)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	return c.ask(path)
+}
+
 // hold keeps n workers of a system busy, and returns when all of them are. The
 // caller closes the connections.
 func hold(port, n int, path string) ([]connection, error) {
@@ -141,8 +107,12 @@ func hold(port, n int, path string) ([]connection, error) {
 	return held, errors.Join(errs...)
 }
 
+// release ends that. It may be called twice.
 func release(held []connection) {
-	for _, c := range held {
-		c.close()
+	for i, c := range held {
+		if c > 0 {
+			c.close()
+		}
+		held[i] = -1
 	}
 }

@@ -2,66 +2,74 @@
 
 package main
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"time"
 
-// crashing is how long two workers crash.
-const crashing = 10 * time.Second
+	"github.com/decnet/prefork/packaging/bench/peer"
+	"github.com/decnet/prefork/packaging/bench/proc"
+	"github.com/decnet/prefork/packaging/bench/report"
+)
+
+const (
+	boots      = "boots in 10 s"
+	ownTime    = "CPU of the supervisor"
+	familyTime = "CPU with the workers"
+)
 
 // crash runs two workers that end at once with an error, restarted as each
 // system does it when nobody says otherwise.
-func crash(options) error {
-	t := newTable("", "boots in 10 s", "CPU s of the supervisor", "CPU s with the workers")
-	for _, p := range []plan{{kind: terminal, spares: 1}, {kind: unit, spares: 1}, {kind: preload}, {kind: gunicorn}} {
-		p.entry, p.count = "crash", 2
-		if err := crashOnce(p, t); err != nil {
+func (b *bench) crash() error {
+	t := b.topic(&report.Topic{
+		Name: "crash", Title: "Two workers that crash at once, for 10 s",
+		About: "From the first boot on, so that loading the floor does not count. The supervisor is with its floor, " +
+			"if that is a process of its own. Of s6, what its s6-supervise processes have waited for is with the workers.",
+		Columns: []report.Column{{Name: boots, Plot: true}, {Name: ownTime, Unit: "s"}, {Name: familyTime, Unit: "s", Plot: true}},
+	})
+	b.turns(t, min(b.rounds, 2), b.entrants(peer.Plan{Entry: "crash", Count: 2, Spares: 1}), func(e entrant) error {
+		s, err := peer.Start(e.plan)
+		if err != nil {
 			return err
 		}
-	}
-	t.print()
-	return nil
-}
-
-// crashOnce counts from the first boot on: what loading the floor costs is not
-// the crash loop's.
-func crashOnce(p plan, t *table) error {
-	s, err := start(p)
-	if err != nil {
-		return err
-	}
-	if _, err := s.births.await(1); err != nil {
-		return err
-	}
-	own, all := processorTime(s.master)
-	boots := 1.0
-	for deadline := time.Now().Add(crashing); ; boots++ {
-		if _, err := s.births.next(deadline); err != nil {
-			break
+		if _, err := s.Births.Await(1); err != nil {
+			return errors.Join(err, s.Stop())
 		}
-	}
-	ownAfter, allAfter := processorTime(s.master)
-	row := string(p.kind)
-	t.add(row, t.columns[0], boots)
-	t.add(row, t.columns[1], ownAfter-own)
-	t.add(row, t.columns[2], allAfter-all)
-	return s.stop()
+		own, all := processorTime(s)
+		n := 1.0
+		for deadline := time.Now().Add(crashing); ; n++ {
+			if _, err := s.Births.Next(deadline); err != nil {
+				break
+			}
+		}
+		ownAfter, allAfter := processorTime(s)
+		row := t.Row(e.name, 0)
+		row.Add(boots, n)
+		row.Add(ownTime, ownAfter-own)
+		row.Add(familyTime, allAfter-all)
+		_ = s.Stop() // gunicorn, whose workers all fail, ends with an error
+		return nil
+	})
+	return nil
 }
 
 // processorTime returns the seconds that a supervisor and its floor have used,
 // and the same with all that they have waited for. The floor is a child that
 // has lived longer than any worker that crashes; workers alive are too young to
 // matter.
-func processorTime(master int) (own, all float64) {
-	for _, pid := range family(master) {
-		s, ok := statOf(pid)
+func processorTime(s *peer.System) (own, all float64) {
+	masters := s.Masters()
+	for _, pid := range s.All(nil) {
+		stat, ok := proc.StatOf(pid)
 		if !ok {
 			continue
 		}
-		if pid == master || isFloor(pid) {
-			own += s.own
+		if slices.Contains(masters, pid) || isFloor(pid) {
+			own += stat.Own
 		}
-		all += s.own + s.reaped
+		all += stat.Own + stat.Reaped
 	}
 	return own, all
 }
 
-func isFloor(pid int) bool { return slurp(proc(pid, "comm")) == "prefork-floor" }
+func isFloor(pid int) bool { return slurp(proc.Path(pid, "comm")) == "prefork-floor" }

@@ -6,115 +6,131 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"time"
+
+	"github.com/decnet/prefork/packaging/bench/peer"
+	"github.com/decnet/prefork/packaging/bench/proc"
+	"github.com/decnet/prefork/packaging/bench/report"
 )
 
-// rest is how long the systems are watched while nothing happens.
-const rest = 30 * time.Second
+const (
+	switches       = "switches of the supervisor per second"
+	switchesOthers = "of all others"
+	threads        = "threads of the supervisor"
+)
 
-// idle counts context switches of supervisors that have nothing to do. Only the
-// unit has a watchdog to serve.
-func idle(options) (err error) {
-	columns := []string{"switches of the master in 30 s", "of all others", "threads of the master"}
-	t := newTable("", columns...)
-	var systems []*system
-	defer func() {
-		for _, s := range systems {
-			err = errors.Join(err, s.stop())
-		}
-	}()
-	for _, p := range []plan{{kind: terminal, spares: 1}, {kind: unit, spares: 1}, {kind: preload}} {
-		p.entry, p.count = "serve", workers
-		s, _, err := up(p)
-		if err != nil {
-			return err
-		}
-		systems = append(systems, s)
-	}
-	time.Sleep(5 * time.Second)
-	before := make([]counts, len(systems))
-	for i, s := range systems {
-		before[i] = count(s)
-	}
-	time.Sleep(rest)
-	for i, s := range systems {
-		after := count(s)
-		stat, _ := statOf(s.master)
-		t.add(string(s.kind), columns[0], after.master-before[i].master)
-		t.add(string(s.kind), columns[1], after.others-before[i].others)
-		t.add(string(s.kind), columns[2], float64(stat.threads))
-	}
-	t.print()
+// idle counts context switches of supervisors that have nothing to do.
+func (b *bench) idle() error {
+	t := b.topic(&report.Topic{
+		Name: "idle", Title: "Context switches while nothing happens",
+		About: fmt.Sprintf("8 idle workers, %s. Only prefork@.service has a watchdog to serve.", rest),
+		Columns: []report.Column{
+			{Name: switches, Plot: true},
+			{Name: switchesOthers},
+			{Name: threads},
+		},
+	})
+	b.turns(t, min(b.rounds, 2), b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1}), func(e entrant) error {
+		return with(e.plan, func(s *peer.System, births []peer.Birth) error {
+			time.Sleep(5 * time.Second)
+			masters := s.Masters()
+			own, all := switchesOf(masters), switchesOf(s.All(births))
+			time.Sleep(rest)
+			own, all = switchesOf(masters)-own, switchesOf(s.All(births))-all
+			count := 0.0
+			for _, pid := range masters {
+				stat, _ := proc.StatOf(pid)
+				count += float64(stat.Threads)
+			}
+			row := t.Row(e.name, 0)
+			row.Add(switches, own/rest.Seconds())
+			row.Add(switchesOthers, (all-own)/rest.Seconds())
+			row.Add(threads, count)
+			return nil
+		})
+	})
 	return nil
 }
 
-type counts struct{ master, others float64 }
-
-func count(s *system) (c counts) {
-	c.master = switches(s.master)
-	for _, pid := range family(s.master)[1:] {
-		c.others += switches(pid)
+func switchesOf(pids []int) (n float64) {
+	for _, pid := range pids {
+		n += proc.Switches(pid)
 	}
-	return c
+	return n
 }
+
+const (
+	imports = "imports alone"
+	accept  = "until 8 workers accept"
+	beyond  = "beyond the imports"
+)
 
 // launch takes the time until every worker answers, and that of the imports
 // alone. Each turn starts and stops everything.
-func launch(opts options) error {
-	const imports = "imports alone"
-	t := newTable(imports, "ms until 8 workers answer", "beyond the imports")
-	for range opts.rounds {
-		bare, err := importFloor()
-		if err != nil {
-			return err
-		}
-		t.add(imports, t.columns[0], bare)
-		for _, p := range plans(plan{kind: terminal, spares: 1}, plan{kind: unit, spares: 1}, plan{kind: preload}, plan{kind: gunicorn}) {
-			p.entry, p.count = "serve", workers
-			took, err := launchOnce(p)
-			if err != nil {
+func (b *bench) launch() error {
+	t := b.topic(&report.Topic{
+		Name: "launch", Title: "From the start until 8 workers accept", Base: imports,
+		About: "The imports alone are those of one fresh interpreter, in the same round.",
+		Columns: []report.Column{
+			{Name: accept, Unit: "ms", Plot: true},
+			{Name: beyond, Unit: "ms"},
+		},
+	})
+	var bare float64
+	all := append([]entrant{{name: imports}}, b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1})...)
+	b.turns(t, b.rounds, all, func(e entrant) (err error) {
+		row := t.Row(e.name, 0)
+		if e.name == imports || bare == 0 {
+			if bare, err = importFloor(); err != nil {
 				return err
 			}
-			t.add(string(p.kind), t.columns[0], took)
-			t.add(string(p.kind), t.columns[1], took-bare)
+			t.Row(imports, 0).Add(accept, bare)
 		}
-	}
-	t.print()
+		if e.name == imports {
+			return nil
+		}
+		took, err := launchOnce(e.plan)
+		if err == nil {
+			row.Add(accept, took)
+			row.Add(beyond, took-bare)
+		}
+		return err
+	})
 	return nil
 }
 
-func launchOnce(p plan) (float64, error) {
+// launchOnce takes the milliseconds until all workers have a connection each.
+func launchOnce(p peer.Plan) (float64, error) {
 	type outcome struct {
-		s   *system
+		s   *peer.System
 		err error
 	}
-	port := 20000 + serial + 1 // that of the system that starts now
-	began := now()
+	port := peer.NextPort()
+	began := proc.Now()
 	started := make(chan outcome, 1)
 	go func() {
-		s, err := start(p)
+		s, err := peer.Start(p)
 		started <- outcome{s, err}
 	}()
-	held, err := hold(port, p.count, "/hold")
-	took := since(began)
+	held, err := hold(port, p.Count, "/hold")
+	took := proc.Since(began)
 	release(held)
 	o := <-started
 	if o.err != nil {
 		return 0, o.err
 	}
 	if err == nil {
-		_, err = o.s.births.await(p.count)
+		_, err = o.s.Births.Await(p.Count)
 	}
-	return took, errors.Join(err, o.s.stop())
+	return took, errors.Join(err, o.s.Stop())
 }
 
 // importFloor takes the milliseconds until a fresh interpreter has the floor.
 func importFloor() (float64, error) {
 	cmd := exec.Command("python3", "-c", "import floor, app, time; print(time.monotonic_ns())")
-	cmd.Dir = filepath.Clean(dir)
+	cmd.Dir = peer.Dir
 	cmd.Env = append(cmd.Environ(), "OPENBLAS_NUM_THREADS=1")
-	began := now()
+	began := proc.Now()
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, err

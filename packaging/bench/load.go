@@ -8,87 +8,149 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/decnet/prefork/packaging/bench/peer"
+	"github.com/decnet/prefork/packaging/bench/proc"
+	"github.com/decnet/prefork/packaging/bench/report"
 )
 
 const (
-	clients = 4               // each has one connection at a time
-	spell   = 3 * time.Second // of load, each turn
+	byItself = "the entry by itself"
+	rate     = "requests per second"
+	tail99   = "p99"
 )
 
 // load compares an entry behind a socket that was handed down with the same
-// entry that opened its own.
-func load(opts options) (err error) {
-	const byItself = "the entry by itself"
-	t := newTable(byItself, "requests/s")
+// entry that opened its own. All run at once; the others are idle.
+func (b *bench) load() error {
+	const clients = 4 // each has one connection at a time
+	t := b.topic(&report.Topic{
+		Name: "load", Title: "Requests through a socket that was handed down", Base: byItself,
+		About: fmt.Sprintf("One worker, %d clients, %s each turn. gunicorn and uwsgi have HTTP servers of their own: "+
+			"theirs are other entries.", clients, spell),
+		Columns: []report.Column{{Name: rate, Plot: true}, {Name: tail99, Unit: "ms", Plot: true}},
+	})
 	port, stop, err := startAlone()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	targets := []struct {
-		row  string
-		port int
-	}{{byItself, port}}
-	for _, k := range []kind{terminal, unit} {
-		s, _, err := up(plan{kind: k, entry: "serve", count: 1, spares: 1})
+	ports := map[string]int{byItself: port}
+	all := []entrant{{name: byItself}}
+	for _, e := range b.entrants(peer.Plan{Entry: "serve", Count: 1, Spares: 1}) {
+		s, _, err := peer.Up(e.plan)
+		if err != nil {
+			b.fail(t, e.name, err)
+			continue
+		}
+		defer func() { _ = s.Stop() }() // it has been measured
+		ports[e.name] = s.Port
+		all = append(all, e)
+	}
+	b.turns(t, 3*b.rounds, all, func(e entrant) error {
+		answers, err := hammer(ports[e.name], clients)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, s.stop()) }()
-		targets = append(targets, struct {
-			row  string
-			port int
-		}{string(k), s.port})
-	}
-	for turn := range 3 * opts.rounds {
-		for i := range targets {
-			target := targets[(turn+i)%len(targets)] // nobody is always the first
-			rate, err := hammer(target.port)
-			if err != nil {
-				return err
-			}
-			t.add(target.row, t.columns[0], rate)
-		}
-	}
-	t.print()
+		row := t.Row(e.name, 0)
+		row.Add(rate, float64(len(answers.took))/spell.Seconds())
+		row.Add(tail99, answers.took.Quantile(0.99))
+		return nil
+	})
 	return nil
 }
 
-// hammer returns the requests that are answered in a second.
-func hammer(port int) (float64, error) {
-	var done atomic.Int64
+// answers are those of a spell of load.
+type answers struct {
+	took report.Series // milliseconds of each request
+	by   map[int]int   // how many by which pid
+}
+
+// hammer has so many clients make one request after the other.
+func hammer(port, clients int) (answers, error) {
+	all := make([]answers, clients)
 	errs := make([]error, clients)
-	began := now()
 	deadline := time.Now().Add(spell)
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
+			a := answers{by: map[int]int{}}
 			for errs[i] == nil && time.Now().Before(deadline) {
-				_, errs[i] = ask(port, "/")
-				done.Add(1)
+				began := proc.Now()
+				var pid int
+				pid, errs[i] = ask(port, "/")
+				a.took = append(a.took, proc.Since(began))
+				a.by[pid]++
 			}
+			all[i] = a
 		})
 	}
 	wg.Wait()
-	return float64(done.Load()) / since(began) * 1e3, errors.Join(errs...)
+	sum := answers{by: map[int]int{}}
+	for _, a := range all {
+		sum.took = append(sum.took, a.took...)
+		for pid, n := range a.by {
+			sum.by[pid] += n
+		}
+	}
+	return sum, errors.Join(errs...)
+}
+
+const (
+	busiest   = "share of the busiest"
+	laziest   = "of the laziest"
+	variation = "coefficient of variation"
+)
+
+// fairness counts who answers.
+func (b *bench) fairness() error {
+	const clients = 64
+	t := b.topic(&report.Topic{
+		Name: "fairness", Title: "Who gets the connections",
+		About: fmt.Sprintf("%d clients, %d workers, %s each turn. Equal shares are %.1f %%, and vary by 0.",
+			clients, workers, spell, 100.0/workers),
+		Columns: []report.Column{
+			{Name: busiest, Unit: "%", Plot: true},
+			{Name: laziest, Unit: "%"},
+			{Name: variation, Plot: true},
+		},
+	})
+	b.turns(t, b.rounds, b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1}), func(e entrant) error {
+		return with(e.plan, func(s *peer.System, births []peer.Birth) error {
+			answers, err := hammer(s.Port, clients)
+			if err != nil {
+				return err
+			}
+			var shares report.Series
+			for _, w := range births {
+				shares = append(shares, 100*float64(answers.by[w.PID])/float64(len(answers.took)))
+			}
+			row := t.Row(e.name, 0)
+			row.Add(busiest, slices.Max(shares))
+			row.Add(laziest, slices.Min(shares))
+			row.Add(variation, shares.Variation())
+			return nil
+		})
+	})
+	return nil
 }
 
 // startAlone runs the entry without a supervisor, on the same floor.
 func startAlone() (port int, stop func(), err error) {
-	serial++
-	port = 20000 + serial
-	path := filepath.Join(dir, "alone.sock")
-	births, err := listenBirths(path)
+	const alone = "import floor, app, socket; app.serve(socket.create_server(('127.0.0.1', %d), backlog=4096))"
+	port = 19999 // no system's
+	path := filepath.Join(peer.Dir, "alone.sock")
+	births, err := peer.ListenBirths(path)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer births.conn.Close()
-	cmd := exec.Command("python3", "-c", fmt.Sprintf("import floor, app; app.alone(%d)", port))
-	cmd.Dir = dir
+	defer births.Close()
+	cmd := exec.Command("python3", "-c", fmt.Sprintf(alone, port))
+	cmd.Dir = peer.Dir
 	cmd.Env = append(cmd.Environ(), "OPENBLAS_NUM_THREADS=1", "BENCH_SOCKET="+path)
 	cmd.Stderr = os.Stderr
 	// As the workers: the scheduler groups processes by session.
@@ -100,7 +162,7 @@ func startAlone() (port int, stop func(), err error) {
 		_ = cmd.Process.Kill() // it has no other end
 		_ = cmd.Wait()
 	}
-	if _, err := births.await(1); err != nil {
+	if _, err := births.Await(1); err != nil {
 		stop()
 		return 0, nil, err
 	}

@@ -3,162 +3,188 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/packaging/bench/peer"
+	"github.com/decnet/prefork/packaging/bench/proc"
+	"github.com/decnet/prefork/packaging/bench/report"
 )
-
-// settle is how long a system is left alone before its memory is read: the master
-// gives back what it does not need any more after two seconds.
-const settle = 4 * time.Second
-
-// memory reads smaps_rollup. The systems run one after the other, since pages
-// that two of them map would count half in each.
-func memory(opts options) error {
-	t := newTable(row(plan{kind: preload, entry: "serve"}), privateIdle, privateGC, pssIdle, pssGC, pssMaster)
-	for range min(opts.rounds, 3) {
-		for _, p := range plans(
-			plan{kind: terminal, entry: "wait"},
-			plan{kind: unit, entry: "wait"},
-			plan{kind: terminal, entry: "serve"},
-			plan{kind: unit, entry: "serve"},
-			plan{kind: preload, entry: "serve"},
-		) {
-			p.count, p.spares = workers, 1
-			if err := weigh(p, t); err != nil {
-				return err
-			}
-		}
-	}
-	t.print()
-	many := newTable("", masterColumns...)
-	for _, k := range []kind{terminal, unit} {
-		if err := weighMaster(k, many); err != nil {
-			return err
-		}
-	}
-	many.print()
-	return nil
-}
 
 // The columns. The sum is that of the supervisor, the floor, a spare and the
 // workers.
 const (
-	privateIdle = "private kB of a worker, idle"
+	privateIdle = "private of a worker, idle"
 	privateGC   = "after gc.collect()"
-	pssIdle     = "PSS MB of all, idle"
-	pssGC       = "after gc"
-	pssMaster   = "of the master"
+	pssIdle     = "PSS of all, idle"
+	pssGC       = "PSS of all, after gc.collect()"
+	pssMaster   = "PSS of the supervisor"
 )
 
-func row(p plan) string { return fmt.Sprintf("%s, %ss", p.kind, p.entry) }
-
-func weigh(p plan, t *table) error {
-	s, births, err := up(p)
-	if err != nil {
-		return err
+// memory reads smaps_rollup. The systems run one after the other, since pages
+// that two of them map would count half in each.
+func (b *bench) memory() error {
+	t := b.topic(&report.Topic{
+		Name: "memory", Title: "Memory of 8 workers",
+		About: "The floor is the same in all; private memory is that of each worker. The supervisor is without the " +
+			"floor, unless it imports that itself. A row that waits has an entry that opens nothing.",
+		Columns: []report.Column{
+			{Name: privateIdle, Unit: "kB", Plot: true},
+			{Name: privateGC, Unit: "kB", Plot: true},
+			{Name: pssIdle, Unit: "MB"},
+			{Name: pssGC, Unit: "MB", Plot: true},
+			{Name: pssMaster, Unit: "MB"},
+		},
+	})
+	all := b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1})
+	for _, e := range all {
+		if e.plan.Kind.Prefork() || e.plan.Kind.Key == "polling" {
+			e.name += waits
+			e.plan.Entry = "wait"
+			all = append(all, e)
+		}
 	}
-	time.Sleep(settle)
-	t.add(row(p), privateIdle, privateOf(births)...)
-	t.add(row(p), pssIdle, pssOf(family(s.master)))
-	t.add(row(p), pssMaster, memoryOf(s.master).pss/1024)
-	done, err := s.collect(births)
-	if err == nil {
-		time.Sleep(settle)
-		t.add(row(p), privateGC, privateOf(births)...)
-		t.add(row(p), pssGC, pssOf(family(s.master)))
-	}
-	done()
-	return errors.Join(err, s.stop())
+	b.turns(t, min(b.rounds, 3), all, func(e entrant) error {
+		return with(e.plan, func(s *peer.System, births []peer.Birth) error {
+			row := t.Row(e.name, 0)
+			time.Sleep(settle)
+			row.Add(privateIdle, privateOf(births)...)
+			row.Add(pssIdle, pssOf(s.All(births)))
+			row.Add(pssMaster, pssOf(s.Masters()))
+			done, err := collect(s, births)
+			defer done()
+			if err != nil {
+				return err
+			}
+			time.Sleep(settle)
+			row.Add(privateGC, privateOf(births)...)
+			row.Add(pssGC, pssOf(s.All(births)))
+			return nil
+		})
+	})
+	return nil
 }
+
+const waits = ", waits"
 
 // collect makes every worker collect. Those that serve are kept busy until done
 // is called.
-func (s *system) collect(workers []birth) (done func(), err error) {
-	if s.entry == "serve" {
-		held, err := hold(s.port, s.count, "/gc-hold")
+func collect(s *peer.System, workers []peer.Birth) (done func(), err error) {
+	if s.Entry == "serve" {
+		held, err := hold(s.Port, s.Count, "/gc-hold")
 		return func() { release(held) }, err
 	}
 	for _, w := range workers {
-		if err := unix.Kill(w.pid, unix.SIGINT); err != nil {
+		if err := unix.Kill(w.PID, unix.SIGINT); err != nil {
 			return func() {}, os.NewSyscallError("kill", err)
 		}
 	}
-	_, err = s.births.await(s.count)
+	_, err = s.Births.Await(s.Count)
 	return func() {}, err
 }
 
-func privateOf(workers []birth) (all []float64) {
+func privateOf(workers []peer.Birth) (all []float64) {
 	for _, w := range workers {
-		all = append(all, memoryOf(w.pid).private)
+		all = append(all, proc.MemoryOf(w.PID).Private)
 	}
 	return all
 }
 
 func pssOf(pids []int) (sum float64) {
 	for _, pid := range pids {
-		sum += memoryOf(pid).pss / 1024
+		sum += proc.MemoryOf(pid).PSS / 1024
 	}
 	return sum
 }
 
-var masterColumns = []string{
-	"PSS of the master, MB", "after 20 looks and scrapes", "switches of the master in 30 s", "threads of the master",
-}
+const (
+	privateShop   = "private after 300 requests"
+	privateShopGC = "after gc.collect(), too"
+)
 
-// weighMaster weighs a master with all that there is to look at it by, before
-// anybody has, and afterwards; then nobody looks any more.
-func weighMaster(k kind, t *table) error {
-	s, _, err := up(plan{kind: k, entry: "serve", count: 100, spares: 1, metrics: true})
-	if err != nil {
-		return err
-	}
-	time.Sleep(settle)
-	row := string(k) + ", 100 slots"
-	t.add(row, masterColumns[0], memoryOf(s.master).pss/1024)
-	for range 20 {
-		if err = errors.Join(err, s.look()); err != nil {
-			return errors.Join(err, s.stop())
+// shop has the workers answer requests as those of a usual application are.
+func (b *bench) shop() error {
+	t := b.topic(&report.Topic{
+		Name: "shop", Title: "Private memory of a worker that has worked",
+		About: "Each of 8 workers answers 300 requests of an application with Django and SQLAlchemy; then it collects. " +
+			"Warm, repacked and immortal: floor.warm, floor.repack and floor.immortal are set.",
+		Columns: []report.Column{
+			{Name: privateShop, Unit: "kB", Plot: true},
+			{Name: privateShopGC, Unit: "kB", Plot: true},
+			{Name: pssGC, Unit: "MB"},
+		},
+	})
+	var all []entrant
+	for _, e := range b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1, Shop: true}) {
+		all = append(all, e)
+		if e.plan.Kind.Prefork() && e.plan.Kind.Key != "earlier" {
+			e.name += warm
+			e.plan.Warm = true
+			all = append(all, e)
 		}
 	}
-	time.Sleep(settle)
-	t.add(row, masterColumns[1], memoryOf(s.master).pss/1024)
-	time.Sleep(rest) // the runtime tidies up
-	before := switches(s.master)
-	time.Sleep(rest)
-	t.add(row, masterColumns[2], switches(s.master)-before)
-	stat, _ := statOf(s.master)
-	t.add(row, masterColumns[3], float64(stat.threads))
-	return s.stop()
+	b.turns(t, min(b.rounds, 3), all, func(e entrant) error {
+		return with(e.plan, func(s *peer.System, births []peer.Birth) error {
+			row := t.Row(e.name, 0)
+			held, err := hold(s.Port, s.Count, "/shop-hold")
+			defer func() { release(held) }()
+			if err != nil {
+				return err
+			}
+			time.Sleep(settle)
+			row.Add(privateShop, privateOf(births)...)
+			release(held)
+			if held, err = hold(s.Port, s.Count, "/gc-hold"); err != nil {
+				return err
+			}
+			time.Sleep(settle)
+			row.Add(privateShopGC, privateOf(births)...)
+			row.Add(pssGC, pssOf(s.All(births)))
+			return nil
+		})
+	})
+	return nil
 }
 
-// look asks for everything that a master tells.
-func (s *system) look() error {
-	name := s.name
-	if s.kind == terminal {
-		name = filepath.Join(dir, s.name+".toml")
+const warm = ", warm, repacked, immortal"
+
+// looks weighs a master with all that there is to look at it by, before anybody
+// has, and afterwards; then nobody looks any more.
+func (b *bench) looks() error {
+	columns := []string{"PSS of the master", "after 20 looks and scrapes", "its switches meanwhile", "its threads"}
+	t := b.topic(&report.Topic{
+		Name: "looks", Title: "prefork's master of 100 slots, when it is looked at",
+		About:   "20 times prefork status --json and the metrics of every slot; then switches are counted while nobody looks.",
+		Columns: []report.Column{{Name: columns[0], Unit: "MB"}, {Name: columns[1], Unit: "MB"}, {Name: columns[2]}, {Name: columns[3]}},
+	})
+	var all []entrant
+	for _, e := range b.entrants(peer.Plan{Entry: "serve", Count: 100, Spares: 1, Metrics: true}) {
+		if e.plan.Kind.Prefork() {
+			all = append(all, e)
+		}
 	}
-	if err := command("prefork", "status", "--json", name); err != nil {
-		return err
-	}
-	conn, err := net.Dial("unix", s.metricsSocket())
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // it has been read
-	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-		return err
-	}
-	text, err := io.ReadAll(conn)
-	if err == nil && !strings.Contains(string(text), "\nprefork_slot_memory_private_bytes{") {
-		err = fmt.Errorf("metrics: %s", text)
-	}
-	return err
+	b.turns(t, 1, all, func(e entrant) error {
+		return with(e.plan, func(s *peer.System, _ []peer.Birth) error {
+			row, master := t.Row(e.name, 0), s.Masters()[0]
+			time.Sleep(settle)
+			row.Add(columns[0], pssOf(s.Masters()))
+			for range 20 {
+				if err := s.Look(); err != nil {
+					return err
+				}
+			}
+			time.Sleep(settle)
+			row.Add(columns[1], pssOf(s.Masters()))
+			time.Sleep(rest) // the runtime tidies up
+			before := proc.Switches(master)
+			time.Sleep(rest)
+			row.Add(columns[2], proc.Switches(master)-before)
+			stat, _ := proc.StatOf(master)
+			row.Add(columns[3], float64(stat.Threads))
+			return nil
+		})
+	})
+	return nil
 }

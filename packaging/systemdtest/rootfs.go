@@ -17,7 +17,11 @@ import (
 // Suites are the Debian releases that machines can be made of, oldest first.
 var Suites = []string{"bookworm", "trixie", "forky"}
 
-//go:embed rootfs.sh vmimage.sh debian.sh
+// Bench is a machine of the newest suite that also has the peers that prefork is
+// measured beside.
+const Bench = "bench"
+
+//go:embed rootfs.sh benchroot.sh vmimage.sh debian.sh
 var scripts embed.FS
 
 // require skips the test, or fails it where CI=true, if machines cannot be run
@@ -86,10 +90,15 @@ func rootFilesystem(t testing.TB, suite string) (dir string, lock *os.File) {
 	return dir, lock
 }
 
-// makeRootFilesystem runs rootfs.sh, which does nothing if dir is as it would
-// make it.
+// makeRootFilesystem runs rootfs.sh or benchroot.sh, which do nothing if dir is as
+// they would make it.
 func makeRootFilesystem(t testing.TB, suite, dir string) error {
 	t.Logf("%s: checking %s; making it, if need be, installs packages and takes minutes", suite, dir)
+	if suite == Bench {
+		base, lock := rootFilesystem(t, Suites[len(Suites)-1])
+		defer lock.Close()
+		return runScript(t, "benchroot.sh", base, dir)
+	}
 	return runScript(t, "rootfs.sh", suite, dir)
 }
 

@@ -8,5 +8,5 @@ def post_worker_init(worker):
     import app
 
     app.first()
-    if "BENCH_CRASH" in os.environ:
+    if os.environ["BENCH_ENTRY"] == "crash":
         os._exit(1)
