@@ -23,7 +23,8 @@
 // Times are from one clock, CLOCK_MONOTONIC, which workers read in the first line of
 // their entry. Memory is what smaps_rollup says, in kB of 1024 bytes: private is
 // Private_Clean and Private_Dirty, a process's share of everything is Pss. RSS is
-// never looked at.
+// never looked at. Pages that processes outside share, such as a library that
+// another run maps, count less: one run at a time.
 //
 // # Topics
 //

@@ -182,21 +182,21 @@ func measure(o options) (*report.Run, error) {
 // facts are what the figures depend on.
 func (b *bench) facts() {
 	fact := func(name, value string) { b.run.Facts = append(b.run.Facts, report.Fact{Name: name, Value: value}) }
-	ask := func(name string, args ...string) {
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-		text, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		if err != nil {
-			text = err.Error()
-		}
-		fact(name, text)
-	}
+	ask := func(name string, args ...string) { fact(name, firstLine(args...)) }
 	if b.quick {
 		fact("this is", "a smoke run: its figures say nothing")
 	}
 	fact("date", b.run.Began.Format(time.DateOnly))
 	for _, k := range b.kinds {
+		var about []string
 		if k.Version != nil {
-			ask(k.Name, k.Version...)
+			about = append(about, firstLine(k.Version...))
+		}
+		if k.Note != "" {
+			about = append(about, k.Note)
+		}
+		if about != nil {
+			fact(k.Name, strings.Join(about, "; "))
 		}
 	}
 	ask("Python", "python3", "--version")
@@ -206,6 +206,16 @@ func (b *bench) facts() {
 	fact("memory", memoryOfMachine())
 	fact("huge pages", slurp("/sys/kernel/mm/transparent_hugepage/enabled"))
 	fact("load average before", loadAverage())
+}
+
+// firstLine is what a command says first, or why it could not be run.
+func firstLine(args ...string) string {
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		return err.Error()
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
 }
 
 const floorVersions = `

@@ -29,7 +29,8 @@ func (b *bench) memory() error {
 	t := b.topic(&report.Topic{
 		Name: "memory", Title: "Memory of 8 workers",
 		About: "The floor is the same in all; private memory is that of each worker. The supervisor is without the " +
-			"floor, unless it imports that itself. A row that waits has an entry that opens nothing.",
+			"floor, unless it imports that itself. A row that waits has an entry that opens nothing; " +
+			"one that is immortal has floor.immortal set.",
 		Columns: []report.Column{
 			{Name: privateIdle, Unit: "kB", Plot: true},
 			{Name: privateGC, Unit: "kB", Plot: true},
@@ -40,10 +41,15 @@ func (b *bench) memory() error {
 	})
 	all := b.entrants(peer.Plan{Entry: "serve", Count: workers, Spares: 1})
 	for _, e := range all {
-		if e.plan.Kind.Prefork() || e.plan.Kind.Key == "polling" {
-			e.name += waits
+		k := e.plan.Kind
+		if k.Prefork() && k.Key != "earlier" {
+			e.plan.Eternal = true
+			all = append(all, entrant{name: e.name + immortal, plan: e.plan})
+			e.plan.Eternal = false
+		}
+		if k.Prefork() || k.Key == "polling" {
 			e.plan.Entry = "wait"
-			all = append(all, e)
+			all = append(all, entrant{name: e.name + waits, plan: e.plan})
 		}
 	}
 	b.turns(t, min(b.rounds, 3), all, func(e entrant) error {
@@ -67,7 +73,12 @@ func (b *bench) memory() error {
 	return nil
 }
 
-const waits = ", waits"
+// What follows the name of a system in the rows of its variants.
+const (
+	waits    = ", waits"
+	immortal = ", immortal"
+	warm     = ", warm, repacked, immortal"
+)
 
 // collect makes every worker collect. Those that serve are kept busy until done
 // is called.
@@ -121,7 +132,7 @@ func (b *bench) shop() error {
 		all = append(all, e)
 		if e.plan.Kind.Prefork() && e.plan.Kind.Key != "earlier" {
 			e.name += warm
-			e.plan.Warm = true
+			e.plan.Warm, e.plan.Eternal = true, true
 			all = append(all, e)
 		}
 	}
@@ -148,23 +159,24 @@ func (b *bench) shop() error {
 	return nil
 }
 
-const warm = ", warm, repacked, immortal"
-
 // looks weighs a master with all that there is to look at it by, before anybody
 // has, and afterwards; then nobody looks any more.
 func (b *bench) looks() error {
-	columns := []string{"PSS of the master", "after 20 looks and scrapes", "its switches meanwhile", "its threads"}
-	t := b.topic(&report.Topic{
-		Name: "looks", Title: "prefork's master of 100 slots, when it is looked at",
-		About:   "20 times prefork status --json and the metrics of every slot; then switches are counted while nobody looks.",
-		Columns: []report.Column{{Name: columns[0], Unit: "MB"}, {Name: columns[1], Unit: "MB"}, {Name: columns[2]}, {Name: columns[3]}},
-	})
 	var all []entrant
 	for _, e := range b.entrants(peer.Plan{Entry: "serve", Count: 100, Spares: 1, Metrics: true}) {
 		if e.plan.Kind.Prefork() {
 			all = append(all, e)
 		}
 	}
+	if all == nil {
+		return nil
+	}
+	columns := []string{"PSS of the master", "after 20 looks and scrapes", "its switches meanwhile", "its threads"}
+	t := b.topic(&report.Topic{
+		Name: "looks", Title: "prefork's master of 100 slots, when it is looked at",
+		About:   "20 times prefork status --json and the metrics of every slot; then switches are counted while nobody looks.",
+		Columns: []report.Column{{Name: columns[0], Unit: "MB"}, {Name: columns[1], Unit: "MB"}, {Name: columns[2]}, {Name: columns[3]}},
+	})
 	b.turns(t, 1, all, func(e entrant) error {
 		return with(e.plan, func(s *peer.System, _ []peer.Birth) error {
 			row, master := t.Row(e.name, 0), s.Masters()[0]

@@ -145,7 +145,9 @@ func killAll(row *report.Row, s *peer.System, births []peer.Birth, bare float64)
 	}
 	row.Add(slotsBack, proc.Since(began)/1e3)
 	row.Add(pssMaster, weight)
-	row.Add(perSlot, 1024*(weight-bare)/float64(s.Count))
+	if s.Kind.Prefork() || !s.Kind.Shares { // else a floor that is shared with more workers
+		row.Add(perSlot, 1024*(weight-bare)/float64(s.Count))
+	}
 	own, count := 0.0, 0.0
 	for _, pid := range masters {
 		stat, _ := proc.StatOf(pid)

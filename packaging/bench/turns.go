@@ -40,15 +40,8 @@ func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%6s  %s\n", took, fmt.Sprintf(format, args...))
 }
 
-// topic begins one. Notes of the systems go with the first.
+// topic begins one.
 func (b *bench) topic(t *report.Topic) *report.Topic {
-	if len(b.run.Topics) == 0 {
-		for _, k := range b.kinds {
-			if k.Note != "" {
-				t.Note(k.Name + ": " + k.Note)
-			}
-		}
-	}
 	b.run.Topics = append(b.run.Topics, t)
 	return t
 }

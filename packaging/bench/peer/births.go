@@ -33,7 +33,7 @@ func ListenBirths(path string) (*Births, error) {
 	return &Births{conn}, nil
 }
 
-// Close ends it.
+// Close ends it. It may be called twice.
 func (b *Births) Close() { _ = b.conn.Close() } // nothing is written to it
 
 // Next blocks until a worker starts, or until the deadline.

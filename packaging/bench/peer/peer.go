@@ -134,7 +134,8 @@ type Plan struct {
 	Spares  int    // of prefork
 	Trivial bool   // no floor but the entry's own module
 	Shop    bool   // the application shop.py is part of the floor
-	Warm    bool   // prefork's floor is warmed up, repacked and immortal
+	Warm    bool   // prefork's floor is warmed up and repacked
+	Eternal bool   // prefork's floor is immortal
 	Restart bool   // at once, instead of after the usual backoff
 	Metrics bool   // prefork's master has a socket for them
 	Change  int    // another number is another configuration of the worker
@@ -161,6 +162,7 @@ type System struct {
 	name string
 	pid  int // of the process that was started, or the main process of the unit
 	cmd  *exec.Cmd
+	end  chan error // of cmd, once
 }
 
 // Each system has a name and a port of its own, so that several can run at once.
@@ -284,19 +286,21 @@ func (s *System) command(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.pid = cmd.Process.Pid
+	s.pid, s.end = cmd.Process.Pid, make(chan error, 1)
+	go func() {
+		s.end <- cmd.Wait()
+		s.Births.Close() // nobody is to wait for any more
+	}()
 	return nil
 }
 
 // ended signals the supervisor and waits until it has ended. One that hangs is
 // killed.
 func (s *System) ended(sig os.Signal) error {
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		return err
-	}
+	_ = s.cmd.Process.Signal(sig) // or it has ended by itself
 	kill := time.AfterFunc(Patience, func() { _ = s.cmd.Process.Kill() })
 	defer kill.Stop()
-	if err := s.cmd.Wait(); err != nil {
+	if err := <-s.end; err != nil {
 		return fmt.Errorf("%w:\n%s", err, tail(s.log()))
 	}
 	return nil

@@ -126,7 +126,10 @@ func (s *System) fleet() string {
 	modules := `"` + strings.Join(s.modules(), `", "`) + `"`
 	fmt.Fprintf(&b, "[floor]\npath = [%q]\npreload = [%s]\nspares = %d\n", Dir, modules, s.Spares)
 	if s.Warm {
-		b.WriteString("warm = \"shop:warm\"\nrepack = true\nimmortal = true\n")
+		b.WriteString("warm = \"shop:warm\"\nrepack = true\n")
+	}
+	if s.Eternal {
+		b.WriteString("immortal = true\n")
 	}
 	fmt.Fprintf(&b, "env = { OPENBLAS_NUM_THREADS = \"1\", BENCH_SOCKET = %q }\n", s.socket())
 	listens := s.Entry == "serve" || s.Entry == "graceful"

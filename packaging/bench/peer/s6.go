@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -38,12 +39,12 @@ func (s6) start(s *System) error {
 		return err
 	}
 	defer file.Close()
-	cmd := exec.Command("s6-svscan", fmt.Sprintf("-c%d", 2*s.Count+10), s.path(".s6"))
+	cmd := exec.Command("s6-svscan", "-C", strconv.Itoa(s.Count+10), s.path(".s6"))
 	cmd.ExtraFiles = []*os.File{file} // it is made blocking for the child
 	return s.command(cmd)
 }
 
-func (s *System) service(i int) string { return filepath.Join(s.path(".s6"), fmt.Sprint(i)) }
+func (s *System) service(i int) string { return filepath.Join(s.path(".s6"), strconv.Itoa(i)) }
 
 // masters are s6-svscan and an s6-supervise for each service.
 func (s6) masters(s *System) (all []int) {

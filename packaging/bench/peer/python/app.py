@@ -116,7 +116,9 @@ def wsgi(environ, start_response):
     else:
         import uwsgi
 
-        os.read(uwsgi.connection_fd(), 1)
+        fd = uwsgi.connection_fd()
+        select.select([fd], [], [])  # it does not block by itself
+        os.read(fd, 1)
 
 
 def wait(listener=None):
