@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -169,12 +170,13 @@ func (t *Topic) lines(p *plot.Plot, c Column) (*plot.Plot, vg.Length, error) {
 	low, high := numbers.Quantile(0), numbers.Quantile(1)
 	p.X.Min, p.X.Max = low/1.2, high*math.Pow(high/low, 0.6)*1.5
 	p.Add(plotter.NewGrid())
-	p.Legend.Top, p.Legend.XOffs = true, -vg.Points(6)
+	p.Legend.Top, p.Legend.XOffs, p.Legend.Padding = true, -vg.Points(6), vg.Points(2)
 	return p, 4.5 * vg.Inch, nil
 }
 
+// ticks are marks at these numbers.
 func ticks(numbers Series) (all plot.ConstantTicks) {
-	for _, x := range numbers {
+	for _, x := range slices.Compact(slices.Sorted(slices.Values(numbers))) {
 		all = append(all, plot.Tick{Value: x, Label: short(x)})
 	}
 	return all
