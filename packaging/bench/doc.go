@@ -51,7 +51,7 @@
 // # Use
 //
 //	make bench                                   # all of it: two hours and a half
-//	make bench BENCH='-quick'                    # does everything work? two minutes
+//	make bench BENCH='-quick'                    # does everything work? four minutes
 //	make bench BENCH='-only kill,memory -peers prefork,gunicorn-preload'
 //	make bench BENCH='-markdown packaging/bench/RESULTS.md'
 //	go run ./packaging/bench -from dist/bench/results.json -markdown FILE

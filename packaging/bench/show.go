@@ -20,8 +20,10 @@ import (
 var goals = []report.Goal{
 	{Figure: "SIGKILL of a worker until its successor accepts, no backoff", Reach: "≤ 1.5 ms", Limit: 1.5, Scale: 1, Topic: "kill", Column: toAnswer},
 	{Figure: "private memory of an idle worker", Reach: "≤ 0.5 MB", Limit: 0.5, Scale: 1.0 / 1024, Topic: "memory", Column: privateIdle},
-	{Figure: "the same after gc.collect()", Reach: "≤ 1.0 MB", Limit: 1, Scale: 1.0 / 1024, Topic: "memory", Column: privateGC},
-	{Figure: "the same after 300 requests, floor warm, repacked, immortal", Reach: "≤ 4.5 MB", Limit: 4.5, Scale: 1.0 / 1024, Topic: "shop", Column: privateShop, Ours: warm},
+	{Figure: "the same, floor immortal", Reach: "≤ 0.5 MB", Limit: 0.5, Scale: 1.0 / 1024, Topic: "memory", Column: privateIdle, Ours: immortal},
+	{Figure: "private memory of a worker after gc.collect()", Reach: "≤ 1.0 MB", Limit: 1, Scale: 1.0 / 1024, Topic: "memory", Column: privateGC},
+	{Figure: "the same, floor immortal", Reach: "≤ 1.0 MB", Limit: 1, Scale: 1.0 / 1024, Topic: "memory", Column: privateGC, Ours: immortal},
+	{Figure: "private memory of a worker after 300 requests, floor warm, repacked, immortal", Reach: "≤ 4.5 MB", Limit: 4.5, Scale: 1.0 / 1024, Topic: "shop", Column: privateShop, Ours: warm},
 	{Figure: "and then a collection", Reach: "≤ 4.5 MB", Limit: 4.5, Scale: 1.0 / 1024, Topic: "shop", Column: privateShopGC, Ours: warm},
 	{Figure: "PSS of supervisor and workers, idle", Reach: "≤ 103 MB", Limit: 103, Scale: 1, Topic: "memory", Column: pssIdle},
 	{Figure: "PSS of supervisor and workers, after gc.collect()", Reach: "≤ 106 MB", Limit: 106, Scale: 1, Topic: "memory", Column: pssGC},
