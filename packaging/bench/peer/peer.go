@@ -298,7 +298,8 @@ func (s *System) command(cmd *exec.Cmd) error {
 // killed.
 func (s *System) ended(sig os.Signal) error {
 	_ = s.cmd.Process.Signal(sig) // or it has ended by itself
-	kill := time.AfterFunc(Patience, func() { _ = s.cmd.Process.Kill() })
+	// With its workers, which are of its group: they would be in the way of others.
+	kill := time.AfterFunc(Patience, func() { _ = syscall.Kill(-s.pid, syscall.SIGKILL) })
 	defer kill.Stop()
 	if err := <-s.end; err != nil {
 		return fmt.Errorf("%w:\n%s", err, tail(s.log()))
