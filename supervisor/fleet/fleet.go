@@ -10,8 +10,11 @@ import (
 
 // The limits that are not a matter of the fleet file.
 const (
-	// forkTimeout is how long a floor may take to fork before it is replaced.
+	// forkTimeout is how long a floor may take to fork before it is replaced, and
+	// oneMoreFork how much longer for each more that is asked for together: the page
+	// tables of a large floor take a second.
 	forkTimeout = 10 * time.Second
+	oneMoreFork = time.Second
 
 	// killGrace is how long a process may take to end after SIGKILL before it
 	// is reported as one that cannot be killed.

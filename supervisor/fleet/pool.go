@@ -5,6 +5,7 @@ package fleet
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // spare is a process that waits at its gate and can become any entry slot.
@@ -31,12 +32,17 @@ type pool struct {
 
 func (p *pool) empty() bool { return len(p.requests) == 0 && len(p.spares) == 0 && len(p.killed) == 0 }
 
-// answered forgets a request. The next answer has as much time as this one had.
+// patience is how long the next answer may take.
+func (p *pool) patience() time.Duration {
+	return forkTimeout + time.Duration(len(p.requests)-1)*oneMoreFork
+}
+
+// answered forgets a request.
 func (p *pool) answered(now Instant, id Proc) {
 	p.requests = slices.DeleteFunc(p.requests, func(r Proc) bool { return r == id })
 	p.deadline = Never
 	if len(p.requests) > 0 {
-		p.deadline = now.Add(forkTimeout)
+		p.deadline = now.Add(p.patience())
 	}
 }
 
@@ -117,7 +123,8 @@ func (p *pool) advance(now Instant) {
 	}
 	for ; n > 0; n-- {
 		id := f.newProc()
-		p.requests, p.deadline = append(p.requests, id), now.Add(forkTimeout)
+		p.requests = append(p.requests, id)
+		p.deadline = now.Add(p.patience())
 		f.do(Fork{Proc: id, Floor: p.floor.proc, More: n > 1})
 	}
 }
@@ -136,9 +143,10 @@ func (p *pool) timeout(now Instant) {
 		p.spares, p.killed = nil, nil
 		return
 	}
+	why := fmt.Sprintf("did not fork within %s", Span(p.patience()))
 	p.abandon()
 	if p.floor.state == floorUp {
-		p.floor.end(now, fmt.Sprintf("did not fork within %s", Span(forkTimeout)))
+		p.floor.end(now, why)
 	}
 }
 

@@ -73,6 +73,9 @@ func TestForksTogether(t *testing.T) {
 	p.send(FloorLoaded{floor, 3})
 	first := slices.Clone(p.f.floor.pool.requests)
 	p.want(Fork{first[0], floor, true}, Fork{first[1], floor, true}, Fork{first[2], floor, false})
+	if got := p.f.floor.pool.deadline.Sub(p.now); got != forkTimeout+2*oneMoreFork {
+		t.Errorf("three forks may take %s", got)
+	}
 	p.send(Introduced{first[1], 7}, SpawnFailed{first[0], "fork: try again"})
 	p.run("w.0")
 	p.wantState("w.1", StateWaiting) // it had waited longest
