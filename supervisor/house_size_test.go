@@ -151,7 +151,7 @@ var timersIn = []string{
 	"supervisor/bridge", "supervisor/control", "supervisor/metrics", "supervisor/output",
 	"supervisor/internal/accept", // of those
 	"supervisor/procs",           // a glance at /proc, which must not last
-	"cmd/prefork", "cmd/prefork-view", "sdnotify", "packaging/bench", "packaging/systemdtest",
+	"cmd/prefork", "cmd/prefork-view", "sdnotify", "packaging/bench", "packaging/bench/peer", "packaging/systemdtest",
 }
 
 // timers are what package time has that waits.

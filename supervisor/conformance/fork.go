@@ -63,6 +63,9 @@ func (m *master) greet(ours int, id uint64) (*worker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("no hello, and no refused: %v", err)
 		}
+		// Whichever process has said so: when the last one that was to fork has gone, so has
+		// its end of the gate.
+		_ = m.readable("the gate of a refused worker is not closed", ours)
 		return nil, fmt.Errorf("%w: %s", errRefused, shown(answer))
 	case err != nil:
 		return nil, err
