@@ -5,6 +5,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -249,11 +250,6 @@ func birthChecks() []check {
 			if m.most < 2 {
 				return skipped("it takes one request at a time")
 			}
-			alone, err := m.fork()
-			if err != nil {
-				return err
-			}
-			want := len(table(alone.pid))
 			n := min(m.most, 4)
 			gates, err := m.send(n)
 			if err != nil {
@@ -264,8 +260,10 @@ func birthChecks() []check {
 				if err != nil {
 					return fmt.Errorf("the worker %d of %d: %w", i+1, n, err)
 				}
-				if got := len(table(w.pid)); got != want {
-					return fmt.Errorf("the worker %d of %d has %d descriptors at its gate, one alone %d", i+1, n, got, want)
+				for j, end := range m.ends {
+					if has := slices.Contains(slices.Collect(maps.Values(table(w.pid))), end); has != (i == j) {
+						return fmt.Errorf("the worker %d of %d has the gate of the worker %d: %t", i+1, n, j+1, has)
+					}
 				}
 			}
 			return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,7 @@ func (m *master) fork(procs ...int) (*worker, error) {
 func (m *master) send(n int, procs ...int) (gates []int, err error) {
 	var ids []uint64
 	var theirs []int
+	m.ends = nil
 	for range n {
 		our, their, err := linux.Seqpacket()
 		if err != nil {
@@ -39,6 +41,11 @@ func (m *master) send(n int, procs ...int) (gates []int, err error) {
 		}
 		m.keep(our)
 		m.last++
+		var stat unix.Stat_t
+		if err := unix.Fstat(their, &stat); err != nil {
+			return nil, os.NewSyscallError("fstat", err)
+		}
+		m.ends = append(m.ends, fmt.Sprintf("socket:[%d]", stat.Ino))
 		ids, gates, theirs = append(ids, m.last), append(gates, our), append(theirs, their)
 	}
 	err = zygote.Fork(m.command, ids, theirs, procs)

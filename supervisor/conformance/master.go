@@ -31,10 +31,11 @@ type master struct {
 	command int // our end
 	pid     int // of the zygote
 	pidfd   int
-	output  int    // a memfd: what the zygote and its workers write
-	last    uint64 // id of a request
-	most    int    // workers that it can be asked for at a time
-	open    []int  // descriptors that end with the check
+	output  int      // a memfd: what the zygote and its workers write
+	last    uint64   // id of a request
+	ends    []string // workers' ends of the last gates, as /proc/PID/fd shows them
+	most    int      // workers that it can be asked for at a time
+	open    []int    // descriptors that end with the check
 }
 
 // worker is a process at its gate.
