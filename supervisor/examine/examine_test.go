@@ -315,7 +315,11 @@ working_directory = "/nonexistent"
 func TestAFloorOfAnotherUser(t *testing.T) {
 	testutil.NeedRoot(t)
 	const python = "/usr/bin/python3" // another user may not see others
-	if _, err := os.Stat(python); err != nil {
+	switch _, err := os.Stat(python); {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("%v, and with CI=true nothing is skipped", err)
+	default:
 		t.Skip(err)
 	}
 	runtime.LockOSThread()
