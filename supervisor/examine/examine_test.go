@@ -37,7 +37,7 @@ count = 2
 				"def warm():\n    for n, thing in enumerate(model.things):\n        thing.append(n)\n    for thing in model.things:\n        del thing[-1]\n",
 			"app/slow.py": "import app.large\nimport time\ntime.sleep(0.2)\nimport os, signal\nos.umask(0o077)\nos.chdir('/')\n" +
 				"os.environ['SET'] = 'secret'\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\n" +
-				"os.register_at_fork(before=lambda: None, after_in_child=lambda: None)\nimport sys\nsys.setswitchinterval(0.5)\nos.umask(0o022); os.umask(0o027)\n",
+				"os.register_at_fork(before=lambda: time.sleep(0.001), after_in_child=lambda: time.sleep(0.002))\nimport sys\nsys.setswitchinterval(0.5)\nos.umask(0o022); os.umask(0o027)\n",
 			"app/large.py": "text = bytes(range(256)) * (32 << 12)\n",
 			"app/web.py":   "def serve(): raise SystemError('is not to be called')\n",
 			"app/model.py": "things = [[n] for n in range(100_000)]\n",
@@ -82,7 +82,7 @@ count = 2
 		i := slices.IndexFunc(r.ForkHooks, func(h ForkHook) bool { return h.Module == "app.slow" })
 		if i < 0 {
 			t.Error("the hooks of app.slow are missing")
-		} else if h := r.ForkHooks[i]; h.Before != 1 || h.Parent != 0 || h.Child != 1 || h.BeforeSeconds <= 0 || h.ChildSeconds <= 0 {
+		} else if h := r.ForkHooks[i]; h.Before != 1 || h.Parent != 0 || h.Child != 1 || h.BeforeSeconds < 0.001 || h.ChildSeconds < 0.002 {
 			t.Errorf("hooks: %+v", h)
 		}
 		web, batch := r.Entries[0], r.Entries[1]
