@@ -19,7 +19,7 @@ import (
 // one, as JSON or as a worker does, does not give the other. repr tells types apart, which == does not.
 const literalCheck = `
 import json, os, sys
-source = open("prefork_zygote/worker.py").read()
+source = open("prefork_zygote/orders.py").read()
 exec(source[source.index("def literal("):])
 def value(tagged):
     tag, v = tagged

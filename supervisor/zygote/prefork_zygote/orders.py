@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: 0BSD
 """Orders, and how a worker obeys them."""
 
+import sys
+
 from .accounts import change_user, find_user
 from .base import (
     CHDIR,
@@ -23,6 +25,7 @@ from .base import (
     outputs,
     parse,
     parse_fields,
+    resolve,
     resource,
     set_title,
     time,
@@ -57,7 +60,7 @@ def read_all(fd):
 def obey(floor, orders, fds):
     """Becomes the slot. The order matters: rights are given up last."""
     if fds is not None:  # None is a rehearsal
-        attempt_step(FDS, "placing the descriptors", place, floor, orders, fds)
+        attempt_step(FDS, "placing the descriptors", place, floor, orders, fds, 3, 3 + floor.reserve)
     account = find_user(orders)
     set_environment(orders, account)
     set_title(floor, os.fsencode(one(orders, "title")), os.fsencode(one(orders, "comm")))
@@ -80,9 +83,10 @@ def obey(floor, orders, fds):
     name_module(floor.module, orders)
 
 
-def place(floor, orders, fds):
-    """Puts the output at 1 and 2, sockets and stored at 3 and up; closes the rest. The
-    socket of tasks stays where it is, and closes when the worker executes something."""
+def place(floor, orders, fds, first, kept):
+    """Puts the output at 1 and 2, sockets and stored at first and up; closes the rest,
+    which is kept free. The socket of tasks stays where it is, and closes when the worker
+    executes something."""
     for number in outputs(orders):
         if not fds:
             raise Failure(FDS, "output without a descriptor")
@@ -93,13 +97,12 @@ def place(floor, orders, fds):
     extra = "tasks" in orders
     if len(fds) != len(names) + extra:
         raise Failure(FDS, f"{len(fds)} descriptors came for {len(names)} names")
-    kept = 3 + floor.reserve
-    end = 3 + len(names)
+    end = first + len(names)
     if end > kept:
         fds = make_room(floor, fds, kept, end)
     if extra:
         floor.orders = fds.pop()
-    for number, fd in enumerate(fds, 3):
+    for number, fd in enumerate(fds, first):
         os.dup2(fd, number)
         os.close(fd)
     if end < kept:
@@ -195,3 +198,32 @@ def name_module(module, orders):
     module._listen, module._stored = handed[:sockets], handed[sockets:]
     module._sockets = None  # an import or a hook has asked too early
     module._done, module._enough = 0, int(os.environ.get("PREFORK_RECYCLE_REQUESTS", 0))
+
+
+def find_entry(floor, orders):
+    """Returns what the worker calls, and with what."""
+    if "tasks" in orders:
+        tables = literal(one(orders, "tasks"), [])
+        entry = load_tasks(floor).prepare(tables, one(orders, "lifespan"), floor.orders)
+    else:
+        entry = resolve(one(orders, "entry"))
+    return entry, literal(one(orders, "args"), ()), literal(one(orders, "kwargs"), {})
+
+
+def load_tasks(floor):
+    """Makes the program that runs the tasks of a worker, with all that it imports."""
+    if not floor.tasks:
+        floor.tasks = type(sys)("prefork_tasks")
+        exec(compile(floor.tasks_source, "<prefork tasks>", "exec"), floor.tasks.__dict__)
+    return floor.tasks
+
+
+def literal(text, default):
+    """Evaluates JSON, which is a Python literal but for two words, without the memory that module ast takes."""
+    if not text:
+        return default  # compile, too, takes memory
+    code = compile(os.fsencode(text), "<prefork args>", "eval")  # UTF-8, whatever the locale is
+    words = {"true": True, "false": False}
+    if not words.keys() >= {*code.co_names}:  # no other names, so it can call and read nothing
+        raise ValueError("args and kwargs must be JSON")
+    return eval(code, {"__builtins__": {}, **words})

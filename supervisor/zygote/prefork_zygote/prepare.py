@@ -4,11 +4,23 @@
 import atexit
 import sys
 
-from .base import MAX_FDS, SMALL, _signal, _socket, os, parse, receive, resolve, set_title
+from .base import (
+    MAX_FDS,
+    PR_GET_KEEPCAPS,
+    SMALL,
+    Failure,
+    _signal,
+    _socket,
+    attempt_step,
+    one,
+    os,
+    receive,
+    set_title,
+)
 from .cfunctions import find_prctl
 from .leave import finish
 from .looks import extra_threads
-from .orders import obey, set_environment
+from .orders import find_entry, load_tasks, obey, place, read_orders, set_environment
 
 # What the standard library runs in a child after fork(2).
 HOOKS = (
@@ -19,6 +31,13 @@ HOOKS = (
 
 
 REHEARSALS = 20  # more make no difference
+
+# As long as those of a worker usually are.
+REHEARSAL = (
+    b"go\0fleet=rehearsal\0slot=worker.0\0worker=worker\0title=prefork: rehearsal"
+    b"\0index=0\0generation=1\0entry=sys:getrecursionlimit\0listen=a\0watchdog=1\0master=1"
+    b"\0env=PREFORK_REHEARSAL=1234567890abcdef1234567890abcdef"
+)
 
 
 def prepare(floor):
@@ -38,14 +57,6 @@ def prepare(floor):
 
         # Python warns of a fork with threads. The operator has allowed it.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)
-
-
-def load_tasks(floor):
-    """Makes the program that runs the tasks of a worker, with all that it imports."""
-    if not floor.tasks:
-        floor.tasks = type(sys)("prefork_tasks")
-        exec(compile(floor.tasks_source, "<prefork tasks>", "exec"), floor.tasks.__dict__)
-    return floor.tasks
 
 
 def is_coroutine_function(entry):
@@ -140,10 +151,20 @@ def rehearse_orders(floor):
     its own before it is needed, and not on the way to its entry.
     """
     here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    here.send(b"go\0slot=a.0\0title=a\0env=PREFORK_REHEARSAL=1\0listen=a\0stored=a\0watchdog=1")
-    orders = parse(receive(there, SMALL, MAX_FDS)[0])[1]
+    passed = here.fileno().to_bytes(4, sys.byteorder)
+    here.sendmsg([REHEARSAL], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
+    data, fds, flags = receive(there, SMALL, MAX_FDS)
+    orders = read_orders(data, fds, flags)
+    number = fds[0]
+    place(floor, orders, fds, number, number + 1)
     obey(floor, orders, None)
-    resolve("sys:getrecursionlimit")()
+    if floor.prctl:  # as restrict calls it
+        try:
+            attempt_step(1, "a rehearsal", floor.prctl, PR_GET_KEEPCAPS, os.getppid() == int(one(orders, "master")))
+        except Failure:
+            pass  # it is set
+    entry, args, kwargs = find_entry(floor, orders)
+    entry(*args, **kwargs)
     del os.environ["PREFORK_REHEARSAL"]
     set_environment({}, None)
     if "socket" in sys.modules:

@@ -17,8 +17,8 @@ from .base import (
     show,
 )
 from .leave import leave
-from .orders import obey, read_orders
-from .prepare import load_tasks, rehearse_orders
+from .orders import find_entry, obey, read_orders
+from .prepare import rehearse_orders
 
 
 def worker(floor, ident, gate, middle, ends, others):
@@ -108,19 +108,12 @@ def fail(floor, status, text):
 
 def run(floor, orders):
     """Calls the user's code, and exits as python3 would. Never returns."""
-    what = one(orders, "after_fork")
+    what = "after_fork " + one(orders, "after_fork")
     try:
-        if what:
-            what = "after_fork " + what
+        if one(orders, "after_fork"):
             resolve(one(orders, "after_fork"))()
-        if "tasks" in orders:
-            what = "tasks"
-            tables = literal(one(orders, "tasks"), [])
-            entry = load_tasks(floor).prepare(tables, one(orders, "lifespan"), floor.orders)
-        else:
-            what = "entry " + one(orders, "entry")
-            entry = resolve(one(orders, "entry"))
-        args, kwargs = literal(one(orders, "args"), ()), literal(one(orders, "kwargs"), {})
+        what = "tasks" if "tasks" in orders else "entry " + one(orders, "entry")
+        entry, args, kwargs = find_entry(floor, orders)
     except BaseException as error:  # whatever it is, the entry cannot be called
         status = report(error) or 1
         fail(floor, status, f"{what}: {cause(error)}")
@@ -136,14 +129,3 @@ def run(floor, orders):
     except BaseException as error:
         status = report(error)
     leave(floor, status)
-
-
-def literal(text, default):
-    """Evaluates JSON, which is a Python literal but for two words, without the memory that module ast takes."""
-    if not text:
-        return default  # compile, too, takes memory
-    code = compile(os.fsencode(text), "<prefork args>", "eval")  # UTF-8, whatever the locale is
-    words = {"true": True, "false": False}
-    if not words.keys() >= {*code.co_names}:  # no other names, so it can call and read nothing
-        raise ValueError("args and kwargs must be JSON")
-    return eval(code, {"__builtins__": {}, **words})
