@@ -9,14 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleet"
-	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/procs"
 )
 
-// reap collects every child that has ended. The pidfds of known processes tell
-// which of them have; SIGCHLD tells that any child has, which is all that is
-// ever heard of an orphan.
+// reap learns which processes have ended. The pidfds of known processes tell which of
+// them have. What comes of that is done first, a successor above all; only then are
+// they reaped, when the turn ends, and is looked for who else has ended.
 //
 // What a process left behind is looked for while it is still a zombie: its pid,
 // which is the number of its session, then belongs to nobody else.
@@ -27,21 +26,28 @@ func (m *master) reap(ready []poll.Event) (events []fleet.Event) {
 			dead = append(dead, p)
 		}
 	}
+	if len(dead) == 0 {
+		return m.search()
+	}
+	return m.ended(dead)
+}
+
+// search finds every other child that has ended. SIGCHLD tells that any child has,
+// which is all that is ever heard of an orphan.
+func (m *master) search() (events []fleet.Event) {
 	var bereaved []*procs.Process // of something that they left behind
 	for {
-		left := m.procs.Sweep(dead)
-		for _, p := range dead {
-			events = append(events, m.ended(p, left[p])...)
-		}
-		w, err := linux.PeekAny()
-		if err != nil || w.PID == 0 { // ECHILD: no children at all
+		pid := m.procs.NextEnded()
+		if pid == 0 {
 			return append(events, m.procs.SweepAgain(bereaved)...)
 		}
-		if dead = m.known(w.PID, &events); dead != nil {
+		if dead := m.known(pid, &events); dead != nil {
+			events = append(events, m.ended(dead)...)
+			m.procs.Reap() // or it is found again
 			continue
 		}
-		m.procs.ReapOrphan(w.PID)
-		for _, p := range m.procs.NotLeft(w.PID) {
+		m.procs.ReapOrphan(pid)
+		for _, p := range m.procs.NotLeft(pid) {
 			if !slices.Contains(bereaved, p) {
 				bereaved = append(bereaved, p)
 			}
@@ -63,15 +69,19 @@ func (m *master) known(pid int, events *[]fleet.Event) []*procs.Process {
 	return []*procs.Process{p}
 }
 
-// ended is the way of a process that has ended: its status, its last words, and what it
-// left behind.
-func (m *master) ended(p *procs.Process, left []int) []fleet.Event {
-	exit, ok := m.procs.Reap(p)
-	if !ok {
-		return nil
+// ended is the way of processes that have ended: what they left behind, and of each its
+// status and its last words.
+func (m *master) ended(dead []*procs.Process) (events []fleet.Event) {
+	left := m.procs.Sweep(dead)
+	for _, p := range dead {
+		exit, ok := m.procs.Exit(p)
+		if !ok {
+			continue
+		}
+		events = slices.Concat(events, m.launch.Drain(p), m.slots.Drain(p))
+		events = append(events, m.procs.Settle(p, exit, left[p]))
 	}
-	events := append(m.launch.Drain(p), m.slots.Drain(p)...)
-	return append(events, m.procs.Settle(p, exit, left))
+	return events
 }
 
 // The end of the fleet waits this long for what nobody has found before: until

@@ -31,6 +31,11 @@ func (m *master) now() fleet.Instant { return poll.Now() }
 
 // wait turns what has happened into events.
 func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
+	if m.procs.Unsearched() {
+		if events = m.search(); len(events) > 0 {
+			until = 0 // they do not wait
+		}
+	}
 	now := m.now()
 	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.errands.Due(), m.log.RetryJournal(now)), now)
 	m.errands.Prod(m.now())

@@ -113,7 +113,7 @@ func (h *house) turn() {
 			if p == nil {
 				continue
 			}
-			if exit, ok := h.procs.Reap(p); ok {
+			if exit, ok := h.procs.Exit(p); ok {
 				h.come = append(append(h.come, h.Drain(p)...), h.procs.Settle(p, exit, nil))
 			}
 		}

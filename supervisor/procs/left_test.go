@@ -31,7 +31,7 @@ func newTable() *Table {
 func TestIntroducedWorkerIsNotLeftBehind(t *testing.T) {
 	m := newTable()
 	floor := m.Add(1)
-	floor.Floor, floor.PID, floor.reaped = true, 1<<30, true
+	floor.Floor, floor.PID, floor.ended = true, 1<<30, true
 	m.addLeft(floor, []int{1<<30 + 1, 1<<30 + 2})
 	if events := m.SweepAgain(m.NotLeft(1<<30 + 1)); len(events) != 0 {
 		t.Errorf("one is left: %v", events)

@@ -29,9 +29,9 @@ type Process struct {
 
 	Group *cgroup.Group // its own, from Take to Retire; nil where there are none
 
-	pidfd  int
-	reaped bool
-	left   left
+	pidfd int
+	ended bool
+	left  left
 }
 
 // Birth is what is known and open until a process has become what it was told, or ends.
@@ -52,7 +52,7 @@ type left struct {
 // Signal sends a signal to a process. That it has ended is no error: its end is
 // on its way to the loop.
 func (p *Process) Signal(sig unix.Signal) error {
-	if p.pidfd < 0 || p.reaped {
+	if p.pidfd < 0 || p.ended {
 		return nil
 	}
 	if err := linux.PidfdSendSignal(p.pidfd, sig); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -66,7 +66,7 @@ func (p *Process) signalGroup(sig unix.Signal) error {
 	switch {
 	case sig == unix.SIGKILL:
 		return p.Group.Kill()
-	case p.reaped:
+	case p.ended:
 		return p.Group.Signal(sig, 0)
 	default:
 		return p.Group.Signal(sig, p.PID) // that one has it

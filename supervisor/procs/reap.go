@@ -14,7 +14,7 @@ import (
 
 // Dead returns the process of that id if its end may not have been seen yet.
 func (t *Table) Dead(id fleet.Proc) *Process {
-	if p := t.byID[id]; p != nil && !p.reaped {
+	if p := t.byID[id]; p != nil && !p.ended {
 		return p
 	}
 	return nil
@@ -23,21 +23,32 @@ func (t *Table) Dead(id fleet.Proc) *Process {
 // OfPID returns a process that lives, or has not been reaped; nil for a stranger.
 func (t *Table) OfPID(pid int) *Process { return t.byPID[pid] }
 
-// Reap collects the exit status of a process. ok is false while it lives: the kernel
-// spoke too early, and will again.
-func (t *Table) Reap(p *Process) (exit fleet.Exit, ok bool) {
-	w, err := linux.ReapPidfd(p.pidfd)
+// Exit takes the exit status of a process, which stays a zombie until [Table.Reap]. ok is
+// false while it lives: the kernel spoke too early, and will again.
+func (t *Table) Exit(p *Process) (exit fleet.Exit, ok bool) {
+	w, err := linux.PeekPidfd(p.pidfd)
 	if err != nil {
-		t.log.Error(fmt.Sprintf("%s: reap: %v", p.Name, err), slog.Int("pid", p.PID))
+		t.log.Error(fmt.Sprintf("%s: its exit status: %v", p.Name, err), slog.Int("pid", p.PID))
 	} else if w.PID == 0 {
 		return exit, false
 	}
-	p.reaped = true
+	p.ended, t.unsearched = true, true
+	t.zombies = append(t.zombies, p.pidfd)
+	p.pidfd = -1
 	if t.byPID[p.PID] == p {
 		delete(t.byPID, p.PID)
 	}
-	linux.CloseFD(&p.pidfd)
 	return fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core}, true
+}
+
+// Reap reaps the processes whose exit status has been taken. The kernel takes its time
+// for that; a successor does not have to wait for it.
+func (t *Table) Reap() {
+	for _, pidfd := range t.zombies {
+		_, _ = linux.ReapPidfd(pidfd) // Exit has seen what it says
+		linux.CloseFD(&pidfd)
+	}
+	t.zombies = t.zombies[:0]
 }
 
 // Settle tells the state machine of the end of a process: what it used, and how much of
@@ -83,7 +94,7 @@ func (t *Table) ended(p *Process, exit fleet.Exit) (ev fleet.Exited) {
 // ended.
 func (t *Table) Emptied(id fleet.Proc) []fleet.Event {
 	p := t.byID[id]
-	if p == nil || p.Group == nil || !p.reaped {
+	if p == nil || p.Group == nil || !p.ended {
 		return nil
 	}
 	if populated, err := p.Group.Populated(); err == nil && populated {
@@ -93,6 +104,21 @@ func (t *Table) Emptied(id fleet.Proc) []fleet.Event {
 	t.Forget(p)
 	return []fleet.Event{fleet.Swept{Proc: p.ID}}
 }
+
+// NextEnded is the pid of any child that has ended and has not been reaped; 0: there is
+// none.
+func (t *Table) NextEnded() int {
+	t.unsearched = false
+	w, err := linux.PeekAny()
+	if err != nil { // ECHILD: no children at all
+		return 0
+	}
+	return w.PID
+}
+
+// Unsearched reports whether a process has ended and [Table.NextEnded] was not asked for
+// others since. SIGCHLD, which they share, may have been heard.
+func (t *Table) Unsearched() bool { return t.unsearched }
 
 // ReapOrphan reaps a child that nobody asked for: a descendant of a worker whose
 // parent has ended, or the worker of a request that was abandoned.
@@ -106,14 +132,11 @@ func (t *Table) ReapOrphan(pid int) {
 // ReapAll reaps every child that has ended, and lists the others.
 func (t *Table) ReapAll() []int {
 	for {
-		w, err := linux.PeekAny()
-		if err != nil {
-			return nil // ECHILD: nothing is left
-		}
-		if w.PID == 0 {
+		pid := t.NextEnded()
+		if pid == 0 {
 			break
 		}
-		_, _ = linux.ReapPID(w.PID) // it is ours, and has ended
+		_, _ = linux.ReapPID(pid) // it is ours, and has ended
 	}
 	left, _ := linux.Children(t.pid, func(int) bool { return false })
 	return left

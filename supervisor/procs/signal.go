@@ -25,7 +25,7 @@ func (t *Table) Kill(act fleet.Kill) {
 	case !act.All:
 	case p.Group != nil:
 		err = errors.Join(err, p.signalGroup(sig))
-	case p.reaped:
+	case p.ended:
 		t.signalLeft(p, sig)
 	case sig != unix.SIGKILL && p.PID != 0: // what SIGKILL leaves behind is found when it ends
 		t.owed[p.PID] = append(t.owed[p.PID], sig)
@@ -67,9 +67,11 @@ func (t *Table) signalOne(p *Process, pid int, sig unix.Signal) {
 	}
 }
 
-// Flush ends a turn: what processes without control groups have been sent is sent to
-// what runs in their sessions, and control groups that are empty are given back.
+// Flush ends a turn: who has ended is reaped, what processes without control groups have
+// been sent is sent to what runs in their sessions, and control groups that are empty are
+// given back.
 func (t *Table) Flush() {
+	t.Reap()
 	t.signalSessions()
 	if err := t.groups.Flush(); err != nil {
 		t.log.Error(err.Error())

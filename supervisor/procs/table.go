@@ -3,9 +3,11 @@
 // Package procs has the processes of a fleet: their pidfds, by which alone they are
 // signalled and waited for, their control groups, and what they leave behind.
 //
-//	Add ──> Identify or Adopt ──> Reap ──> Settle ──> Forget
-//	         pidfd is polled      waitid    what is left in its group, or without one
-//	                                        in its session, is signalled until it is gone
+//	Add ──> Identify or Adopt ──> Exit ──> Settle ──> Forget
+//	         pidfd is polled      its       what is left in its group, or without one
+//	                              status    in its session, is signalled until it is gone
+//
+// It is a zombie until the end of the turn in which its status was taken (Reap).
 //
 // Of a process whose pidfd is not held, nothing but its death is ever heard: an orphan
 // is reaped, and attributed to who left it.
@@ -32,6 +34,9 @@ type Table struct {
 
 	byID  map[fleet.Proc]*Process
 	byPID map[int]*Process // that have a pidfd
+
+	zombies    []int // pidfds of processes that have ended and are to be reaped
+	unsearched bool
 
 	pid     int                   // of this process
 	glances glances               // at what processes have left behind

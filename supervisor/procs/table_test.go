@@ -71,15 +71,15 @@ func TestLifeOfAProcess(t *testing.T) {
 	if m.Of(7) != p || m.OfPID(p.PID) != p || m.Dead(7) != p || !p.Lives() || !p.Holds(p.PID) || p.Holds(os.Getpid()) {
 		t.Error("it is not the process that it is")
 	}
-	if exit, ok := m.Reap(p); ok {
-		t.Errorf("it lives, and was reaped: %+v", exit)
+	if exit, ok := m.Exit(p); ok {
+		t.Errorf("it lives, and has ended: %+v", exit)
 	}
 	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGKILL})
 	ready := poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
 	if len(ready) != 1 || ready[0] != (poll.Event{Kind: dead, ID: 7}) || p.Lives() {
 		t.Fatalf("got %v", ready)
 	}
-	exit, ok := m.Reap(p)
+	exit, ok := m.Exit(p)
 	if !ok || exit.Signal != fleet.SIGKILL || m.Dead(7) != nil || m.OfPID(p.PID) != nil {
 		t.Errorf("got %+v, %t", exit, ok)
 	}
@@ -88,6 +88,16 @@ func TestLifeOfAProcess(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM})
+	if stat, err := linux.ReadStat(p.PID); err != nil || stat.State != 'Z' || !m.Unsearched() {
+		t.Errorf("before it is reaped: %+v, %v", stat, err)
+	}
+	m.Flush()
+	if stat, err := linux.ReadStat(p.PID); err == nil {
+		t.Errorf("it has been reaped, and is %+v", stat)
+	}
+	if m.NextEnded() != 0 || m.Unsearched() {
+		t.Error("there is somebody else who has ended")
+	}
 	if got := said.All(); len(got) != 0 {
 		t.Errorf("it said %q", got)
 	}
@@ -103,7 +113,7 @@ func TestRename(t *testing.T) {
 	if ready := poller.Wait(poll.Now().Add(testutil.Patience), poll.Now()); len(ready) != 1 || ready[0].ID != 4 {
 		t.Errorf("its end: got %v", ready)
 	}
-	if exit, ok := m.Reap(p); !ok || exit.Code != 3 {
+	if exit, ok := m.Exit(p); !ok || exit.Code != 3 {
 		t.Errorf("got %+v, %t", exit, ok)
 	}
 	m.Forget(p)
@@ -140,7 +150,7 @@ func TestWhatIsLeftIsSignalled(t *testing.T) {
 	}
 	poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
 	left := m.Sweep([]*Process{p})[p]
-	exit, ok := m.Reap(p)
+	exit, ok := m.Exit(p)
 	if !ok || len(left) == 0 {
 		t.Fatalf("it left %v", left)
 	}
@@ -202,7 +212,7 @@ func TestSessionsAreSignalledWhenTheTurnEnds(t *testing.T) {
 	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM, All: true})
 	m.Flush()
 	poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
-	if exit, ok := m.Reap(p); !ok || exit.Signal != fleet.SIGTERM {
+	if exit, ok := m.Exit(p); !ok || exit.Signal != fleet.SIGTERM {
 		t.Errorf("got %+v, %t", exit, ok)
 	}
 	m.Forget(p)
