@@ -39,10 +39,7 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := keep(o, r); err != nil {
-		t.Fatal(err)
-	}
-	if err := show(o, r); err != nil {
+	if err := finish(o, r); err != nil {
 		t.Fatal(err)
 	}
 }

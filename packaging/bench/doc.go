@@ -54,6 +54,7 @@
 //	make bench BENCH='-quick'                    # does everything work? four minutes
 //	make bench BENCH='-only kill,memory -peers prefork,gunicorn-preload'
 //	make bench BENCH='-markdown packaging/bench/RESULTS.md'
+//	make bench BENCH='-only count,slots -add dist/bench/results.json'
 //	go run ./packaging/bench -from dist/bench/results.json -markdown FILE
 //
 // Tables, plots and every sample are in dist/bench. The variable

@@ -26,6 +26,7 @@ type options struct {
 	quick  bool
 
 	from     string // a file to show instead of measuring
+	add      string // a file of an earlier run that this one completes
 	json     string // "-": to standard output, and no tables
 	markdown string
 }
@@ -55,6 +56,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.rounds, "rounds", 5, "how many turns each system has with what takes seconds")
 	f.BoolVar(&o.quick, "quick", false, "few turns, few systems, small numbers: to see that it works")
 	f.StringVar(&o.from, "from", "", "a JSON `file` of an earlier run to show, instead of measuring")
+	f.StringVar(&o.add, "add", "", "a JSON `file` of an earlier run in the same conditions, whose other topics are kept")
 	f.StringVar(&o.json, "json", "dist/bench/results.json", "the `file` for every sample; -: standard output, and no tables")
 	f.StringVar(&o.markdown, "markdown", "dist/bench/RESULTS.md", "the `file` for the tables, with plots beside it")
 	only := f.String("only", "", "`topics` to measure, with commas between them: "+strings.Join(names(), ","))
@@ -118,14 +120,9 @@ func main() {
 
 func run(o options) error {
 	if o.from != "" {
-		file, err := os.Open(o.from)
+		r, err := read(o.from)
 		if err != nil {
 			return err
-		}
-		defer file.Close()
-		r, err := report.Read(file)
-		if err != nil {
-			return fmt.Errorf("%s: %w", o.from, err)
 		}
 		return show(o, r)
 	}
@@ -138,6 +135,33 @@ func run(o options) error {
 	}
 	if o.json == "-" {
 		return r.Write(os.Stdout)
+	}
+	return finish(o, r)
+}
+
+func read(path string) (*report.Run, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	r, err := report.Read(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// finish keeps and shows a run, with the topics of the earlier one that it completes.
+func finish(o options, r *report.Run) error {
+	if o.add != "" {
+		earlier, err := read(o.add)
+		if err != nil {
+			return err
+		}
+		if err := r.Complete(earlier, names()); err != nil {
+			return fmt.Errorf("-add %s: %w", o.add, err)
+		}
 	}
 	return errors.Join(keep(o, r), show(o, r))
 }
@@ -186,7 +210,7 @@ func (b *bench) facts() {
 	if b.quick {
 		fact("this is", "a smoke run: its figures say nothing")
 	}
-	fact("date", b.run.Began.Format(time.DateOnly))
+	fact(report.Date, b.run.Began.Format(time.DateOnly))
 	for _, k := range b.kinds {
 		var about []string
 		if k.Version != nil {
@@ -205,7 +229,7 @@ func (b *bench) facts() {
 	fact("processors", fmt.Sprintf("%d, %s", runtime.NumCPU(), processor()))
 	fact("memory", memoryOfMachine())
 	fact("huge pages", slurp("/sys/kernel/mm/transparent_hugepage/enabled"))
-	fact("load average before", loadAverage())
+	fact(report.LoadBefore, loadAverage())
 }
 
 // firstLine is what a command says first, or why it could not be run.

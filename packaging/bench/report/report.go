@@ -5,7 +5,9 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -19,6 +21,30 @@ type Run struct {
 	Systems []string  `json:"systems"` // that were compared
 	Facts   []Fact    `json:"facts"`
 	Topics  []*Topic  `json:"topics"`
+}
+
+// Facts that differ between runs in the same conditions.
+const (
+	Date       = "date"
+	LoadBefore = "load average before"
+)
+
+// Complete takes over the topics of an earlier run that this one has not measured, in
+// that order. It is an error if the two ran in different conditions.
+func (r *Run) Complete(earlier *Run, order []string) error {
+	same := func(a, b Fact) bool { return a == b || a.Name == b.Name && (a.Name == Date || a.Name == LoadBefore) }
+	if !slices.EqualFunc(r.Facts, earlier.Facts, same) || r.Quick != earlier.Quick {
+		return fmt.Errorf("it was measured in other conditions: %v, and now %v", earlier.Facts, r.Facts)
+	}
+	for _, t := range earlier.Topics {
+		if r.Topic(t.Name) == nil {
+			r.Topics = append(r.Topics, t)
+		}
+	}
+	slices.SortStableFunc(r.Topics, func(a, b *Topic) int {
+		return cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name))
+	})
+	return nil
 }
 
 // Fact is something that the figures depend on.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,5 +145,31 @@ func TestPlots(t *testing.T) {
 		if !strings.Contains(string(text), "<svg") || !strings.Contains(string(text), "gunicorn") {
 			t.Errorf("%s: a plot without its rows:\n%.300s", topic, text)
 		}
+	}
+}
+
+// A run that completes another one has the topics of both, in order, and refuses what was
+// measured in other conditions.
+func TestComplete(t *testing.T) {
+	run := func(kernel, date string, topics ...string) *Run {
+		r := &Run{Facts: []Fact{{"kernel", kernel}, {Date, date}}}
+		for _, name := range topics {
+			r.Topics = append(r.Topics, &Topic{Name: name, Title: name + " of " + date})
+		}
+		return r
+	}
+	now := run("Linux 6.18", "today", "memory", "load")
+	if err := now.Complete(run("Linux 6.18", "yesterday", "roll", "memory", "kill"), []string{"kill", "memory", "load", "roll"}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, topic := range now.Topics {
+		got = append(got, topic.Title)
+	}
+	if want := []string{"kill of yesterday", "memory of today", "load of today", "roll of yesterday"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := now.Complete(run("Linux 6.19", "yesterday", "roll"), nil); err == nil {
+		t.Error("another kernel is the same")
 	}
 }
