@@ -26,6 +26,6 @@ func (d gunicorn) start(s *System) error {
 
 func (gunicorn) masters(s *System) []int { return []int{s.pid} }
 
-func (gunicorn) stop(s *System) error { return s.ended(syscall.SIGTERM) }
+func (gunicorn) stop(s *System) error { return s.ended(syscall.SIGTERM, Patience) }
 
 func (gunicorn) roll(s *System, _ func() error) error { return s.cmd.Process.Signal(syscall.SIGHUP) }

@@ -296,10 +296,10 @@ func (s *System) command(cmd *exec.Cmd) error {
 
 // ended signals the supervisor and waits until it has ended. One that hangs is
 // killed.
-func (s *System) ended(sig os.Signal) error {
+func (s *System) ended(sig os.Signal, patience time.Duration) error {
 	_ = s.cmd.Process.Signal(sig) // or it has ended by itself
 	// With its workers, which are of its group: they would be in the way of others.
-	kill := time.AfterFunc(Patience, func() { _ = syscall.Kill(-s.pid, syscall.SIGKILL) })
+	kill := time.AfterFunc(patience, func() { _ = syscall.Kill(-s.pid, syscall.SIGKILL) })
 	defer kill.Stop()
 	if err := <-s.end; err != nil {
 		return fmt.Errorf("%w:\n%s", err, tail(s.log()))

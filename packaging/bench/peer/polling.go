@@ -18,4 +18,4 @@ func (polling) start(s *System) error {
 
 func (polling) masters(s *System) []int { return []int{s.pid} }
 
-func (polling) stop(s *System) error { return s.ended(syscall.SIGTERM) }
+func (polling) stop(s *System) error { return s.ended(syscall.SIGTERM, Patience) }

@@ -31,7 +31,7 @@ func (d terminal) start(s *System) error {
 
 func (terminal) masters(s *System) []int { return []int{s.pid} }
 
-func (terminal) stop(s *System) error { return s.ended(syscall.SIGTERM) }
+func (terminal) stop(s *System) error { return s.ended(syscall.SIGTERM, Patience) }
 
 func (terminal) roll(s *System, _ func() error) error { return s.Command("restart") }
 

@@ -56,7 +56,7 @@ func (s6) masters(s *System) (all []int) {
 	return all
 }
 
-func (s6) stop(s *System) error { return s.ended(syscall.SIGTERM) }
+func (s6) stop(s *System) error { return s.ended(syscall.SIGTERM, Patience) }
 
 func (s6) roll(s *System, born func() error) error {
 	for i := range s.Count {

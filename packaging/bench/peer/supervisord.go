@@ -45,7 +45,7 @@ stdout_logfile = NONE
 
 func (supervisord) masters(s *System) []int { return []int{s.pid} }
 
-func (supervisord) stop(s *System) error { return s.ended(syscall.SIGTERM) }
+func (supervisord) stop(s *System) error { return s.ended(syscall.SIGTERM, Patience) }
 
 func (supervisord) roll(s *System, born func() error) error {
 	for i := range s.Count {
