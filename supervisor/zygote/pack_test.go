@@ -14,13 +14,14 @@ import (
 // could replace comes from base.py alone, which has copies.
 func TestTheProgramHasAllModules(t *testing.T) {
 	last := len(parts) - 1
-	all := slices.Concat(parts[:last], []string{stepsPart, watchPart}, parts[last:])
+	scratch := slices.Concat(stepsParts, watchParts)
+	all := slices.Concat(parts[:last], scratch, parts[last:])
 	raw := regexp.MustCompile(`(?m)^import (os|time|_signal|_socket)$`)
 	checkProgram(t, "prefork_zygote", all, ScratchSource(true), func(name, text string) {
 		if found := raw.FindString(text); found != "" && name != "base" {
 			t.Errorf("%s: %s, of which user code may have replaced parts: take it from .base", name, found)
 		}
-		if first, _, _ := strings.Cut(text, "\n\n"); (name == stepsPart || name == watchPart) && strings.Contains(string(Source()), first) {
+		if first, _, _ := strings.Cut(text, "\n\n"); slices.Contains(scratch, name) && strings.Contains(string(Source()), first) {
 			t.Errorf("the program of a fleet has %s", name)
 		}
 	})

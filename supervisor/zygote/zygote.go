@@ -29,9 +29,9 @@ func Source() []byte { return pack("prefork_zygote", parts) }
 
 // The parts that only scratch zygotes have: what their workers do, and what watches the
 // floor while it is loaded.
-const (
-	stepsPart = "steps"
-	watchPart = "watch"
+var (
+	stepsParts = []string{"steps"}
+	watchParts = []string{"interpreter", "watch"}
 )
 
 // Steps is what the worker of a scratch zygote has as its entry: it does one step after
@@ -43,9 +43,9 @@ const Steps = "prefork check:take_steps"
 // the program, one object of JSON to a line.
 func ScratchSource(watch bool) []byte {
 	last := len(parts) - 1
-	added := []string{stepsPart}
+	added := stepsParts
 	if watch {
-		added = append(added, watchPart)
+		added = slices.Concat(stepsParts, watchParts)
 	}
 	return pack("prefork_zygote", slices.Concat(parts[:last], added, parts[last:]))
 }
