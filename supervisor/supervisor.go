@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -42,12 +43,18 @@ type system interface {
 	flush()
 }
 
+// processors are how many goroutines run at once: the loop, and one for clients.
+const processors = 2
+
 // Run runs a fleet until it has ended and returns the exit status of the
 // program. It blocks and must be called on the main thread.
 func Run(opts Options) int {
 	// The heap is a few hundred kB. By default the runtime would let it grow to
 	// 4 MB before it collects what a talkative worker makes it allocate.
 	debug.SetGCPercent(25)
+	// One loop, and who asks it: by default the runtime would keep memory and threads for
+	// each processor of the machine.
+	runtime.GOMAXPROCS(min(processors, runtime.GOMAXPROCS(0)))
 	mgr := manager.New(opts.Env, opts.Log)
 	defer mgr.Close()
 	code, err := run(opts, mgr)
