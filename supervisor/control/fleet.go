@@ -4,6 +4,7 @@ package control
 
 import (
 	"reflect"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 
@@ -190,7 +191,21 @@ func (f field) emits() string {
 
 func (f field) measured() bool { return f.Tag.Get("measured") != "" }
 
-func fieldsOf(t reflect.Type) (all []field) {
+// fieldsOf are the fields of a Status or a SlotStatus, which are looked up once.
+func fieldsOf(t reflect.Type) []field {
+	if t == reflect.TypeFor[Status]() {
+		return fleetFields()
+	}
+	return slotFields()
+}
+
+var (
+	fleetFields = sync.OnceValue(allFields[Status])
+	slotFields  = sync.OnceValue(allFields[SlotStatus])
+)
+
+func allFields[T any]() (all []field) {
+	t := reflect.TypeFor[T]()
 	for i := range t.NumField() {
 		all = append(all, field{t.Field(i)})
 	}

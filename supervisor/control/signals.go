@@ -3,7 +3,6 @@
 package control
 
 import (
-	"maps"
 	"reflect"
 	"time"
 
@@ -132,16 +131,17 @@ func changes(was, is *Status) (all []change) {
 			all = append(all, change{path, propertiesInterface, propertiesChanged, []any{iface, changed, []string{}}})
 		}
 	}
-	tell(Path, Interface, *was, *is)
-	before := map[string]SlotStatus{}
-	for _, s := range was.Slots {
-		before[s.Name] = s
+	tell(Path, Interface, was, is)
+	before := make(map[string]*SlotStatus, len(was.Slots))
+	for i := range was.Slots {
+		before[was.Slots[i].Name] = &was.Slots[i]
 	}
-	for _, s := range is.Slots {
+	for i := range is.Slots {
+		s := &is.Slots[i]
 		old, known := before[s.Name]
 		delete(before, s.Name)
 		if !known {
-			added := map[string]map[string]dbus.Variant{SlotInterface: properties(s, every)}
+			added := map[string]map[string]dbus.Variant{SlotInterface: properties(*s, every)}
 			all = append(all, change{"/", managerInterface, "InterfacesAdded", []any{SlotPath(s.Name), added}})
 			continue
 		}
@@ -155,11 +155,22 @@ func changes(was, is *Status) (all []change) {
 	return all
 }
 
-// difference is what of an object is not as it was.
+// difference is what of an object is not as it was: of a *Status or a *SlotStatus. After
+// each change all slots are compared, and most are as they were: nothing is made of those.
 func difference(was, is any) map[string]dbus.Variant {
-	told := func(f field) bool { return f.emits() == "true" }
-	before := properties(was, told)
-	changed := properties(is, told)
-	maps.DeleteFunc(changed, func(name string, v dbus.Variant) bool { return reflect.DeepEqual(before[name], v) })
+	changed := map[string]dbus.Variant{}
+	before, after := reflect.ValueOf(was).Elem(), reflect.ValueOf(is).Elem()
+	for i, field := range fieldsOf(after.Type()) {
+		if field.isProperty() && field.emits() == "true" && !same(before.Field(i), after.Field(i)) {
+			changed[field.Name] = dbus.MakeVariant(after.Field(i).Interface())
+		}
+	}
 	return changed
+}
+
+func same(was, is reflect.Value) bool {
+	if is.Comparable() {
+		return was.Equal(is)
+	}
+	return reflect.DeepEqual(was.Interface(), is.Interface())
 }
