@@ -62,6 +62,7 @@ func New(c Config) *Bridge {
 		history: history{lines: map[string][]line{}},
 		gauge:   gauge{master: pid, tree: c.Tree, busy: make(chan struct{}, 1)},
 		tidy:    time.AfterFunc(tidyAfter, tidy),
+		later:   time.AfterFunc(quietAfter, tidy),
 	}}
 }
 
@@ -84,6 +85,7 @@ func (b *Bridge) ServeMetrics(listener net.Listener) {
 // fleet has ended. It waits until nothing is served any more, a second at most.
 func (b *Bridge) Close() {
 	b.clients.tidy.Stop()
+	b.clients.later.Stop()
 	b.clients.queue.end()
 	if b.control != nil {
 		b.control.Close()
@@ -105,8 +107,10 @@ func (b *Bridge) Answer(a fleet.Answer) { b.clients.queue.answer(a) }
 // Reject answers who wanted something that cannot even be proposed.
 func (b *Bridge) Reject(id uint64, err error) { b.clients.queue.reject(id, err) }
 
-// Changed says that a snapshot would differ from the last.
+// Changed says that a snapshot would differ from the last. What the change has needed is
+// given back when it was the last one for a while.
 func (b *Bridge) Changed() {
+	b.clients.later.Reset(quietAfter)
 	if b.control != nil {
 		b.control.Changed()
 	}

@@ -29,6 +29,7 @@ func withFile(t *testing.T, text string) (*Bridge, *outputtest.Lines) {
 	log, lines := outputtest.NewLog()
 	b := New(Config{File: &fleetfile.File{Name: "f", Path: path}, Log: log, Wake: polltest.New(t).Wake()})
 	b.clients.tidy.Stop()
+	b.clients.later.Stop()
 	return b, lines
 }
 

@@ -24,7 +24,8 @@ type clients struct {
 	outcomes outcomes
 	history  history
 	gauge    gauge
-	tidy     *time.Timer // gives memory back when it fires
+	tidy     *time.Timer // gives memory back when it fires, soon after a look
+	later    *time.Timer // the same, when nothing has changed for a while
 }
 
 // Look implements [control.Backend]. It blocks until the loop has had its turn.
@@ -51,8 +52,10 @@ func (c *clients) History(slot string) []control.HistoryEntry { return c.history
 // Measure implements [control.Backend].
 func (c *clients) Measure(f *control.Status) { c.gauge.measure(f) }
 
-// tidyAfter is how long nobody has looked before what that needed is given back.
-const tidyAfter = 2 * time.Second
+const (
+	tidyAfter  = 2 * time.Second  // how long nobody has looked before what that needed is given back
+	quietAfter = 30 * time.Second // how long nothing has changed before what that needed is
+)
 
 // Idle implements [control.Backend]. The runtime itself would keep for a long
 // time what starting the fleet, or a look at it, has needed.
@@ -60,5 +63,5 @@ func (c *clients) Idle() { c.tidy.Reset(tidyAfter) }
 
 func tidy() {
 	debug.FreeOSMemory()
-	_ = linux.ReleaseConstants() // it only gives memory back
+	_ = linux.ReleaseProgram() // it only gives memory back
 }
