@@ -18,7 +18,6 @@ import (
 // counters have a worker that uses what its floor has, and changes nothing of it.
 const counters = `
 [floor]
-PYTHON
 path = ["DIR"]
 preload = ["sharing"]
 spares = 1
@@ -52,7 +51,7 @@ func causes(t *testing.T, s memory.SlotReport) map[memory.Cause]memory.CauseByte
 // counts, in megabytes that are the module's; one that fills a bytearray, its contents. The
 // list is made by no worker, and leaves nothing behind.
 func TestMemoryTellsWhy(t *testing.T) {
-	r := startSharers(t, strings.Replace(counters, "PYTHON\n", "", 1))
+	r := startSharers(t, counters)
 	before, slots := r.memoryOf("--why")
 	counted, written := causes(t, slots["count.0"]), causes(t, slots["write.0"])
 	if c := counted[memory.Counts]; c.Bytes < 2<<20 || c.Alone < 2<<20 {
@@ -79,31 +78,10 @@ func TestMemoryTellsWhy(t *testing.T) {
 	}
 }
 
-// With an immortal floor nobody writes counts.
-func TestMemoryOfAnImmortalFloor(t *testing.T) {
-	python := filepath.Join(os.Getenv("HOME"), ".pyenv/versions/3.13.0/bin/python3")
-	if _, err := os.Stat(python); err != nil {
-		t.Skipf("no CPython that can: %v", err)
-	}
-	told := map[string]map[memory.Cause]memory.CauseBytes{}
-	for _, immortal := range []string{"false", "true"} {
-		r := startSharers(t, strings.Replace(counters, "PYTHON", "python = \""+python+"\"\nimmortal = "+immortal, 1))
-		_, slots := r.memoryOf("count", "--why")
-		told[immortal] = causes(t, slots["count.0"])
-		r.stop()
-	}
-	if c := told["false"][memory.Counts]; c.Bytes < 2<<20 || c.Key != "floor.immortal" {
-		t.Errorf("mortal: %+v", c)
-	}
-	if c := told["true"][memory.Counts]; c.Bytes > 256<<10 || c.Key != "" {
-		t.Errorf("immortal: %+v", c)
-	}
-}
-
 // TestAProbeThatIsKilled costs its asker the answer, and nobody else anything; there is one
 // at a time.
 func TestAProbeThatIsKilled(t *testing.T) {
-	r := startSharers(t, strings.Replace(counters, "PYTHON\n", "", 1))
+	r := startSharers(t, counters)
 	m, err := connect(r.path("fleet.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +127,7 @@ func (r *rig) why() (stderr string, code int) {
 
 // TestMemoryIsDrawn by the program that is installed beside this one.
 func TestMemoryIsDrawn(t *testing.T) {
-	r := startSharers(t, strings.Replace(counters, "PYTHON\n", "", 1))
+	r := startSharers(t, counters)
 	run := func(program, file string) (stderr string, code int) {
 		t.Helper()
 		cmd := exec.Command(program, "memory", r.path("fleet.toml"), "--plot", file)
