@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +166,7 @@ func TestManyReloadsLeaveNothing(t *testing.T) {
 		reload(n)
 	}
 	c.flat()
-	fds, memory := c.descriptors(), c.memory()
+	fds, memory := c.descriptors(), residentOf(t, c.pid(), "Anonymous")
 	for n := range 500 {
 		reload(100 + n)
 	}
@@ -175,7 +174,7 @@ func TestManyReloadsLeaveNothing(t *testing.T) {
 	if now := c.descriptors(); !slices.Equal(now, fds) {
 		t.Errorf("descriptors: %q, before %q", now, fds)
 	}
-	now := c.memory()
+	now := residentOf(t, c.pid(), "Anonymous")
 	t.Logf("memory of the master: %d kB, then %d kB", memory, now)
 	if now > memory+8192 {
 		t.Errorf("the master has %d kB, before %d kB", now, memory)
@@ -198,23 +197,6 @@ func (r *rig) descriptors() (all []string) {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// memory is what the master has for itself, in kB.
-func (r *rig) memory() int {
-	r.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid()))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); f[0] == "RssAnon:" {
-			n, _ := strconv.Atoi(f[1]) // the kernel wrote it
-			return n
-		}
-	}
-	r.t.Fatal("the kernel does not say")
-	return 0
 }
 
 // command is one that runs meanwhile.

@@ -18,7 +18,6 @@ package bridge
 import (
 	"net"
 	"os"
-	"time"
 
 	"github.com/decnet/prefork/supervisor/cgroup"
 	"github.com/decnet/prefork/supervisor/control"
@@ -61,8 +60,7 @@ func New(c Config) *Bridge {
 		queue:   queue{wake: c.Wake, heard: map[uint64]*operation{}},
 		history: history{lines: map[string][]line{}},
 		gauge:   gauge{master: pid, tree: c.Tree, busy: make(chan struct{}, 1)},
-		tidy:    time.AfterFunc(tidyAfter, tidy),
-		later:   time.AfterFunc(quietAfter, tidy),
+		tidier:  newTidier(),
 	}}
 }
 
@@ -84,8 +82,7 @@ func (b *Bridge) ServeMetrics(listener net.Listener) {
 // Close ends the clients, of whom some may wait for an answer: they are told that the
 // fleet has ended. It waits until nothing is served any more, a second at most.
 func (b *Bridge) Close() {
-	b.clients.tidy.Stop()
-	b.clients.later.Stop()
+	b.clients.tidier.stop()
 	b.clients.queue.end()
 	if b.control != nil {
 		b.control.Close()
@@ -108,9 +105,9 @@ func (b *Bridge) Answer(a fleet.Answer) { b.clients.queue.answer(a) }
 func (b *Bridge) Reject(id uint64, err error) { b.clients.queue.reject(id, err) }
 
 // Changed says that a snapshot would differ from the last. What the change has needed is
-// given back when it was the last one for a while.
+// given back before long.
 func (b *Bridge) Changed() {
-	b.clients.later.Reset(quietAfter)
+	b.clients.tidier.within(afterAChange)
 	if b.control != nil {
 		b.control.Changed()
 	}
@@ -121,5 +118,5 @@ func (b *Bridge) Remember(now fleet.Instant, slot, text string) {
 	b.clients.history.add(now, slot, text)
 }
 
-// Idle says that memory may be given back, if nobody looks for a while.
+// Idle says that the fleet is ready: what its start has needed may be given back.
 func (b *Bridge) Idle() { b.clients.Idle() }

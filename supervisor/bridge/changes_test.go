@@ -28,8 +28,7 @@ func withFile(t *testing.T, text string) (*Bridge, *outputtest.Lines) {
 	}
 	log, lines := outputtest.NewLog()
 	b := New(Config{File: &fleetfile.File{Name: "f", Path: path}, Log: log, Wake: polltest.New(t).Wake()})
-	b.clients.tidy.Stop()
-	b.clients.later.Stop()
+	b.clients.tidier.stop()
 	return b, lines
 }
 

@@ -3,13 +3,9 @@
 package bridge
 
 import (
-	"runtime/debug"
-	"time"
-
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
-	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -24,8 +20,7 @@ type clients struct {
 	outcomes outcomes
 	history  history
 	gauge    gauge
-	tidy     *time.Timer // gives memory back when it fires, soon after a look
-	later    *time.Timer // the same, when nothing has changed for a while
+	tidier   *tidier
 }
 
 // Look implements [control.Backend]. It blocks until the loop has had its turn.
@@ -52,16 +47,5 @@ func (c *clients) History(slot string) []control.HistoryEntry { return c.history
 // Measure implements [control.Backend].
 func (c *clients) Measure(f *control.Status) { c.gauge.measure(f) }
 
-const (
-	tidyAfter  = 2 * time.Second  // how long nobody has looked before what that needed is given back
-	quietAfter = 30 * time.Second // how long nothing has changed before what that needed is
-)
-
-// Idle implements [control.Backend]. The runtime itself would keep for a long
-// time what starting the fleet, or a look at it, has needed.
-func (c *clients) Idle() { c.tidy.Reset(tidyAfter) }
-
-func tidy() {
-	debug.FreeOSMemory()
-	_ = linux.ReleaseProgram() // it only gives memory back
-}
+// Idle implements [control.Backend].
+func (c *clients) Idle() { c.tidier.within(afterALook) }

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
@@ -18,26 +17,8 @@ import (
 func newBridge(t *testing.T) *Bridge {
 	t.Helper()
 	b := New(Config{Wake: polltest.New(t).Wake()})
-	b.clients.tidy.Stop() // not while another test measures
-	b.clients.later.Stop()
+	b.clients.tidier.stop() // not while another test measures
 	return b
-}
-
-// TestMemoryIsGivenBack after a look, and once nothing changes any more.
-func TestMemoryIsGivenBack(t *testing.T) {
-	b := newBridge(t)
-	for name, timer := range map[string]*time.Timer{"look": b.clients.tidy, "change": b.clients.later} {
-		if timer.Stop() {
-			t.Errorf("before the %s: memory is to be given back", name)
-		}
-	}
-	b.Idle()
-	b.Changed()
-	for name, timer := range map[string]*time.Timer{"look": b.clients.tidy, "change": b.clients.later} {
-		if !timer.Stop() {
-			t.Errorf("after the %s: memory is not to be given back", name)
-		}
-	}
 }
 
 // TestWhoMayChange: root and, in a terminal, the user who runs the fleet; never

@@ -11,19 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReleaseProgram unmaps the pages of this program's code and read-only data: half of its
-// resident memory, of which little is used again, since most is for its start, for
-// commands and for unwinding. What is, comes back from the page cache, 64 kB with each
-// fault (MADV_DONTNEED in madvise(2)). A mapping of which the process has pages of its
-// own, such as relocated ones or those with a debugger's breakpoints, is left alone.
-func ReleaseProgram() error {
+// Program are the mappings of this program's code and read-only data: half of its resident
+// memory, of which little is used while nothing happens, since most is for its start, for
+// commands, and for unwinding and collecting.
+type Program []mapping
+
+// FindProgram finds them; they never move. A mapping of which the process has pages of its
+// own, such as relocated ones or those with a debugger's breakpoints, is left out.
+func FindProgram() (found Program, err error) {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	file, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // read only
 	var at mapping
@@ -33,9 +35,18 @@ func ReleaseProgram() error {
 		case strings.Contains(name, "-"):
 			at = parseMapping(line)
 		case name == "Anonymous" && strings.TrimSpace(value) == "0 kB" && at.file == exe && at.fixed():
-			if err := at.release(); err != nil {
-				return err
-			}
+			found = append(found, at)
+		}
+	}
+	return found, nil
+}
+
+// Release unmaps their pages. What is used again comes back from the page cache, 64 kB with
+// each fault (MADV_DONTNEED in madvise(2)).
+func (p Program) Release() error {
+	for _, m := range p {
+		if err := m.release(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -44,7 +44,11 @@ func resident(t *testing.T) map[string]int {
 // program finds them as they were.
 func TestReleasedProgramComesBack(t *testing.T) {
 	before := resident(t)
-	if err := ReleaseProgram(); err != nil {
+	program, err := FindProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Release(); err != nil {
 		t.Fatal(err)
 	}
 	after := resident(t)
