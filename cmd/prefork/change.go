@@ -37,7 +37,8 @@ func newReload() *cobra.Command {
 touched. A worker that has changed in its policy or its limits alone keeps its
 processes; else they are replaced slot by slot, as roll, max_unavailable and
 settle_sec say. A changed floor is loaded beside the one that there is. If
-something of it fails, what was replaced goes back: all is as it was.` + itWaits + whoMay,
+something of it fails, what was replaced goes back: all is as it was. A file without
+a worker is refused: it may be half written, and prefork stop ends a fleet.` + itWaits + whoMay,
 		Example:           "  prefork reload fleet --dry-run\n  prefork reload fleet",
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,

@@ -36,7 +36,9 @@ func (c *clients) reload(who string) (uint64, error) {
 }
 
 // read reads the file for one who asks at a time: a file system that does not answer holds
-// up no more than that one.
+// up no more than that one. A file without workers would be the end of the fleet. It is
+// what a program that writes a file in place shows for a moment, so that end is for those
+// who ask for it.
 func (c *clients) read() (*revisions.Draft, error) {
 	busy := time.NewTimer(answerTimeout)
 	defer busy.Stop()
@@ -49,6 +51,10 @@ func (c *clients) read() (*revisions.Draft, error) {
 	draft, err := revisions.Read(c.file, c.managed)
 	if err != nil {
 		return nil, &control.BadFile{Text: err.Error()}
+	}
+	if len(draft.File.Workers) == 0 {
+		return nil, &control.BadFile{Text: fmt.Sprintf(
+			"%s: there is no worker in it: is it being written, or masked? prefork stop %s ends the fleet", c.file.Path, c.file.Name)}
 	}
 	return draft, nil
 }

@@ -104,6 +104,15 @@ func TestChangesAreRefused(t *testing.T) {
 	if events := b.Asked(); len(events) > 0 {
 		t.Errorf("the loop has heard %v", events)
 	}
+	for _, text := range []string{"", "[floor]\n"} { // as it is while it is being written
+		b, _ := withFile(t, text)
+		if _, err := b.clients.Reload(control.Caller{}); !errors.As(err, &bad) || !strings.Contains(bad.Text, "f.toml: there is no worker in it") {
+			t.Errorf("%q: %v", text, err)
+		}
+		if events := b.Asked(); len(events) > 0 {
+			t.Errorf("%q: the loop has heard %v", text, events)
+		}
+	}
 	for _, c := range []struct {
 		answer func(id uint64)
 		bad    bool
