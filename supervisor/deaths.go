@@ -78,7 +78,7 @@ func (m *master) ended(dead []*procs.Process) (events []fleet.Event) {
 		if !ok {
 			continue
 		}
-		events = slices.Concat(events, m.launch.Drain(p), m.slots.Drain(p))
+		events = append(append(events, m.launch.Drain(p)...), m.slots.Drain(p)...)
 		events = append(events, m.procs.Settle(p, exit, left[p]))
 	}
 	return events
