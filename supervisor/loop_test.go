@@ -136,8 +136,8 @@ func TestLoopWaitsOutTheBackoff(t *testing.T) {
 	})
 }
 
-// What comes of an action at once is dealt with before the loop waits, and each
-// turn ends with one flush.
+// What comes of an action at once is dealt with before the loop waits, what is only told
+// comes last, and each turn ends with one flush.
 func TestLoopDealsWithOutcomesInTheSameTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys, code := newFakeSystem(0), make(chan int)
@@ -157,12 +157,16 @@ func TestLoopDealsWithOutcomesInTheSameTurn(t *testing.T) {
 			t.Errorf("exit status %d, want 0", got)
 		}
 		log, _ = sys.noted()
-		if last, want := log[len(log)-2:], []string{"Quit", "flush"}; !slices.Equal(last, want) {
+		last := slices.Compact(slices.Clone(log))
+		if last, want = last[len(last)-3:], []string{"Quit", "Report", "flush"}; !slices.Equal(last, want) {
 			t.Errorf("the end: got %v, want %v", last, want)
 		}
 		for i, entry := range log[:len(log)-1] {
 			if (entry == "flush") != (log[i+1] == "wait") {
 				t.Errorf("entry %d, %s, is followed by %s", i, entry, log[i+1])
+			}
+			if entry == "Report" && log[i+1] != "Report" && log[i+1] != "flush" {
+				t.Errorf("entry %d: %s has waited until something was told", i+1, log[i+1])
 			}
 		}
 	})

@@ -105,18 +105,27 @@ func exitFor(err error) int {
 const ExitConfig = 78
 
 // loop is the only reader and writer of f, and the only caller of sys. The
-// outcome of an action is an event of the same turn.
+// outcome of an action is an event of the same turn. What is only told is told when all
+// else of the turn is done: a successor does not wait for a line in the log.
 func loop(f *fleet.Fleet, sys system) int {
 	code := 0
 	events := []fleet.Event{fleet.Tick{}}
 	for {
+		var told []fleet.Action
 		for ; len(events) > 0; events = events[1:] {
 			for _, act := range f.Decide(sys.now(), events[0]) {
-				if quit, ok := act.(fleet.Quit); ok {
-					code = quit.Code
+				switch act := act.(type) {
+				case fleet.Report:
+					told = append(told, act)
+					continue
+				case fleet.Quit:
+					code = act.Code
 				}
 				events = append(events, sys.do(act)...)
 			}
+		}
+		for _, act := range told {
+			sys.do(act)
 		}
 		sys.flush()
 		if f.Ended() {

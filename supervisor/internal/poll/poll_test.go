@@ -5,6 +5,7 @@ package poll
 import (
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -135,9 +136,15 @@ func TestPollerWaitsUntilTheDeadlineHasPassed(t *testing.T) {
 	}
 }
 
+// Every signal wakes the poller; the end of a child interrupts its thread at nothing.
 func TestSignalsWakeThePoller(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p := newTestPoller(t)
 	s := CatchSignals(p.Wake())
+	if !masksChild(t) {
+		t.Error("SIGCHLD comes to the thread that waits")
+	}
 	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGCHLD, unix.SIGPIPE} {
 		if err := unix.Kill(os.Getpid(), sig); err != nil {
 			t.Fatal(err)
@@ -150,8 +157,20 @@ func TestSignalsWakeThePoller(t *testing.T) {
 		}
 	}
 	s.Close()
+	if masksChild(t) {
+		t.Error("the thread goes on without SIGCHLD")
+	}
 	p.Close()
 	p.Wake().Up() // after Close it does nothing
+}
+
+func masksChild(t *testing.T) bool {
+	t.Helper()
+	var mask unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
+		t.Fatal(err)
+	}
+	return mask.Val[0]&(1<<(unix.SIGCHLD-1)) != 0
 }
 
 // A storm of signals is not kept one by one.
@@ -170,6 +189,8 @@ func TestSignalsAreBounded(t *testing.T) {
 
 // The heartbeat comes back the way that signals come, and only when it was sent.
 func TestHeartbeat(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p := newTestPoller(t)
 	s := CatchSignals(p.Wake())
 	defer s.Close()

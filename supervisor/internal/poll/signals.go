@@ -41,6 +41,8 @@ const heartbeat = unix.Signal(40)
 // A program that is started with SIGHUP or SIGINT ignored is to outlive the terminal
 // (nohup(1)) or the Ctrl-C that is meant for another (a shell without job control, of
 // a command in the background): they stay ignored. SIGTERM always stops the fleet.
+//
+// It is called by the thread that waits, which must be locked.
 func CatchSignals(wake *Wake) *Signals {
 	s := newSignals(wake)
 	s.Terminal = hasTerminal()
@@ -56,8 +58,18 @@ func CatchSignals(wake *Wake) *Signals {
 		signal.Ignore(unix.SIGQUIT)
 	}
 	signal.Notify(s.in, caught...)
+	maskChild(unix.SIG_BLOCK)
 	go s.pass()
 	return s
+}
+
+// maskChild keeps SIGCHLD from the calling thread, or lets it come. It is for the process,
+// and another thread has it then: the loop, which learns from pidfds who has ended, is not
+// interrupted on its way to a successor (pthread_sigmask(3)).
+func maskChild(how int) {
+	var set unix.Sigset_t
+	set.Val[0] = 1 << (unix.SIGCHLD - 1)
+	_ = unix.PthreadSigmask(how, &set, nil) // nothing but an invalid how makes it fail
 }
 
 func newSignals(wake *Wake) *Signals {
@@ -104,6 +116,7 @@ func (s *Signals) Beaten() bool { return s.beaten.CompareAndSwap(true, false) }
 // Close gives the signals back to the runtime. It blocks until none is passed on any
 // more.
 func (s *Signals) Close() {
+	maskChild(unix.SIG_UNBLOCK)
 	signal.Stop(s.in)
 	close(s.in)
 	<-s.done
