@@ -168,7 +168,11 @@ timeout_start_sec = "1s"
 a = "tasks:never_ready"
 b = { entry = "tasks:never_ready", type = "notify", timeout_start_sec = "2s" }
 `)
-	r.logs("done.0: ready -> exited: exited with status 0")
+	// Its tasks return at once: it is seen ready, or not before it has ended.
+	r.logs("-> exited: exited with status 0")
+	if got := r.slot("done.0"); got.State != "exited" {
+		t.Errorf("done: %s", got.State)
+	}
 	for _, name := range []string{"failed", "vital", "child", "broken"} {
 		r.eventually(name+" has failed", func() bool { return r.slot(name+".0").State == "failed" })
 		if got := r.slot(name + ".0").Reason; !strings.Contains(got, "exited with status 1") {
