@@ -65,7 +65,8 @@ settle_sec say: with start-first, no socket is ever without a worker. Without a
 slot this is how new code is deployed: the fleet file is read again, a new floor
 is loaded beside the one that there is, and all moves onto it. Workers and slots
 that are named are replaced on the floor that there is. If something fails, what was
-replaced goes back: all is as it was. A fleet that does not run is started.
+replaced goes back: all is as it was. A file without a worker is refused, as reload
+does. A fleet that does not run is started.
 
 WORKER.N/TASK is one of the tasks of a slot: it is cancelled, and starts again in its
 process, with the code that this has.

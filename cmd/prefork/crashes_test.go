@@ -78,7 +78,7 @@ func atRest(t *testing.T, pid int) (kB int) {
 		if now := residentOf(t, pid, "Rss"); now != kB {
 			kB, since = now, time.Now()
 		}
-		return time.Since(since) > 3*time.Second // the master gives back after two
+		return time.Since(since) > 3*time.Second // the master gives back two after it is ready
 	})
 	return kB
 }
