@@ -58,8 +58,11 @@ var mayImport = map[string]string{
 	"cmd/internal/display":     "control fleet",
 	"cmd/internal/gauge":       "cmd/internal/display cgroup control memory",
 	"cmd/internal/floorreport": "cmd/internal/display examine",
-	"cmd/prefork":              "sdnotify units cmd/internal/display cmd/internal/floorreport cmd/internal/gauge supervisor conformance control examine fleet fleetfile gate memory output quantity rundir verb",
-	"cmd/prefork-view":         "cmd/internal/display control fleet memory verb",
+	"cmd/internal/exit":        "supervisor",
+	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rundir",
+	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/reach " +
+		"supervisor conformance control examine fleet fleetfile gate memory output quantity verb",
+	"cmd/prefork-view": "cmd/internal/display control fleet memory verb",
 }
 
 // bans are imports of others that only some rooms may have, or none.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/control"
 )
 
@@ -357,20 +358,20 @@ func TestBadChangesUnderLoad(t *testing.T) {
 		want string // in the last line
 		args []string
 	}{
-		{"a typo", func() { c.now.keys = "cuont = 3\n" }, exitConfig, "fleet.toml:15: worker.web.cuont: unknown key", []string{"reload"}},
-		{"a typo and a restart", func() { c.now.keys = "cuont = 3\n" }, exitConfig, "unknown key", []string{"restart"}},
-		{"an address that is taken", func() { c.now.more = "[socket.taken]\nlisten = \"DIR/app.py\"\n" }, exitFailed, "socket.taken.listen: ", []string{"reload"}},
-		{"an environment file that is not there", func() { c.now.keys = "environment_file = \"/none\"\n" }, exitConfig, "worker.web.environment_file: ", []string{"reload"}},
-		{"a floor that raises", func() { c.write("web.py", "raise ValueError('broken release')\n") }, exitFailed, "ValueError: broken release", []string{"restart"}},
+		{"a typo", func() { c.now.keys = "cuont = 3\n" }, exit.Config, "fleet.toml:15: worker.web.cuont: unknown key", []string{"reload"}},
+		{"a typo and a restart", func() { c.now.keys = "cuont = 3\n" }, exit.Config, "unknown key", []string{"restart"}},
+		{"an address that is taken", func() { c.now.more = "[socket.taken]\nlisten = \"DIR/app.py\"\n" }, exit.Failure, "socket.taken.listen: ", []string{"reload"}},
+		{"an environment file that is not there", func() { c.now.keys = "environment_file = \"/none\"\n" }, exit.Config, "worker.web.environment_file: ", []string{"reload"}},
+		{"a floor that raises", func() { c.write("web.py", "raise ValueError('broken release')\n") }, exit.Failure, "ValueError: broken release", []string{"restart"}},
 		{"a floor that starts threads", func() {
 			c.write("web.py", "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"+string(web))
-		}, exitFailed, "thread", []string{"restart"}},
-		{"a floor without the entry", func() { c.write("web.py", "") }, exitFailed, "serve", []string{"restart"}},
-		{"a canary that ends", func() { c.now.entry, c.now.settle = "fail", "2s" }, exitFailed, "web.0: exited with status 3", []string{"reload"}},
-		{"a canary that is never ready", func() { c.now.entry, c.now.keys = "mute", "timeout_start_sec = \"500ms\"\n" }, exitFailed, "web.0: ", []string{"reload"}},
-		{"no such worker", func() {}, exitFailed, `has no worker or slot "nobody"; it has`, []string{"restart", "nobody"}},
-		{"too many", func() {}, exitFailed, "from 0 to 10000", []string{"scale", "web=10001"}},
-		{"nothing left", func() {}, exitFailed, "there is no worker nobody", []string{"scale", "nobody=0"}},
+		}, exit.Failure, "thread", []string{"restart"}},
+		{"a floor without the entry", func() { c.write("web.py", "") }, exit.Failure, "serve", []string{"restart"}},
+		{"a canary that ends", func() { c.now.entry, c.now.settle = "fail", "2s" }, exit.Failure, "web.0: exited with status 3", []string{"reload"}},
+		{"a canary that is never ready", func() { c.now.entry, c.now.keys = "mute", "timeout_start_sec = \"500ms\"\n" }, exit.Failure, "web.0: ", []string{"reload"}},
+		{"no such worker", func() {}, exit.Failure, `has no worker or slot "nobody"; it has`, []string{"restart", "nobody"}},
+		{"too many", func() {}, exit.Failure, "from 0 to 10000", []string{"scale", "web=10001"}},
+		{"nothing left", func() {}, exit.Failure, "there is no worker nobody", []string{"scale", "nobody=0"}},
 	} {
 		before := c.pids()
 		bad.edit()

@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/floorreport"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/conformance"
 	"github.com/decnet/prefork/supervisor/examine"
@@ -52,9 +54,9 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if asJSON && !floor {
-				return misused("check: --json is for --floor: without it what is printed is TOML")
+				return exit.Misused("check: --json is for --floor: without it what is printed is TOML")
 			}
-			file, err := load(args[0])
+			file, err := reach.File(args[0])
 			if err != nil {
 				return err
 			}
@@ -114,10 +116,10 @@ func topOf(name string) string {
 // checkFloor examines the floor of a file, and prints the report.
 func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) error {
 	if file.Floor == nil {
-		return failed("%s has no [floor]: there is nothing to load", file.Path)
+		return exit.Failed("%s has no [floor]: there is nothing to load", file.Path)
 	}
 	if file.Floor.Zygote != nil {
-		return failed("%s: floor.zygote is a program of which nothing is known here; what tests it is prefork check-zygote", file.Path)
+		return exit.Failed("%s: floor.zygote is a program of which nothing is known here; what tests it is prefork check-zygote", file.Path)
 	}
 	sdnotify.TakeEnvironment() // what a manager says to this process is not for the floor
 	var ending atomic.Bool
@@ -135,7 +137,7 @@ func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) 
 		select {} // what was found out is no report; a signal ends this process
 	}
 	if err != nil {
-		return failed("check --floor: %v", err)
+		return exit.Failed("check --floor: %v", err)
 	}
 	if asJSON {
 		err = writeJSON(out, report)
@@ -143,7 +145,7 @@ func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) 
 		_, err = io.WriteString(out, floorreport.Text(report, widthOf(out)))
 	}
 	if err == nil && !report.Usable {
-		return silent(exitFailed) // the report says why
+		return exit.Silent(exit.Failure) // the report says why
 	}
 	return err
 }
@@ -183,21 +185,21 @@ func likeUnit(fleet string, o *examine.Options) {
 	if _, err := user.Lookup(o.User); err != nil {
 		o.User = "" // there is no such unit
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), reach.AnswerTimeout)
 	defer cancel()
-	conn, err := toSystemd(ctx, fleet)
+	conn, err := reach.Systemd(ctx, fleet)
 	if err != nil {
 		return
 	}
 	defer conn.Close()
 	ask := func(name string) any {
-		property, err := conn.GetServicePropertyContext(ctx, unitOf(fleet), name)
+		property, err := conn.GetServicePropertyContext(ctx, reach.Unit(fleet), name)
 		if err != nil {
 			return nil
 		}
 		return property.Value.Value()
 	}
-	state, err := conn.GetUnitPropertyContext(ctx, unitOf(fleet), "LoadState")
+	state, err := conn.GetUnitPropertyContext(ctx, reach.Unit(fleet), "LoadState")
 	if err != nil || state.Value.Value() != "loaded" {
 		return
 	}
@@ -206,7 +208,7 @@ func likeUnit(fleet string, o *examine.Options) {
 	}
 	o.Environment, _ = ask("Environment").([]string)
 	if files, ok := ask("EnvironmentFiles").([][]any); ok && len(files) > 0 {
-		o.Notes = append(o.Notes, "EnvironmentFile= of "+unitOf(fleet)+" is left out")
+		o.Notes = append(o.Notes, "EnvironmentFile= of "+reach.Unit(fleet)+" is left out")
 	}
 }
 
@@ -249,11 +251,11 @@ Exit status: 0 no check has failed; 1 one has.`,
 				return nil
 			}
 			if o.Entry == "" {
-				return misused("the entry to be called is missing: --entry ENTRY; see prefork check-zygote --help")
+				return exit.Misused("the entry to be called is missing: --entry ENTRY; see prefork check-zygote --help")
 			}
 			for _, name := range only {
 				if !conformance.Known(name) {
-					return misused("there is no check %q; --list prints all of them", name)
+					return exit.Misused("there is no check %q; --list prints all of them", name)
 				}
 			}
 			if len(args) > 0 {
@@ -296,11 +298,11 @@ func checkZygote(out io.Writer, o conformance.Options, only []string) error {
 		}
 	})
 	if err != nil {
-		return failed("check the zygote: %v", err)
+		return exit.Failed("check the zygote: %v", err)
 	}
 	fmt.Fprintf(out, "1..%d\n", n)
 	if bad > 0 {
-		return failed("%d of %d checks failed; prefork-zygote(7) has the duties", bad, n)
+		return exit.Failed("%d of %d checks failed; prefork-zygote(7) has the duties", bad, n)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/examine"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
@@ -83,17 +84,17 @@ func TestCheckFloor(t *testing.T) {
 	cmd, _ = check(t, "[floor]\npath = [\".\"]\npreload = [\"app\"]\n[worker.web]\nentry = \"app:serve\"\n", map[string]string{"app.py": "import socket\nkept = socket.socket()\ndef serve(): pass"}, "--floor", "--json")
 	text, _, code := outputOf(t, cmd)
 	var r examine.Report
-	if err := json.Unmarshal([]byte(text), &r); err != nil || code != exitFailed || r.Usable || len(r.Descriptors) != 1 || r.Memory == nil || r.Memory.Rows[0].Birth == 0 {
+	if err := json.Unmarshal([]byte(text), &r); err != nil || code != exit.Failure || r.Usable || len(r.Descriptors) != 1 || r.Memory == nil || r.Memory.Rows[0].Birth == 0 {
 		t.Errorf("exit status %d, %v: %s", code, err, text)
 	}
-	for args, want := range map[string]int{"--json": exitUsage, "--floor": exitFailed} { // no report of a file; no floor
+	for args, want := range map[string]int{"--json": exit.Usage, "--floor": exit.Failure} { // no report of a file; no floor
 		cmd, _ = check(t, "[worker.web]\nexec = [\"true\"]\n", nil, args)
 		if out, errs, code := outputOf(t, cmd); code != want || out != "" || errs == "" {
 			t.Errorf("%s: exit status %d: %q, %q", args, code, out, errs)
 		}
 	}
 	cmd, _ = check(t, "[flor]\n", nil, "--floor")
-	if out, errs, code := outputOf(t, cmd); code != exitConfig || out != "" || !strings.Contains(errs, "flor") {
+	if out, errs, code := outputOf(t, cmd); code != exit.Config || out != "" || !strings.Contains(errs, "flor") {
 		t.Errorf("a bad file: exit status %d: %q, %q", code, out, errs)
 	}
 }

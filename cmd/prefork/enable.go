@@ -7,6 +7,8 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/cmd/internal/reach"
 )
 
 func newEnable() *cobra.Command {
@@ -37,11 +39,11 @@ func enabler(name, short, long string, do func(context.Context, *systemd.Conn, s
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return onUnit(args[0], name, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			return reach.OnUnit(args[0], name, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 				if err := do(ctx, c, unit); err != nil {
 					return err
 				}
-				done <- jobDone
+				done <- reach.JobDone
 				return c.ReloadContext(ctx)
 			})
 		},

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
 )
 
@@ -32,8 +34,8 @@ func (w *wait) flags(cmd *cobra.Command) {
 }
 
 // change asks for a change of a fleet that runs, and tells how it goes until it has ended.
-func change(out io.Writer, fleet string, w wait, ask func(*master, context.Context) (uint64, error)) error {
-	m, err := connect(fleet)
+func change(out io.Writer, fleet string, w wait, ask func(*reach.Master, context.Context) (uint64, error)) error {
+	m, err := reach.Connect(fleet)
 	if err != nil {
 		return err
 	}
@@ -42,13 +44,13 @@ func change(out io.Writer, fleet string, w wait, ask func(*master, context.Conte
 	defer cancel()
 	news, err := m.Changes(ctx) // from before it begins
 	if err != nil {
-		return explain(fleet, err)
+		return reach.Explain(fleet, err)
 	}
 	id, err := ask(m, ctx)
 	if err != nil {
 		return notChanged(fleet, err)
 	}
-	f := &follower{master: m, id: id, out: out, wait: w, seen: *m.status}
+	f := &follower{Master: m, id: id, out: out, wait: w, seen: *m.Status}
 	f.seen.Change = 0 // it may be one that is under way already
 	if w.not {
 		return f.tell(event{Event: "accepted", Text: fmt.Sprintf("change %d is accepted: prefork status %s tells how far it is", id, fleet)})
@@ -58,24 +60,24 @@ func change(out io.Writer, fleet string, w wait, ask func(*master, context.Conte
 
 // notChanged says why a change was not even begun.
 func notChanged(fleet string, err error) error {
-	if said := (*failure)(nil); errors.As(err, &said) {
+	if said := (*exit.Error)(nil); errors.As(err, &said) {
 		return err
 	}
 	if bad := (*control.BadFile)(nil); errors.As(err, &bad) {
-		return located(exitConfig, errors.New(bad.Text))
+		return exit.Located(exit.Config, errors.New(bad.Text))
 	}
 	if e := (dbus.Error{}); errors.As(err, &e) {
 		return refused(fleet, fleet, err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) { // it has answered just before
-		return failed("fleet %s: its master has not read its files within %s: does the file system answer?", fleet, readTimeout)
+		return exit.Failed("fleet %s: its master has not read its files within %s: does the file system answer?", fleet, readTimeout)
 	}
-	return explain(fleet, err)
+	return reach.Explain(fleet, err)
 }
 
 // follower tells how a change goes.
 type follower struct {
-	*master
+	*reach.Master
 	wait
 	id   uint64
 	out  io.Writer
@@ -127,35 +129,35 @@ func (f *follower) follow(news <-chan struct{}) error {
 				return f.lost()
 			}
 		case <-interrupted.Done():
-			return failed("change %d of fleet %s goes on: prefork status %s tells how far it is, prefork cancel %s takes it back",
-				f.id, f.fleet, f.fleet, f.fleet)
+			return exit.Failed("change %d of fleet %s goes on: prefork status %s tells how far it is, prefork cancel %s takes it back",
+				f.id, f.Fleet, f.Fleet, f.Fleet)
 		}
 	}
 }
 
 // lost is for a connection that has ended.
 func (f *follower) lost() error {
-	if m, err := connect(f.fleet); err == nil {
+	if m, err := reach.Connect(f.Fleet); err == nil {
 		defer m.Close()
-		if m.status.MainPID == f.seen.MainPID { // it had too many clients, for example
-			return failed("fleet %s: the connection to its master has ended, change %d goes on: prefork status %s tells how far it is",
-				f.fleet, f.id, f.fleet)
+		if m.Status.MainPID == f.seen.MainPID { // it had too many clients, for example
+			return exit.Failed("fleet %s: the connection to its master has ended, change %d goes on: prefork status %s tells how far it is",
+				f.Fleet, f.id, f.Fleet)
 		}
 	}
-	return failed("fleet %s: its master has ended, and change %d with it: prefork status %s", f.fleet, f.id, f.fleet)
+	return exit.Failed("fleet %s: its master has ended, and change %d with it: prefork status %s", f.Fleet, f.id, f.Fleet)
 }
 
 // look tells what has changed since the last look, and how the change is.
 func (f *follower) look() (control.Outcome, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), reach.AnswerTimeout)
 	defer cancel()
 	outcome, err := f.Outcome(ctx, f.id) // before the look, which then has all of it
 	if err != nil {
-		return outcome, explain(f.fleet, err)
+		return outcome, reach.Explain(f.Fleet, err)
 	}
 	now, err := f.Look(ctx)
 	if err != nil {
-		return outcome, explain(f.fleet, err)
+		return outcome, reach.Explain(f.Fleet, err)
 	}
 	for _, e := range progress(&f.seen, now, f.id) {
 		if err := f.tell(e); err != nil {
@@ -207,7 +209,7 @@ func (f *follower) ended(o control.Outcome) error {
 	case done:
 		return nil
 	case f.json && !f.quiet:
-		return silent(exitFailed)
+		return exit.Silent(exit.Failure)
 	}
-	return failed("%s, fleet %s is as it was: %s", o.Result, f.fleet, o.Text)
+	return exit.Failed("%s, fleet %s is as it was: %s", o.Result, f.Fleet, o.Text)
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
 
@@ -97,7 +98,7 @@ func attack(t *testing.T, start func(*rig)) {
 	look := func() (restarts uint32, calm uint32) {
 		t.Helper()
 		begin := time.Now()
-		f, err := lookAt(r.path("fleet.toml"))
+		f, err := reach.Look(r.path("fleet.toml"))
 		if longest = max(longest, time.Since(begin)); err != nil {
 			t.Fatalf("status during the attack: %v", err)
 		}
@@ -204,7 +205,7 @@ func TestNoCommandActsOnAnotherFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f, err := lookAt(r.path("fleet.toml"))
+	f, err := reach.Look(r.path("fleet.toml"))
 	if err != nil || f.NRestarts != 0 || f.Slots[0].State != "ready" || int(f.Slots[0].MainPID) != victim {
 		t.Errorf("the other fleet: %+v, %v", f, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
@@ -33,14 +34,14 @@ output. A file that exists is left alone.`,
 func writeNew(path, text string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return failed("%s exists and is left as it is: name another file, or none for standard output", path)
+		return exit.Failed("%s exists and is left as it is: name another file, or none for standard output", path)
 	}
 	if err == nil {
 		_, err = file.WriteString(text)
 		err = errors.Join(err, file.Close())
 	}
 	if err != nil {
-		return failed("%v", err)
+		return exit.Failed("%v", err)
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
@@ -37,10 +39,10 @@ of its slots are shown.`,
 			if fleetfile.IsPath(args[0]) {
 				return eventsOf(cmd.OutOrStdout(), args[0], args[1:], follow)
 			}
-			if err := mustExist(args[0]); err != nil {
+			if err := reach.Known(args[0]); err != nil {
 				return err
 			}
-			matches := []string{"--unit=" + unitOf(args[0])}
+			matches := []string{"--unit=" + reach.Unit(args[0])}
 			if len(args) == 2 {
 				slots, err := slotsNamed(args[0], args[1])
 				if err != nil {
@@ -60,12 +62,10 @@ of its slots are shown.`,
 	return cmd
 }
 
-func unitOf(fleet string) string { return "prefork@" + fleet + ".service" }
-
 // aboutSlots matches what slots have said, and what their master has said of them.
 // Only processes of the unit are believed.
 func aboutSlots(fleet string, slots []string) []string {
-	unit := "_SYSTEMD_UNIT=" + unitOf(fleet)
+	unit := "_SYSTEMD_UNIT=" + reach.Unit(fleet)
 	said, about := []string{unit}, []string{unit, "SYSLOG_IDENTIFIER=prefork"}
 	for _, s := range slots {
 		said, about = append(said, "SYSLOG_IDENTIFIER="+s), append(about, "PREFORK_SLOT="+s)
@@ -79,38 +79,38 @@ func journalctl(args []string) error {
 	if err == nil {
 		err = syscall.Exec(path, append([]string{"journalctl"}, args...), os.Environ())
 	}
-	return failed("journalctl, which has the logs of fleets that systemd runs: %v", err)
+	return exit.Failed("journalctl, which has the logs of fleets that systemd runs: %v", err)
 }
 
 // eventsOf prints what there is of a fleet that is run from a file.
 func eventsOf(out io.Writer, fleet string, names []string, follow bool) error {
 	if follow {
-		return failed("a fleet that is run from a file logs to its own terminal; of prefork@%s: prefork logs -f %[1]s",
+		return exit.Failed("a fleet that is run from a file logs to its own terminal; of prefork@%s: prefork logs -f %[1]s",
 			fleetfile.NameOf(fleet))
 	}
-	m, err := connect(fleet)
+	m, err := reach.Connect(fleet)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	slots := slotNames(m.status)
+	slots := slotNames(m.Status)
 	if len(names) > 0 {
 		if slots, err = choose(fleet, names[0], slots); err != nil {
 			return err
 		}
 	}
-	return m.lastEvents(out, slots)
+	return lastEvents(out, m, slots)
 }
 
 // lastEvents prints what the master remembers of slots, the oldest first.
-func (m *master) lastEvents(out io.Writer, slots []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+func lastEvents(out io.Writer, m *reach.Master, slots []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), reach.AnswerTimeout)
 	defer cancel()
 	var all []control.HistoryEntry
 	for _, slot := range slots {
 		happened, err := m.History(ctx, slot)
 		if err != nil {
-			return explain(m.fleet, err)
+			return reach.Explain(m.Fleet, err)
 		}
 		for _, h := range happened {
 			all = append(all, control.HistoryEntry{Timestamp: h.Timestamp, Text: slot + ": " + h.Text})

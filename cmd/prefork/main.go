@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/spf13/cobra"
+
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/units"
 )
@@ -24,4 +27,34 @@ func main() {
 		os.Exit(units.RunGenerator(os.Args[1:]))
 	}
 	os.Exit(execute(os.Args[1:]))
+}
+
+// execute runs a command, and returns the exit status.
+func execute(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	return exit.Tell(os.Stderr, root.Execute())
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "prefork",
+		Short: "Prefork supervisor for Linux, made for systemd",
+		Long: `prefork loads an expensive floor once (a Python process with its modules
+imported), forks each worker from it copy-on-write, hands it the sockets that
+systemd passed, and restarts it with a backoff of its own.
+
+FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
+/usr/lib/prefork, or the path of a fleet file.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return exit.Misused("a command is missing")
+		},
+	}
+	root.AddCommand(newRun(), newStatus(), newTop(), newMemory(), newWhy(), newLogs(),
+		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
+		newCheck(), newCheckZygote(), newInit(), newVersion())
+	return root
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
@@ -66,7 +67,7 @@ func exitConstants(t *testing.T, path string) (all []int) {
 // The manual has each exit status, and no other: of the commands, of the master, of a
 // worker that could not become what its table says, by the shim or in the zygote.
 func TestExitStatusesAreInTheManual(t *testing.T) {
-	own := []int{0, exitFailed, exitUsage, exitConfig}
+	own := []int{0, exit.Failure, exit.Usage, exit.Config}
 	gate := exitConstants(t, "../../supervisor/gate/orders.go")
 	if len(gate) < 10 {
 		t.Fatalf("%d statuses of the gate", len(gate))

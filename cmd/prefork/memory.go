@@ -19,7 +19,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/gauge"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/memory"
 )
 
@@ -63,7 +65,7 @@ not run or does not answer, or what was asked for cannot be told.`,
 		Example: "  prefork memory fleet\n  prefork memory fleet web.0 --why\n  prefork memory fleet --watch --plot memory.svg",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > 2 {
-				return misused("memory takes a FLEET, and a WORKER or WORKER.N if you like: prefork %s", cmd.Use)
+				return exit.Misused("memory takes a FLEET, and a WORKER or WORKER.N if you like: prefork %s", cmd.Use)
 			}
 			return nil
 		},
@@ -73,7 +75,7 @@ not run or does not answer, or what was asked for cannot be told.`,
 				v.name = args[1]
 			}
 			if ext := filepath.Ext(v.plot); v.plot != "" && ext != ".svg" && ext != ".png" {
-				return misused("--plot %s: the name must end in .svg or .png", v.plot)
+				return exit.Misused("--plot %s: the name must end in .svg or .png", v.plot)
 			}
 			return v.run(cmd.OutOrStdout(), args[0])
 		},
@@ -99,7 +101,7 @@ type memoryView struct {
 func (v *memoryView) run(out io.Writer, fleet string) error {
 	if !v.watch {
 		before := memory.SinceBoot()
-		m, err := connect(fleet)
+		m, err := reach.Connect(fleet)
 		if err != nil {
 			return err
 		}
@@ -110,7 +112,7 @@ func (v *memoryView) run(out io.Writer, fleet string) error {
 }
 
 // once measures and tells.
-func (v *memoryView) once(out io.Writer, m *master, before time.Duration) error {
+func (v *memoryView) once(out io.Writer, m *reach.Master, before time.Duration) error {
 	plot, err := v.plotter()
 	if err != nil {
 		return err
@@ -135,32 +137,32 @@ const maxLooks = 3
 
 // measure tells the memory of the slots that are wanted; before is a time since boot at
 // which the master was not yet asked.
-func (v *memoryView) measure(m *master, before time.Duration) (*memory.Report, error) {
+func (v *memoryView) measure(m *reach.Master, before time.Duration) (*memory.Report, error) {
 	for look := 1; ; look++ {
-		q := gauge.Question{Fleet: m.status, Before: before}
+		q := gauge.Question{Fleet: m.Status, Before: before}
 		if v.name != "" {
 			var err error
-			if q.Slots, err = choose(m.fleet, v.name, slotNames(m.status)); err != nil {
+			if q.Slots, err = choose(m.Fleet, v.name, slotNames(m.Status)); err != nil {
 				return nil, err
 			}
 		}
 		if v.why {
-			q.Probe = m.probe
+			q.Probe = func(generation uint32) (uint32, error) { return probeFloor(m, generation) }
 		}
 		r, young := gauge.Measure(q)
 		if !young || look == maxLooks {
 			return r, nil
 		}
 		before = memory.SinceBoot()
-		if err := m.lookAgain(); err != nil {
+		if err := m.LookAgain(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// probe has the floor of a generation list its objects.
-func (m *master) probe(generation uint32) (uint32, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*answerTimeout) // the floor forks meanwhile
+// probeFloor has the floor of a generation list its objects.
+func probeFloor(m *reach.Master, generation uint32) (uint32, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*reach.AnswerTimeout) // the floor forks meanwhile
 	defer cancel()
 	pid, err := m.Probe(ctx, generation)
 	if said := (dbus.Error{}); errors.As(err, &said) {
@@ -184,7 +186,7 @@ func (v *memoryView) untold(r *memory.Report) error {
 	if problem == "" {
 		return nil
 	}
-	return failed("fleet %s: why slots have written is not told: %s", r.Fleet, problem)
+	return exit.Failed("fleet %s: why slots have written is not told: %s", r.Fleet, problem)
 }
 
 // follow measures until a signal comes. The end of the master is an error.
@@ -192,7 +194,7 @@ func (v *memoryView) follow(out io.Writer, fleet string) error {
 	interrupted, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	before := memory.SinceBoot()
-	m, err := connect(fleet)
+	m, err := reach.Connect(fleet)
 	if err != nil {
 		return err
 	}
@@ -207,7 +209,7 @@ func (v *memoryView) follow(out io.Writer, fleet string) error {
 	for first := true; ; first = false {
 		if !first {
 			before = memory.SinceBoot()
-			if err := m.lookAgain(); err != nil {
+			if err := m.LookAgain(); err != nil {
 				return err
 			}
 		}
@@ -227,18 +229,6 @@ func (v *memoryView) follow(out io.Writer, fleet string) error {
 			return nil
 		}
 	}
-}
-
-// lookAgain asks the master how the fleet is now.
-func (m *master) lookAgain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
-	defer cancel()
-	f, err := m.Look(ctx)
-	if err != nil {
-		return explain(m.fleet, err)
-	}
-	m.status = f
-	return nil
 }
 
 func (v *memoryView) tell(out io.Writer, r *memory.Report) error {
@@ -299,15 +289,15 @@ func (v *memoryView) plotter() (*plot, error) {
 	p.cmd.Stderr = os.Stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's signals are for this process
 	if p.to, err = p.cmd.StdinPipe(); err != nil {
-		return nil, failed("%v", err)
+		return nil, exit.Failed("%v", err)
 	}
 	from, err := p.cmd.StdoutPipe()
 	if err != nil {
-		return nil, failed("%v", err)
+		return nil, exit.Failed("%v", err)
 	}
 	p.answer = json.NewDecoder(from)
 	if err := p.cmd.Start(); err != nil {
-		return nil, failed("exec %s: %v", view, err)
+		return nil, exit.Failed("exec %s: %v", view, err)
 	}
 	return p, nil
 }
@@ -324,9 +314,9 @@ func (p *plot) draw(r *memory.Report) error {
 	}
 	switch {
 	case err != nil:
-		return failed("draw %s: %s: %v", p.file, viewName, err)
+		return exit.Failed("draw %s: %s: %v", p.file, viewName, err)
 	case wrong != "":
-		return failed("draw %s: %s", p.file, wrong)
+		return exit.Failed("draw %s: %s", p.file, wrong)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/memory"
 )
 
@@ -82,12 +83,12 @@ func TestMemoryTellsWhy(t *testing.T) {
 // at a time.
 func TestAProbeThatIsKilled(t *testing.T) {
 	r := startSharers(t, counters)
-	m, err := connect(r.path("fleet.toml"))
+	m, err := reach.Connect(r.path("fleet.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	pid, err := m.probe(1)
+	pid, err := probeFloor(m, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/verb"
 )
@@ -46,19 +48,21 @@ slots, until they are started. The rest of the fleet goes on. WORKER.N/TASK is o
 the tasks of a slot: it is stopped until it is started, or its process is replaced.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 			if sockets {
-				if err := stopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
+				if err := reach.StopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
 					return err
 				}
 			}
 			_, err := c.StopUnitContext(ctx, unit, "replace", done)
 			if err == nil && !sockets {
-				tellSockets(ctx, cmd.OutOrStdout(), c, unit)
+				if open := reach.OpenSockets(ctx, c, unit); open != "" {
+					fmt.Fprintln(cmd.OutOrStdout(), open) // the stop itself went well
+				}
 			}
 			return err
 		})
 	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
 		if sockets && len(args) > 1 {
-			return misused("stop --sockets closes the sockets of a whole fleet: name no slots")
+			return exit.Misused("stop --sockets closes the sockets of a whole fleet: name no slots")
 		}
 		return nil
 	}
@@ -85,7 +89,7 @@ restart policy applies.` + whoMay,
 		RunE: func(_ *cobra.Command, args []string) error {
 			signal, ok := fleetfile.ParseSignal(name)
 			if !ok {
-				return misused("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)
+				return exit.Misused("--signal %q: must be a signal, such as TERM, SIGUSR1 or 10", name)
 			}
 			return operate(args[0], args[1:], verb.Call{Name: verb.Kill, Signal: int(signal)})
 		},
@@ -126,7 +130,7 @@ func freezer(name, short, long string) *cobra.Command {
 
 // operation is a command that does to slots what its name says and, without slots,
 // to the unit of the fleet what unit does.
-func operation(name, short, long string, unit func(context.Context, *systemd.Conn, string, chan<- string) error) *cobra.Command {
+func operation(name, short, long string, unit reach.Job) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " FLEET [WORKER[.N]...]",
 		Short:             short,
@@ -138,52 +142,52 @@ func operation(name, short, long string, unit func(context.Context, *systemd.Con
 			if len(args) > 1 || unit == nil {
 				return operate(args[0], args[1:], verb.Call{Name: verb.Name(name)})
 			}
-			return onUnit(args[0], name, unit)
+			return reach.OnUnit(args[0], name, unit)
 		},
 	}
 }
 
 // operate does something to slots of a fleet that runs; to all, if none is named.
 func operate(fleet string, names []string, call verb.Call) error {
-	m, err := connect(fleet)
+	m, err := reach.Connect(fleet)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	slots := slotNames(m.status)
+	slots := slotNames(m.Status)
 	if len(names) > 0 {
 		slots = nil
 	}
 	for _, name := range names { // all of them, before anything is done
 		if isTask(name) {
 			if !call.Name.TakesTask() {
-				return misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
+				return exit.Misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
 			}
-			if _, _, err := taskNamed(fleet, name, m.status); err != nil {
+			if _, _, err := taskNamed(fleet, name, m.Status); err != nil {
 				return err
 			}
 			slots = append(slots, name)
 			continue
 		}
-		chosen, err := choose(fleet, name, slotNames(m.status))
+		chosen, err := choose(fleet, name, slotNames(m.Status))
 		if err != nil {
 			return err
 		}
 		slots = append(slots, chosen...)
 	}
 	for _, slot := range slots {
-		if err := m.operate(slot, call); err != nil {
+		if err := carryOut(m, slot, call); err != nil {
 			return refused(fleet, slot, err)
 		}
 	}
 	return nil
 }
 
-// operate does something to a slot, or to one of its tasks ("io.0/poller").
-func (m *master) operate(name string, call verb.Call) error {
+// carryOut does something to a slot, or to one of its tasks ("io.0/poller").
+func carryOut(m *reach.Master, name string, call verb.Call) error {
 	slot, task, _ := strings.Cut(name, "/")
 	call.Task = task
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), reach.AnswerTimeout)
 	defer cancel()
 	return m.Operate(ctx, slot, call)
 }
@@ -193,10 +197,10 @@ func refused(fleet, slot string, err error) error {
 	e := dbus.Error{}
 	switch {
 	case errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.AccessDenied":
-		return failed("%s: %v: try sudo", slot, err)
+		return exit.Failed("%s: %v: try sudo", slot, err)
 	case errors.As(err, &e):
-		return failed("%s: %v", slot, err)
+		return exit.Failed("%s: %v", slot, err)
 	default:
-		return explain(fleet, err)
+		return reach.Explain(fleet, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor"
 	"github.com/decnet/prefork/supervisor/output"
@@ -42,15 +44,15 @@ func run(fleet string, stopAfter time.Duration, debugLog bool) error {
 	env := sdnotify.TakeEnvironment()
 	log := output.NewLog(env, debugLog)
 	defer log.Close()
-	file, err := load(fleet)
+	file, err := reach.File(fleet)
 	if err != nil {
-		code := exitOf(err)
+		code := exit.Status(err)
 		supervisor.Reject(env, log, err.Error(), code)
-		return silent(code)
+		return exit.Silent(code)
 	}
 	code := supervisor.Run(supervisor.Options{File: file, Env: env, Log: log, StopAfter: stopAfter})
 	if code != 0 {
-		return silent(code)
+		return exit.Silent(code)
 	}
 	return nil
 }

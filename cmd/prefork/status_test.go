@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
 const troubledFleet = `
@@ -196,20 +195,10 @@ once.0     exited     -    1min      0
 	}
 }
 
-// TestIdleFleetsWithoutSystemd: those that have a file are known, also where systemd
-// does not answer.
-func TestIdleFleetsWithoutSystemd(t *testing.T) {
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
-	found := []fleetfile.Found{{Name: "edge", Path: "/etc/prefork/edge.toml"}}
-	if idle := idleFleets(found, nil, nil); len(idle) != 1 || idle[0].Name != "edge" || idle[0].ActiveState != inactive {
-		t.Errorf("got %+v", idle)
-	}
-}
-
 func TestStatusTableOfFleets(t *testing.T) {
 	var b strings.Builder
 	err := writeFleets(&b, []control.Status{
-		{Name: "idle", ActiveState: inactive, File: "/etc/prefork/idle.toml"},
+		{Name: "idle", ActiveState: "inactive", File: "/etc/prefork/idle.toml"},
 		{Name: "well", ActiveState: "active", StatusText: "1/1 ready"},
 		{Name: "ill", ActiveState: "active", StatusText: strings.Repeat("x", 100), Slots: []control.SlotStatus{{State: "failed"}}},
 	})
@@ -223,7 +212,7 @@ func TestStatusTableOfFleets(t *testing.T) {
 // slot asks the master about one slot.
 func (r *rig) slot(name string) (s control.SlotStatus) {
 	r.t.Helper()
-	f, err := lookAt(r.path("fleet.toml"))
+	f, err := reach.Look(r.path("fleet.toml"))
 	if err != nil {
 		r.t.Fatal(err)
 	}

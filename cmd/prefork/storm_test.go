@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
@@ -106,7 +107,7 @@ func TestStopWhileReloading(t *testing.T) {
 	waiting := startCommand(t, "reload", c.path("fleet.toml"))
 	c.eventually("a canary that settles", func() bool { return c.look().ChangeState == "proving" && c.look().Slots[1].SuccessorState == "ready" })
 	waiting.signal(unix.SIGINT)
-	if out, said, code := waiting.wait(); code != exitFailed || !strings.Contains(said, "change 1 of fleet "+c.path("fleet.toml")+" goes on: prefork status") {
+	if out, said, code := waiting.wait(); code != exit.Failure || !strings.Contains(said, "change 1 of fleet "+c.path("fleet.toml")+" goes on: prefork status") {
 		t.Errorf("Ctrl-C: exit status %d:\n%s%s", code, out, said)
 	}
 	if f := c.look(); f.Change != 1 {
@@ -119,7 +120,7 @@ func TestStopWhileReloading(t *testing.T) {
 	if code := c.rig.wait(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	if out, said, code := second.wait(); code != exitFailed || !strings.Contains(said, "fleet") {
+	if out, said, code := second.wait(); code != exit.Failure || !strings.Contains(said, "fleet") {
 		t.Errorf("who waited: exit status %d:\n%s%s", code, out, said)
 	}
 	if !strings.Contains(c.logged(), "reload 1 failed, the fleet is as it was: the fleet stops") {

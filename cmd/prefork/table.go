@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -137,6 +136,3 @@ func widthOf(out io.Writer) int {
 func cutTo(line string, width int) string { return display.CutTo(line, width) }
 
 func wrap(text string, width int) []string { return display.Wrap(text, width) }
-
-// fleetOfSocket names a fleet by the directory of its control socket.
-func fleetOfSocket(socket string) string { return filepath.Base(filepath.Dir(socket)) }

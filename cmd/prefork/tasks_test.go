@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
 )
 
@@ -30,7 +31,7 @@ func startTasks(t *testing.T, file string) *rig {
 // task is what there is to see of one: "io.0/poller".
 func (r *rig) task(name string) (found control.TaskStatus) {
 	r.t.Helper()
-	f, err := lookAt(r.path("fleet.toml"))
+	f, err := reach.Look(r.path("fleet.toml"))
 	if err != nil {
 		r.t.Fatal(err)
 	}

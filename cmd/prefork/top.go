@@ -8,6 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 )
 
 // viewName is a program of its own: what it takes to draw in a terminal stays out
@@ -36,7 +39,7 @@ is no terminal.`,
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
-			m, err := connect(args[0])
+			m, err := reach.Connect(args[0])
 			if err != nil {
 				return err
 			}
@@ -45,8 +48,8 @@ is no terminal.`,
 			if err != nil {
 				return err
 			}
-			err = unix.Exec(view, []string{viewName, "top", "--socket", m.address.Socket, "--name", m.status.Name, "--file", m.status.File, "--", args[0]}, os.Environ())
-			return failed("exec %s: %v", view, err)
+			err = unix.Exec(view, []string{viewName, "top", "--socket", m.Address.Socket, "--name", m.Status.Name, "--file", m.Status.File, "--", args[0]}, os.Environ())
+			return exit.Failed("exec %s: %v", view, err)
 		},
 	}
 }
@@ -59,7 +62,7 @@ func findView(what string) (string, error) {
 		self, err = filepath.EvalSymlinks(self)
 	}
 	if err != nil {
-		return "", failed("%v", err)
+		return "", exit.Failed("%v", err)
 	}
 	places := []string{filepath.Join(filepath.Dir(self), viewName), filepath.Join(filepath.Dir(self), "../lib/prefork", viewName)}
 	for _, place := range places {
@@ -67,6 +70,6 @@ func findView(what string) (string, error) {
 			return place, nil
 		}
 	}
-	return "", failed("%s is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
+	return "", exit.Failed("%s is a program of its own, which is not installed: install %s, from the package or the build that prefork is from, as %s or %s",
 		what, viewName, places[0], places[1])
 }

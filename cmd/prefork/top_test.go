@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/cmd/internal/exit"
 )
 
 const watchedFleet = `
@@ -259,7 +261,7 @@ func TestTopWithoutAView(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(program, "top", fleet)
 		out, _ := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(string(out), want) || strings.Count(string(out), "\n") != 1 {
+		if code := cmd.ProcessState.ExitCode(); code != exit.Failure || !strings.Contains(string(out), want) || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("%s top %s: exit status %d: %s", program, fleet, code, out)
 		}
 	}

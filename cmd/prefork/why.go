@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/decnet/prefork/cmd/internal/display"
+	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
@@ -30,30 +32,30 @@ of a slot.`,
 		Args:              fleetAnd("WORKER.N", 1, 1),
 		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := connect(args[0])
+			m, err := reach.Connect(args[0])
 			if err != nil {
 				return err
 			}
 			defer m.Close()
-			f := m.status
+			f := m.Status
 			if isTask(args[1]) {
 				return whyTask(cmd.OutOrStdout(), m, args[0], args[1])
 			}
 			i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == args[1] })
 			if i < 0 {
-				return failed("fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))
+				return exit.Failed("fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))
 			}
 			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			return m.whatHappened(out, args[0], args[1], "PREFORK_SLOT="+args[1])
+			return whatHappened(out, m, args[0], args[1], "PREFORK_SLOT="+args[1])
 		},
 	}
 }
 
 // whatHappened prints the last events of a slot or a task, from the journal if it has some.
-func (m *master) whatHappened(out io.Writer, fleet, name string, matches ...string) error {
+func whatHappened(out io.Writer, m *reach.Master, fleet, name string, matches ...string) error {
 	if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
 		return err
 	}
@@ -62,12 +64,12 @@ func (m *master) whatHappened(out io.Writer, fleet, name string, matches ...stri
 			return err
 		}
 	}
-	return m.lastEvents(out, []string{name})
+	return lastEvents(out, m, []string{name})
 }
 
 // whyTask tells how a task is.
-func whyTask(out io.Writer, m *master, fleet, name string) error {
-	s, t, err := taskNamed(fleet, name, m.status)
+func whyTask(out io.Writer, m *reach.Master, fleet, name string) error {
+	s, t, err := taskNamed(fleet, name, m.Status)
 	if err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func whyTask(out io.Writer, m *master, fleet, name string) error {
 	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n  ")); err != nil {
 		return err
 	}
-	return m.whatHappened(out, fleet, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
+	return whatHappened(out, m, fleet, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
 }
 
 // writeWhy tells how a slot is.
@@ -157,7 +159,7 @@ var recycledFor = map[fleet.RecycleReason]string{
 func fromJournal(out io.Writer, fleet string, matches []string) (told bool, err error) {
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
-		"_SYSTEMD_UNIT=" + unitOf(fleet), "SYSLOG_IDENTIFIER=prefork",
+		"_SYSTEMD_UNIT=" + reach.Unit(fleet), "SYSLOG_IDENTIFIER=prefork",
 	}
 	args = append(args, matches...)
 	text, err := exec.Command("journalctl", args...).CombinedOutput()
@@ -165,7 +167,7 @@ func fromJournal(out io.Writer, fleet string, matches []string) (told bool, err 
 		return false, nil // it runs without systemd
 	}
 	if err != nil {
-		return false, failed("journalctl: %v: %s", err, strings.TrimSpace(string(text)))
+		return false, exit.Failed("journalctl: %v: %s", err, strings.TrimSpace(string(text)))
 	}
 	_, err = out.Write(text)
 	return true, err

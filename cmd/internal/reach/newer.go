@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package main
+package reach
 
 import (
 	"fmt"
@@ -17,9 +17,9 @@ import (
 // maxLooked bounds how many files are looked at: nobody waits for a status that long.
 const maxLooked = 20000
 
-// newerThanFloor tells of code below floor.path that is newer than the floor that has been
+// NewerCode tells of code below floor.path that is newer than the floor that has been
 // loaded, "" if there is none that can be seen. The fleet is named as in the command line.
-func newerThanFloor(f *control.Status, fleet string) string {
+func NewerCode(f *control.Status, fleet string) string {
 	if f.FloorTimestamp == 0 {
 		return ""
 	}
@@ -29,16 +29,16 @@ func newerThanFloor(f *control.Status, fleet string) string {
 	}
 	loaded, looked := display.Time(f.FloorTimestamp), 0
 	for _, path := range file.Floor.Path {
-		if newer := newerCode(path, loaded, &looked); newer != "" {
+		if newer := newerIn(path, loaded, &looked); newer != "" {
 			return fmt.Sprintf("%s is newer than the floor: prefork restart %s loads it", newer, fleet)
 		}
 	}
 	return ""
 }
 
-// newerCode is code in a folder that is newer than some time. The folder may be a link to
+// newerIn is code in a folder that is newer than some time. The folder may be a link to
 // a release, and what is newer may be the link.
-func newerCode(dir string, than time.Time, looked *int) (found string) {
+func newerIn(dir string, than time.Time, looked *int) (found string) {
 	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 && info.ModTime().After(than) {
 		return dir
 	}
