@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/slots"
@@ -51,7 +52,7 @@ func setFields() map[string]bool {
 	set := map[string]bool{}
 	for _, f := range m.entryOf(fleet.Report{
 		Kind: fleet.KindSlotRestarts, Slot: "w.0", Task: "t", PID: 1, Generation: 1, Code: fleet.Code{File: "a.py", Line: 1, Func: "f"},
-		End: fleet.End{Result: fleet.ExitCode, Exit: fleet.Exit{Code: 1}, Failures: 1, Delay: time.Second, Usage: fleet.Usage{MemoryPeak: 1, CPU: 1}},
+		End: fleet.End{Result: policy.ExitCode, Exit: policy.Exit{Code: 1}, Failures: 1, Delay: time.Second, Usage: fleet.Usage{MemoryPeak: 1, CPU: 1}},
 	}) {
 		set[f.Name] = true
 	}

@@ -27,42 +27,43 @@ var mayImport = map[string]string{
 	"supervisor/internal/envfile":  "internal/linux",
 	"supervisor/internal/testutil": "",
 	"supervisor/verb":              "",
-	"supervisor/fleet":             "verb",
+	"supervisor/policy":            "",
+	"supervisor/fleet":             "policy verb",
 	"supervisor/cgroup":            "internal/linux",
 	"supervisor/memory":            "internal/linux internal/text",
 	"supervisor/gate":              "internal/linux internal/text",
 	"supervisor/zygote":            "gate internal/linux internal/text",
 	"supervisor/conformance":       "gate zygote internal/linux internal/text",
-	"supervisor/internal/poll":     "fleet internal/linux",
-	"supervisor/internal/errands":  "fleet internal/linux internal/poll",
-	"supervisor/quantity":          "fleet",
-	"supervisor/fleetfile":         "fleet internal/envfile internal/linux quantity",
+	"supervisor/internal/poll":     "internal/linux policy",
+	"supervisor/internal/errands":  "internal/linux internal/poll policy",
+	"supervisor/quantity":          "policy",
+	"supervisor/fleetfile":         "internal/envfile internal/linux policy quantity",
 	"supervisor/control":           "internal/accept internal/linux internal/text verb",
-	"supervisor/metrics":           "control fleet internal/accept",
+	"supervisor/metrics":           "control fleet internal/accept policy",
 	"supervisor/rundir":            "control fleetfile internal/linux",
-	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text",
-	"supervisor/manager":           "sdnotify fleet internal/linux output",
-	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output",
+	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text policy",
+	"supervisor/manager":           "sdnotify internal/linux output policy",
+	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output policy",
 	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
 	"supervisor/rights":            "cgroup fleetfile",
-	"supervisor/revisions":         "fleet fleetfile internal/envfile internal/linux rights sockets",
-	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output procs " +
-		"revisions sockets",
-	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output procs " +
-		"revisions rights slots zygote",
-	"supervisor/examine": "fleet fleetfile gate internal/envfile internal/linux internal/text launch memory zygote",
-	"supervisor/bridge":  "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output revisions verb",
-	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager memory output procs revisions rights rundir slots sockets " +
-		"internal/errands internal/linux internal/poll",
+	"supervisor/revisions":         "fleet fleetfile internal/envfile internal/linux policy rights sockets",
+	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output policy " +
+		"procs revisions sockets",
+	"supervisor/launch": "cgroup fleet fleetfile gate internal/errands internal/envfile internal/linux internal/poll output policy " +
+		"procs revisions rights slots zygote",
+	"supervisor/examine": "fleetfile gate internal/envfile internal/linux internal/text launch memory policy zygote",
+	"supervisor/bridge":  "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output policy revisions verb",
+	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager memory output policy procs revisions rights rundir " +
+		"slots sockets internal/errands internal/linux internal/poll",
 	"units":                    "sdnotify fleetfile",
-	"cmd/internal/display":     "control fleet",
+	"cmd/internal/display":     "control policy",
 	"cmd/internal/gauge":       "cmd/internal/display cgroup control memory",
 	"cmd/internal/floorreport": "cmd/internal/display examine",
 	"cmd/internal/exit":        "supervisor",
 	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rundir",
 	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/reach " +
-		"supervisor conformance control examine fleet fleetfile gate memory output quantity verb",
-	"cmd/prefork-view": "cmd/internal/display control fleet memory verb",
+		"supervisor conformance control examine fleetfile gate memory output policy quantity verb",
+	"cmd/prefork-view": "cmd/internal/display control memory policy verb",
 }
 
 // bans are imports of others that only some rooms may have, or none.
@@ -78,9 +79,12 @@ var bans = []struct {
 	{"plugin", "", "no user code runs in the master"},
 }
 
-// fleetMayImport is what the pure core needs of the standard library: no clock that can be
-// read, no system call, no goroutine.
-var fleetMayImport = []string{"cmp", "fmt", "maps", "math", "slices", "strings", "time"}
+// pure are the rooms of the core.
+var pure = []string{"supervisor/fleet", "supervisor/policy"}
+
+// pureMayImport is what the core needs of the standard library: no clock that can be read,
+// no system call, no goroutine.
+var pureMayImport = []string{"cmp", "fmt", "maps", "math", "slices", "strings", "time"}
 
 // room is one package without its tests.
 type room struct {
@@ -151,7 +155,7 @@ func faults(house map[string]*room) (found []string) {
 					add("%s: %s: %s", file, path, ban.reason)
 				}
 			}
-			if dir == "supervisor/fleet" && !slices.Contains(fleetMayImport, path) {
+			if slices.Contains(pure, dir) && !slices.Contains(pureMayImport, path) {
 				add("%s: %s: the core decides without the world, so that a test can play it", file, path)
 			}
 		}
@@ -179,7 +183,9 @@ func TestArrowsThatPointUpAreFound(t *testing.T) {
 	for want, house := range map[string]map[string]*room{
 		"arrows point down only":           plant("supervisor/output", modulePath+"supervisor"),
 		"imported by supervisor/fleet":     plant("supervisor/fleet", modulePath+"supervisor/internal/linux"),
-		"without the world":                plant("supervisor/fleet", "os"),
+		"fleet/planted.go: os: the core":   plant("supervisor/fleet", "os"),
+		"policy/planted.go: os: the core":  plant("supervisor/policy", "os"),
+		"imported by supervisor/policy":    plant("supervisor/policy", modulePath+"supervisor/fleet"),
 		"only the loop waits":              plant("supervisor", "os/exec"),
 		"O_NONBLOCK":                       plant("supervisor/output", "net"),
 		"a room that mayImport does not":   plant("supervisor/heap", "fmt"),

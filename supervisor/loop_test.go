@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // fakeSystem is a world in which every program starts at once and ends when it
@@ -22,24 +23,24 @@ type fakeSystem struct {
 	events chan fleet.Event
 
 	mu    sync.Mutex
-	log   []string      // actions, "flush" and "wait", in order
-	until fleet.Instant // what the loop waits for
+	log   []string       // actions, "flush" and "wait", in order
+	until policy.Instant // what the loop waits for
 }
 
 func newFakeSystem(life time.Duration) *fakeSystem {
 	return &fakeSystem{start: time.Now(), life: life, events: make(chan fleet.Event, 16)}
 }
 
-func (s *fakeSystem) now() fleet.Instant {
-	return fleet.Instant(time.Second + time.Since(s.start))
+func (s *fakeSystem) now() policy.Instant {
+	return policy.Instant(time.Second + time.Since(s.start))
 }
 
-func (s *fakeSystem) wait(until fleet.Instant) []fleet.Event {
+func (s *fakeSystem) wait(until policy.Instant) []fleet.Event {
 	s.mu.Lock()
 	s.log, s.until = append(s.log, "wait"), until
 	s.mu.Unlock()
 	var timer <-chan time.Time
-	if until != fleet.Never {
+	if until != policy.Never {
 		timer = time.After(until.Sub(s.now()))
 	}
 	select {
@@ -59,12 +60,12 @@ func (s *fakeSystem) do(act fleet.Action) []fleet.Event {
 		if s.life > 0 {
 			go func() {
 				time.Sleep(s.life)
-				s.events <- fleet.Exited{Proc: act.Proc, Exit: fleet.Exit{Code: 1}}
+				s.events <- fleet.Exited{Proc: act.Proc, Exit: policy.Exit{Code: 1}}
 			}()
 		}
 		return []fleet.Event{fleet.Running{Proc: act.Proc}}
 	case fleet.Kill:
-		return []fleet.Event{fleet.Exited{Proc: act.Proc, Exit: fleet.Exit{Signal: act.Signal}}}
+		return []fleet.Event{fleet.Exited{Proc: act.Proc, Exit: policy.Exit{Signal: act.Signal}}}
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func (s *fakeSystem) note(what string) {
 }
 
 // noted returns what happened so far, and what the loop waits for.
-func (s *fakeSystem) noted() ([]string, fleet.Instant) {
+func (s *fakeSystem) noted() ([]string, policy.Instant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.log), s.until
@@ -94,10 +95,10 @@ func (s *fakeSystem) count(what string) (n int) {
 	return n
 }
 
-func oneWorker() fleet.Config {
-	return fleet.Config{Host: fleet.Host{Seed: 1}, Workers: []fleet.Worker{{Name: "web", Count: 1, Policy: fleet.Policy{
-		Restart: fleet.RestartOnFailure, RestartSec: time.Second, RestartMaxDelay: 30 * time.Second,
-		RestartReset: -1, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
+func oneWorker() policy.Config {
+	return policy.Config{Host: policy.Host{Seed: 1}, Workers: []policy.Worker{{Name: "web", Count: 1, Policy: policy.Policy{
+		Restart: policy.RestartOnFailure, RestartSec: time.Second, RestartMaxDelay: 30 * time.Second,
+		RestartReset: -1, TimeoutStop: 15 * time.Second, KillSignal: policy.SIGTERM,
 	}}}}
 }
 
@@ -175,7 +176,7 @@ func TestLoopDealsWithOutcomesInTheSameTurn(t *testing.T) {
 func TestLoopOfAnEmptyFleetEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := newFakeSystem(0)
-		if code := loop(fleet.New(fleet.Config{}), sys); code != 0 {
+		if code := loop(fleet.New(policy.Config{}), sys); code != 0 {
 			t.Errorf("exit status %d, want 0", code)
 		}
 		if sys.count("wait") != 0 || sys.count("Ready") != 1 || sys.count("flush") != 1 {

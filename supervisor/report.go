@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/slots"
 )
 
@@ -68,7 +69,7 @@ func (m *master) report(r fleet.Report) {
 		attrs = append(attrs, slog.Int("gen", r.Generation))
 	}
 	if end := r.End; end.Usage != (fleet.Usage{}) {
-		attrs = append(attrs, slog.String("cpu", fleet.Span(end.Usage.CPU)))
+		attrs = append(attrs, slog.String("cpu", policy.Span(end.Usage.CPU)))
 		if end.Usage.MemoryPeak > 0 {
 			attrs = append(attrs, slog.String("memory_peak", fmt.Sprintf("%.1fM", float64(end.Usage.MemoryPeak)/(1<<20))))
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/rights"
 )
 
@@ -31,10 +32,10 @@ type Options struct {
 // system is the world as the loop sees it. Tests put a fake one in its place.
 type system interface {
 	// now is the time of CLOCK_MONOTONIC.
-	now() fleet.Instant
+	now() policy.Instant
 
 	// wait blocks until something happens or the time has come.
-	wait(until fleet.Instant) []fleet.Event
+	wait(until policy.Instant) []fleet.Event
 
 	// do carries out one action. What comes of it at once is returned.
 	do(act fleet.Action) []fleet.Event
@@ -136,9 +137,9 @@ func loop(f *fleet.Fleet, sys system) int {
 }
 
 // config is what the fleet file means for the state machine, on this host.
-func (m *master) config(opts Options) fleet.Config {
+func (m *master) config(opts Options) policy.Config {
 	cfg := m.revisions.Current().Config(m.sockets.Passed())
-	cfg.Host = fleet.Host{
+	cfg.Host = policy.Host{
 		StopAfter: opts.StopAfter,
 		PingEvery: m.manager.PingEvery(),
 		Extend:    m.manager.Listens(),

@@ -10,6 +10,7 @@ import (
 	"github.com/decnet/prefork/supervisor/bridge"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // What a descriptor that has become ready belongs to, in the order in which it is
@@ -27,10 +28,10 @@ const (
 	groupEvents                  // the control group of a process that has ended
 )
 
-func (m *master) now() fleet.Instant { return poll.Now() }
+func (m *master) now() policy.Instant { return poll.Now() }
 
 // wait turns what has happened into events.
-func (m *master) wait(until fleet.Instant) (events []fleet.Event) {
+func (m *master) wait(until policy.Instant) (events []fleet.Event) {
 	if m.procs.Unsearched() {
 		if events = m.search(); len(events) > 0 {
 			until = 0 // they do not wait

@@ -12,7 +12,7 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // style is how a text looks. Colours are the sixteen that a terminal's owner has
@@ -135,7 +135,7 @@ func long(d time.Duration) string {
 	if d < time.Second {
 		return "0s"
 	}
-	return fleet.Span(d.Truncate(time.Second))
+	return policy.Span(d.Truncate(time.Second))
 }
 
 // until is how long it is to a point in time, rounded up: what is due in 0.4s is

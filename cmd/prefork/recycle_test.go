@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // insistent is a worker that asks to be recycled all the time.
@@ -62,7 +62,7 @@ settle_sec = 0
 		if (s.MainPID != were[s.Name]) != recycled || s.NRestarts != 0 || s.Failures != 0 || uint64(s.NRecycles) != s.Recycles[reason] {
 			t.Errorf("it was %d: %+v", were[s.Name], s)
 		}
-		if most := uint32(took/fleet.MinRecycleAge) + 1; s.NRecycles > most {
+		if most := uint32(took/policy.MinRecycleAge) + 1; s.NRecycles > most {
 			t.Errorf("%s was recycled %d times within %s", s.Name, s.NRecycles, took)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/display"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // writeFleet shows one fleet: what it is, and its slots, the worst first. newer tells of
@@ -118,7 +118,7 @@ func troubles(f *control.Status) (n int) {
 func table(rows [][]string) []string { return display.Table(rows) }
 
 func ago(timestamp uint64, now time.Time) string {
-	return fleet.Span(now.Sub(display.Time(timestamp)))
+	return policy.Span(now.Sub(display.Time(timestamp)))
 }
 
 // usualWidth is that of a terminal, and what output is cut to that goes elsewhere.

@@ -17,8 +17,8 @@ import (
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func newWhy() *cobra.Command {
@@ -121,7 +121,7 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 		lines = append(lines, "recycled: "+recycles(s))
 	}
 	if at := s.NextRecycleTimestamp; at > 0 {
-		lines = append(lines, "is recycled in "+fleet.Span(display.Time(at).Sub(now)))
+		lines = append(lines, "is recycled in "+policy.Span(display.Time(at).Sub(now)))
 	}
 	if len(s.Tasks) > 0 {
 		rows := [][]string{{"TASK", "STATE", "SINCE", "RESTARTS", "NOW"}}
@@ -141,7 +141,7 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 // recycles tells how often a slot was recycled, and why: "3 in all, 2 by age, 1 asked".
 func recycles(s *control.SlotStatus) string {
 	text := fmt.Sprintf("%d in all", s.NRecycles)
-	for _, reason := range fleet.RecycleReasons {
+	for _, reason := range policy.RecycleReasons {
 		if n := s.Recycles[string(reason)]; n > 0 {
 			text += fmt.Sprintf(", %d %s", n, recycledFor[reason])
 		}
@@ -149,9 +149,9 @@ func recycles(s *control.SlotStatus) string {
 	return text
 }
 
-var recycledFor = map[fleet.RecycleReason]string{
-	fleet.RecyclePrivate: "for private memory", fleet.RecycleAge: "for age",
-	fleet.RecycleRequests: "for requests", fleet.RecycleAsked: "as it asked",
+var recycledFor = map[policy.RecycleReason]string{
+	policy.RecyclePrivate: "for private memory", policy.RecycleAge: "for age",
+	policy.RecycleRequests: "for requests", policy.RecycleAsked: "as it asked",
 }
 
 // fromJournal prints what the journal, if there is one, has of the history of a slot, or of

@@ -26,6 +26,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/metrics"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Config is what a bridge needs to know.
@@ -114,7 +115,7 @@ func (b *Bridge) Changed() {
 }
 
 // Remember keeps a line about a slot.
-func (b *Bridge) Remember(now fleet.Instant, slot, text string) {
+func (b *Bridge) Remember(now policy.Instant, slot, text string) {
 	b.clients.history.add(now, slot, text)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/revisions"
 )
 
@@ -73,17 +74,17 @@ func (c *clients) Plan(by control.Caller) ([]control.PlanStep, error) {
 }
 
 // stepsOf lists what a plan does. What is kept is not in it.
-func stepsOf(plan *fleet.Plan) []control.PlanStep {
+func stepsOf(plan *policy.Plan) []control.PlanStep {
 	all := []control.PlanStep{}
-	add := func(kind string, part fleet.PartPlan, from, to int) {
-		if part.Step != fleet.Keep || from != to {
+	add := func(kind string, part policy.PartPlan, from, to int) {
+		if part.Step != policy.Keep || from != to {
 			all = append(all, control.PlanStep{
 				Kind: kind, Name: part.Name, Step: part.Step.String(), Keys: append([]string{}, part.Keys...), From: uint32(from), To: uint32(to),
 			})
 		}
 	}
 	if len(plan.Keys) > 0 {
-		add("fleet", fleet.PartPlan{Step: fleet.Update, Keys: plan.Keys}, 0, 0)
+		add("fleet", policy.PartPlan{Step: policy.Update, Keys: plan.Keys}, 0, 0)
 	}
 	add("floor", plan.Floor, 0, 0)
 	for _, s := range plan.Sockets {
@@ -147,7 +148,7 @@ func (c *clients) slotsOf(names []string) (slots []string, err error) {
 // Scale implements [control.Backend].
 func (c *clients) Scale(worker string, count int, by control.Caller) (uint64, error) {
 	a, err := c.queue.ask(Proposal{Propose: fleet.Propose{
-		Kind: fleet.ChangeScale, Scale: &fleet.Scale{Worker: worker, Count: count}, Who: who(by),
+		Kind: fleet.ChangeScale, Scale: &policy.Scale{Worker: worker, Count: count}, Who: who(by),
 	}})
 	return uint64(a.Change), err
 }

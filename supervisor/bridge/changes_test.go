@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // withFile is a bridge of a fleet with this file.
@@ -54,7 +55,7 @@ func TestChangesAreProposed(t *testing.T) {
 		"trial": {func() (uint64, error) { return b.clients.Try(by) }, fleet.Propose{Kind: fleet.ChangeTrial, Fresh: true}, true},
 		"scale": {
 			func() (uint64, error) { return b.clients.Scale("web", 3, by) },
-			fleet.Propose{Kind: fleet.ChangeScale, Scale: &fleet.Scale{Worker: "web", Count: 3}},
+			fleet.Propose{Kind: fleet.ChangeScale, Scale: &policy.Scale{Worker: "web", Count: 3}},
 			false,
 		},
 	} {
@@ -207,27 +208,27 @@ func TestOutcomes(t *testing.T) {
 
 // A plan is told part by part, without what is kept.
 func TestStepsOfAPlan(t *testing.T) {
-	old := fleet.Config{
-		Keys: []fleet.Key{{Name: "ready_when", Class: fleet.Live, Sum: 1}, {Name: "metrics.listen", Class: fleet.Start, Sum: 1}},
-		Workers: []fleet.Worker{
+	old := policy.Config{
+		Keys: []policy.Key{{Name: "ready_when", Class: policy.Live, Sum: 1}, {Name: "metrics.listen", Class: policy.Start, Sum: 1}},
+		Workers: []policy.Worker{
 			{Name: "kept", Count: 1},
 			{Name: "grows", Count: 1},
-			{Name: "rolls", Count: 2, Keys: []fleet.Key{{Name: "exec", Class: fleet.Birth, Sum: 1}}},
+			{Name: "rolls", Count: 2, Keys: []policy.Key{{Name: "exec", Class: policy.Birth, Sum: 1}}},
 			{Name: "gone", Count: 1},
 		},
-		Sockets: []fleet.Socket{{Name: "http"}},
+		Sockets: []policy.Socket{{Name: "http"}},
 	}
-	next := fleet.Config{
-		Keys: []fleet.Key{{Name: "ready_when", Class: fleet.Live, Sum: 2}, {Name: "metrics.listen", Class: fleet.Start, Sum: 2}},
-		Workers: []fleet.Worker{
+	next := policy.Config{
+		Keys: []policy.Key{{Name: "ready_when", Class: policy.Live, Sum: 2}, {Name: "metrics.listen", Class: policy.Start, Sum: 2}},
+		Workers: []policy.Worker{
 			{Name: "kept", Count: 1},
 			{Name: "grows", Count: 3},
-			{Name: "rolls", Count: 2, Keys: []fleet.Key{{Name: "exec", Class: fleet.Birth, Sum: 2}}},
+			{Name: "rolls", Count: 2, Keys: []policy.Key{{Name: "exec", Class: policy.Birth, Sum: 2}}},
 			{Name: "new", Count: 1, Entry: true},
 		},
-		Sockets: []fleet.Socket{{Name: "http"}, {Name: "more"}},
+		Sockets: []policy.Socket{{Name: "http"}, {Name: "more"}},
 	}
-	plan := fleet.Difference(old, next)
+	plan := policy.Difference(old, next)
 	want := []control.PlanStep{
 		{Kind: "fleet", Step: "update", Keys: []string{"ready_when"}},
 		{Kind: "floor", Name: "floor", Step: "add", Keys: []string{}},

@@ -5,13 +5,13 @@ package bridge
 import (
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Clock tells clients the time: it knows one moment on two clocks.
 type Clock struct {
-	monotonic fleet.Instant
+	monotonic policy.Instant
 	real      time.Time
 }
 
@@ -28,8 +28,8 @@ func (c *Clock) Adjust(now Clock) {
 }
 
 // At is an instant in microseconds of CLOCK_REALTIME, 0 for one that never comes.
-func (c Clock) At(i fleet.Instant) uint64 {
-	if i == fleet.Never {
+func (c Clock) At(i policy.Instant) uint64 {
+	if i == policy.Never {
 		return 0
 	}
 	return uint64(c.real.Add(i.Sub(c.monotonic)).UnixMicro())

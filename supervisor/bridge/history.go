@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // maxHistory is how many lines about a slot are kept, for those who ask where
@@ -21,11 +21,11 @@ type history struct {
 }
 
 type line struct {
-	at   fleet.Instant
+	at   policy.Instant
 	text string
 }
 
-func (h *history) add(now fleet.Instant, slot, text string) {
+func (h *history) add(now policy.Instant, slot, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	lines := h.lines[slot]

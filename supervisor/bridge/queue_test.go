@@ -13,6 +13,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -81,7 +82,7 @@ func TestARequestWakesTheLoop(t *testing.T) {
 	b := New(Config{Wake: p.Wake()})
 	defer b.Close()
 	go func() { _, _ = b.clients.Look() }() // it is told that the fleet has ended
-	if ready := p.Wait(fleet.Never, poll.Now()); len(ready) != 1 {
+	if ready := p.Wait(policy.Never, poll.Now()); len(ready) != 1 {
 		t.Errorf("got %v", ready)
 	}
 }
@@ -111,19 +112,19 @@ func TestHistory(t *testing.T) {
 func TestClock(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c := Clock{monotonic: 1000, real: start}
-	at := c.At(fleet.Instant(1000).Add(time.Minute))
+	at := c.At(policy.Instant(1000).Add(time.Minute))
 	if want := uint64(start.Add(time.Minute).UnixMicro()); at != want {
 		t.Errorf("got %d, want %d", at, want)
 	}
-	c.Adjust(Clock{monotonic: fleet.Instant(1000).Add(time.Hour), real: start.Add(time.Hour + 50*time.Millisecond)})
-	if c.At(fleet.Instant(1000).Add(time.Minute)) != at {
+	c.Adjust(Clock{monotonic: policy.Instant(1000).Add(time.Hour), real: start.Add(time.Hour + 50*time.Millisecond)})
+	if c.At(policy.Instant(1000).Add(time.Minute)) != at {
 		t.Error("the clock wanders, and the past with it")
 	}
-	c.Adjust(Clock{monotonic: fleet.Instant(1000).Add(time.Hour), real: start.Add(3 * time.Hour)})
-	if got, want := c.At(fleet.Instant(1000).Add(time.Minute)), at+uint64((2*time.Hour).Microseconds()); got != want {
+	c.Adjust(Clock{monotonic: policy.Instant(1000).Add(time.Hour), real: start.Add(3 * time.Hour)})
+	if got, want := c.At(policy.Instant(1000).Add(time.Minute)), at+uint64((2*time.Hour).Microseconds()); got != want {
 		t.Errorf("the clock was set: got %d, want %d", got, want)
 	}
-	if got := c.At(fleet.Never); got != 0 {
+	if got := c.At(policy.Never); got != 0 {
 		t.Errorf("never: got %d", got)
 	}
 }

@@ -14,10 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/gate"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/text"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/zygote"
 )
 
@@ -50,7 +50,7 @@ func await(fd int, deadline time.Time) error {
 
 // after is the deadline of what may take that long.
 func after(limit time.Duration) time.Time {
-	if limit <= 0 || limit == fleet.Forever {
+	if limit <= 0 || limit == policy.Forever {
 		return time.Time{}
 	}
 	return time.Now().Add(limit)
@@ -158,7 +158,7 @@ func (s *scratch) load(limit time.Duration) (broken string, err error) {
 		if err := await(s.command, deadline); err != nil {
 			if errors.Is(err, errTime) {
 				s.hung = true
-				return fmt.Sprintf("not loaded within %s: %s", fleet.Span(limit), s.doing), nil
+				return fmt.Sprintf("not loaded within %s: %s", policy.Span(limit), s.doing), nil
 			}
 			return "", err
 		}

@@ -5,6 +5,7 @@ package fleet
 import (
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -58,7 +59,7 @@ type (
 	// is all that is there once the process has ended.
 	Kill struct {
 		Proc   Proc
-		Signal Signal
+		Signal policy.Signal
 		All    bool
 	}
 
@@ -128,7 +129,7 @@ type (
 		ID      uint64
 		Refusal string
 		Change  ChangeID
-		Plan    *Plan
+		Plan    *policy.Plan
 		PID     int
 	}
 
@@ -206,8 +207,8 @@ func (Quit) action()        {}
 // End is how the last process of a slot ended and what follows from it. Result
 // is "" before the end.
 type End struct {
-	Result   Result
-	Exit     Exit // if Result is not that of a process that never was
+	Result   policy.Result
+	Exit     policy.Exit // if Result is not that of a process that never was
 	Usage    Usage
 	Failures int           // in a row
 	Delay    time.Duration // before the next start, if there is one

@@ -5,6 +5,8 @@ package fleet
 import (
 	"fmt"
 	"testing"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // BenchmarkDecide is the price of one event in a fleet of n ready slots: a tick
@@ -46,8 +48,8 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 // benchUp brings a fleet up without the checks of a player.
-func benchUp(b *testing.B, cfg Config) *player {
-	p := &player{t: b, f: New(cfg), now: Instant(sec)}
+func benchUp(b *testing.B, cfg policy.Config) *player {
+	p := &player{t: b, f: New(cfg), now: policy.Instant(sec)}
 	p.f.Decide(p.now, Tick{})
 	p.f.Decide(p.now, FloorLoaded{Proc: p.f.floor.proc})
 	for i := range p.f.slots {

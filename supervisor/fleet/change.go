@@ -5,6 +5,8 @@ package fleet
 import (
 	"fmt"
 	"slices"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // A change makes of the fleet as it is the fleet that somebody proposes, without a moment
@@ -59,8 +61,8 @@ const (
 type change struct {
 	proposal
 	fleet   *Fleet
-	cfg     Config
-	plan    Plan
+	cfg     policy.Config
+	plan    policy.Plan
 	floor   *floor // from which the entries of its revision are forked
 	phase   changePhase
 	todo    []*slot   // that are to be moved, in the direction of the phase
@@ -74,7 +76,7 @@ type change struct {
 
 // propose takes what somebody wants, or refuses it. Of two files the newer one makes the
 // older one superfluous, if that has not begun to roll.
-func (f *Fleet) propose(now Instant, ev Propose) {
+func (f *Fleet) propose(now policy.Instant, ev Propose) {
 	if why := f.refuses(&ev); why != "" {
 		f.do(Answer{ID: ev.ID, Refusal: why})
 		f.do(Discard{Revision: ev.Revision})
@@ -144,10 +146,10 @@ func (f *Fleet) refuses(ev *Propose) string {
 			total += w.Count
 		}
 		switch {
-		case !slices.ContainsFunc(f.cfg.Workers, func(w Worker) bool { return w.Name == s.Worker }):
+		case !slices.ContainsFunc(f.cfg.Workers, func(w policy.Worker) bool { return w.Name == s.Worker }):
 			return "there is no worker " + s.Worker
-		case s.Count < FromFile || total > MaxSlots:
-			return fmt.Sprintf("a worker has from 0 to %d slots, and so has a fleet", MaxSlots)
+		case s.Count < policy.FromFile || total > policy.MaxSlots:
+			return fmt.Sprintf("a worker has from 0 to %d slots, and so has a fleet", policy.MaxSlots)
 		case total == 0:
 			return "the fleet would have no slot left, and end: prefork stop does that"
 		}
@@ -160,7 +162,7 @@ func (f *Fleet) refuses(ev *Propose) string {
 	plan := f.planOf(ev)
 	for _, w := range plan.Workers {
 		for _, s := range f.slots {
-			if w.Step == Roll && s.frozen && s.worker.config.Name == w.Name && ev.wants(s) {
+			if w.Step == policy.Roll && s.frozen && s.worker.config.Name == w.Name && ev.wants(s) {
 				return fmt.Sprintf("%s is frozen, and would be replaced: prefork thaw it first", s.name)
 			}
 		}
@@ -178,36 +180,36 @@ func (f *Fleet) joins(ev *Propose) ChangeID {
 	if ev.Kind != ChangeReload || f.pending != nil || f.change == nil || f.change.Kind != ChangeReload || f.change.phase == phaseReturning {
 		return 0
 	}
-	if plan := Difference(f.change.cfg, f.goal(ev)); !plan.Empty() {
+	if plan := policy.Difference(f.change.cfg, f.goal(ev)); !plan.Empty() {
 		return 0
 	}
 	return f.change.id
 }
 
 // planOf is what a proposal would do now.
-func (f *Fleet) planOf(ev *Propose) Plan {
+func (f *Fleet) planOf(ev *Propose) policy.Plan {
 	goal := f.goal(ev)
 	if ev.Kind != ChangeRestart && ev.Kind != ChangeTrial {
-		return Difference(f.cfg, goal)
+		return policy.Difference(f.cfg, goal)
 	}
-	plan := Again(f.cfg, goal, ev.Fresh)
+	plan := policy.Again(f.cfg, goal, ev.Fresh)
 	for i := range plan.Workers {
 		p := &plan.Workers[i]
 		wanted := func(s *slot) bool { return ev.wants(s) }
 		if w := f.workerNamed(p.Name); len(ev.Slots) > 0 && !slices.ContainsFunc(w.slots, wanted) {
-			p.Step = Keep
+			p.Step = policy.Keep
 		}
 	}
 	return plan
 }
 
 // goal is the fleet that is proposed, as far as it depends on the one that there is.
-func (f *Fleet) goal(ev *Propose) Config {
+func (f *Fleet) goal(ev *Propose) policy.Config {
 	switch {
 	case ev.Scale != nil:
-		return scale(f.cfg, *ev.Scale)
+		return policy.Rescale(f.cfg, *ev.Scale)
 	case ev.Config != nil:
-		next := keepScale(f.cfg, *ev.Config)
+		next := policy.KeepScale(f.cfg, *ev.Config)
 		next.Host = f.cfg.Host
 		return next
 	default:
@@ -216,7 +218,7 @@ func (f *Fleet) goal(ev *Propose) Config {
 }
 
 // changes goes on with the change that is under way, and begins the one that waits.
-func (f *Fleet) changes(now Instant) {
+func (f *Fleet) changes(now policy.Instant) {
 	if f.change != nil {
 		f.change.advance(now)
 	}
@@ -232,7 +234,7 @@ func (f *Fleet) changes(now Instant) {
 	f.recycle(now)
 }
 
-func (f *Fleet) beginChange(now Instant, p *proposal) {
+func (f *Fleet) beginChange(now policy.Instant, p *proposal) {
 	c := &change{
 		proposal: *p, fleet: f,
 		cfg: f.goal(&p.Propose), plan: f.planOf(&p.Propose), floor: f.floor,
@@ -246,13 +248,13 @@ func (f *Fleet) beginChange(now Instant, p *proposal) {
 		f.reportKind(KindChangeBegins, Notice, fmt.Sprintf("%s %d by %s: %s", c.Kind, c.id, c.Who, what))
 	}
 	switch c.plan.Floor.Step {
-	case Roll, Add:
+	case policy.Roll, policy.Add:
 		c.floor = f.newFloor(c.Revision, true)
 		c.floor.begin(now)
 		c.floor.advance(now)
-	case Remove:
+	case policy.Remove:
 		c.floor = f.newFloor(c.Revision, false)
-	case Keep, Update:
+	case policy.Keep, policy.Update:
 	}
 	for i := range c.plan.Workers {
 		if c.Kind != ChangeTrial {
@@ -264,15 +266,15 @@ func (f *Fleet) beginChange(now Instant, p *proposal) {
 }
 
 // want lists what is to be moved of a worker, and makes its new slots.
-func (c *change) want(plan *WorkerPlan, ev *Propose) {
+func (c *change) want(plan *policy.WorkerPlan, ev *Propose) {
 	w := c.fleet.workerNamed(plan.Name)
 	from := plan.From
 	switch {
-	case plan.Step == Remove:
+	case plan.Step == policy.Remove:
 		return
 	case w == nil || !w.stays:
 		w, from = c.fleet.newWorker(c.configOf(plan.Name)), 0
-	case plan.Step == Roll:
+	case plan.Step == policy.Roll:
 		for _, s := range w.slots[:min(plan.From, plan.To)] {
 			if ev.wants(s) {
 				c.todo = append(c.todo, s)
@@ -303,15 +305,15 @@ func (c *change) slot(w *worker, index int) *slot {
 }
 
 // configOf is a worker of the proposed fleet.
-func (c *change) configOf(name string) *Worker {
-	i := slices.IndexFunc(c.cfg.Workers, func(w Worker) bool { return w.Name == name })
+func (c *change) configOf(name string) *policy.Worker {
+	i := slices.IndexFunc(c.cfg.Workers, func(w policy.Worker) bool { return w.Name == name })
 	return &c.cfg.Workers[i]
 }
 
 // advance moves on what can be.
-func (c *change) advance(now Instant) {
+func (c *change) advance(now policy.Instant) {
 	if c.phase == phaseLoading {
-		if c.plan.Floor.Step == Roll || c.plan.Floor.Step == Add {
+		if c.plan.Floor.Step == policy.Roll || c.plan.Floor.Step == policy.Add {
 			if c.floor.state != floorUp {
 				return
 			}

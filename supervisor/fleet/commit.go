@@ -5,10 +5,12 @@ package fleet
 import (
 	"fmt"
 	"slices"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // fail ends a change: what it has moved goes back.
-func (c *change) fail(now Instant, result, why string) {
+func (c *change) fail(now policy.Instant, result, why string) {
 	if c.phase == phaseReturning {
 		return
 	}
@@ -27,11 +29,11 @@ func (c *change) fail(now Instant, result, why string) {
 }
 
 // withdrawAll takes back what is on its way, and lists what has to return.
-func (c *change) withdrawAll(now Instant) {
+func (c *change) withdrawAll(now policy.Instant) {
 	c.todo, c.untried = nil, nil
 	f := c.fleet
 	for _, w := range slices.Clone(f.workers) {
-		w.stays = w.stays && slices.ContainsFunc(f.cfg.Workers, func(old Worker) bool { return old.Name == w.config.Name })
+		w.stays = w.stays && slices.ContainsFunc(f.cfg.Workers, func(old policy.Worker) bool { return old.Name == w.config.Name })
 		for _, s := range slices.Clone(w.slots) {
 			switch {
 			case s.next != nil:
@@ -39,7 +41,7 @@ func (c *change) withdrawAll(now Instant) {
 			case s.fresh:
 				s.leave(now, "is not wanted any more")
 			case c.Kind == ChangeRecycle:
-				s.moving, s.provenAt = false, Never // it has no place to go back to
+				s.moving, s.provenAt = false, policy.Never // it has no place to go back to
 			case s.revision == c.Revision:
 				s.moving = false
 				c.todo = append(c.todo, s)
@@ -50,7 +52,7 @@ func (c *change) withdrawAll(now Instant) {
 }
 
 // cancel ends the change that waits, or the one that is under way.
-func (f *Fleet) cancel(now Instant, ev Cancel) {
+func (f *Fleet) cancel(now policy.Instant, ev Cancel) {
 	switch {
 	case f.pending != nil:
 		p := f.pending
@@ -97,7 +99,7 @@ func (f *Fleet) stopChange() {
 }
 
 // finish ends a change that was not committed.
-func (c *change) finish(now Instant, result, why string) {
+func (c *change) finish(now policy.Instant, result, why string) {
 	if c.Kind == ChangeRecycle {
 		c.putOff(now, result, why)
 		return
@@ -112,14 +114,14 @@ func (c *change) finish(now Instant, result, why string) {
 }
 
 // commit makes the proposed fleet the fleet as it is. One whose slot was recycled is.
-func (c *change) commit(now Instant) {
+func (c *change) commit(now policy.Instant) {
 	f := c.fleet
 	if c.Kind == ChangeRecycle {
 		f.change = nil
 		return
 	}
 	kept := f.cfg.Descriptors
-	f.change, f.cfg, f.revision = nil, startedAs(f.cfg, c.cfg), c.Revision
+	f.change, f.cfg, f.revision = nil, policy.StartedAs(f.cfg, c.cfg), c.Revision
 	if c.floor != f.floor {
 		f.floor.retire(now)
 		f.floor = c.floor
@@ -129,14 +131,14 @@ func (c *change) commit(now Instant) {
 	stay := []SlotID{}
 	for _, plan := range c.plan.Workers {
 		w := f.workerNamed(plan.Name)
-		if plan.Step == Remove {
+		if plan.Step == policy.Remove {
 			w.stays = false
 			f.surplus(now, w, 0)
 			continue
 		}
 		w.stays, w.config = true, c.configOf(plan.Name)
-		if plan.Step == Roll {
-			w.recycleFailures, w.recycleAgain = 0, Never // its successors have lived
+		if plan.Step == policy.Roll {
+			w.recycleFailures, w.recycleAgain = 0, policy.Never // its successors have lived
 		}
 		f.surplus(now, w, plan.To)
 		for _, s := range w.slots {
@@ -162,15 +164,15 @@ func (c *change) commit(now Instant) {
 }
 
 // surplus ends slots beyond a number.
-func (f *Fleet) surplus(now Instant, w *worker, most int) {
+func (f *Fleet) surplus(now policy.Instant, w *worker, most int) {
 	for _, s := range slices.Clone(w.slots[min(most, len(w.slots)):]) {
 		s.leave(now, "is not wanted any more")
 	}
 }
 
 // limit tells the control groups of what was not replaced.
-func (f *Fleet) limit(plan *WorkerPlan) {
-	if plan.Step != Update {
+func (f *Fleet) limit(plan *policy.WorkerPlan) {
+	if plan.Step != policy.Update {
 		return
 	}
 	for _, s := range f.workerNamed(plan.Name).slots {
@@ -183,7 +185,7 @@ func (f *Fleet) limit(plan *WorkerPlan) {
 // order puts the workers in the order of the file; what ends comes last.
 func (f *Fleet) order() {
 	place := func(w *worker) int {
-		i := slices.IndexFunc(f.cfg.Workers, func(c Worker) bool { return c.Name == w.config.Name })
+		i := slices.IndexFunc(f.cfg.Workers, func(c policy.Worker) bool { return c.Name == w.config.Name })
 		if i < 0 || !w.stays {
 			return len(f.cfg.Workers)
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -28,10 +29,10 @@ func eventsAbout(p Proc) []Event {
 		Running{p},
 		CannotBecome{p, "no such file"},
 		Exited{Proc: p},
-		Exited{Proc: p, Exit: Exit{Code: 1}},
-		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, Left: 1},
+		Exited{Proc: p, Exit: policy.Exit{Code: 1}},
+		Exited{Proc: p, Exit: policy.Exit{Signal: policy.SIGKILL}, Left: 1},
 		Swept{p},
-		Exited{Proc: p, Exit: Exit{Signal: SIGKILL}, OOM: true, Usage: Usage{1 << 20, sec}},
+		Exited{Proc: p, Exit: policy.Exit{Signal: policy.SIGKILL}, OOM: true, Usage: Usage{1 << 20, sec}},
 		Notified{Proc: p, Ready: true, HasStatus: true, Status: "well"},
 		Notified{Proc: p, Reloading: true},
 		Notified{Proc: p, Stopping: true, Errno: "ENOENT"},
@@ -41,8 +42,8 @@ func eventsAbout(p Proc) []Event {
 		FreezeFailed{p, "no such file"},
 		Measured{Proc: p, Private: 1 << 30},
 		Measured{Proc: p, Why: "not permitted"},
-		Notified{Proc: p, Recycle: RecycleAsked},
-		TaskSaid{Proc: p, Task: "t", State: StateWaiting, Result: ExitCode, Failures: 1, Next: Instant(2000 * sec)},
+		Notified{Proc: p, Recycle: policy.RecycleAsked},
+		TaskSaid{Proc: p, Task: "t", State: StateWaiting, Result: policy.ExitCode, Failures: 1, Next: policy.Instant(2000 * sec)},
 		TaskSaid{Proc: p, Task: "none", State: StateFailed},
 		TaskFault{Proc: p, Task: "t", Blocks: true, Code: Code{"a.py", 1, "f"}},
 	}
@@ -51,16 +52,16 @@ func eventsAbout(p Proc) []Event {
 func eventsAboutNone() []Event {
 	var all []Event
 	for _, name := range append([]verb.Name{"unknown"}, verb.All...) {
-		c := verb.Call{Name: name, Signal: int(SIGHUP)}
+		c := verb.Call{Name: name, Signal: int(policy.SIGHUP)}
 		all = append(all, Operate{1, "w.0", c, "uid 0"}, Operate{2, "", c, "uid 0"}, Operate{3, "w.99", c, "uid 0"})
 		c.Task = "t"
 		all = append(all, Operate{13, "w.0", c, "uid 0"})
 	}
 	all = append(all, Propose{ID: 4, Kind: ChangeRestart, Revision: 9, Who: "uid 0"}, Propose{ID: 5, Kind: ChangeRestart, Revision: 9, Fresh: true},
 		Propose{ID: 6, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.0"}}, Propose{ID: 7, Kind: ChangeRestart, Revision: 9, Slots: []string{"w.99"}},
-		Propose{ID: 9, Kind: ChangeTrial, Revision: 9, Fresh: true}, Propose{ID: 10, Kind: ChangeScale, Revision: 9, Scale: &Scale{"w", 3}},
-		Propose{ID: 11, Kind: ChangeScale, Revision: 9, Scale: &Scale{"w", 0}}, Propose{ID: 12, Kind: ChangeReload, Revision: 9, Dry: true, Config: &Config{}},
-		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &Config{TimeoutStart: sec, Workers: []Worker{execWorker("w", 2), entryWorker("n", 1)}}},
+		Propose{ID: 9, Kind: ChangeTrial, Revision: 9, Fresh: true}, Propose{ID: 10, Kind: ChangeScale, Revision: 9, Scale: &policy.Scale{Worker: "w", Count: 3}},
+		Propose{ID: 11, Kind: ChangeScale, Revision: 9, Scale: &policy.Scale{Worker: "w", Count: 0}}, Propose{ID: 12, Kind: ChangeReload, Revision: 9, Dry: true, Config: &policy.Config{}},
+		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &policy.Config{TimeoutStart: sec, Workers: []policy.Worker{execWorker("w", 2), entryWorker("n", 1)}}},
 		Cancel{ID: 9, Who: "uid 0"})
 	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, TaskOrdered{13, "no"}, Inspect{}, Examine{12, 1, "uid 0"}, Examine{13, 99, "uid 0"})
 }
@@ -162,7 +163,7 @@ func situations() []situation {
 	return all
 }
 
-func drive(cfg Config, steps ...func(p *player)) func(t testing.TB) *player {
+func drive(cfg policy.Config, steps ...func(p *player)) func(t testing.TB) *player {
 	return func(t testing.TB) *player {
 		p := play(t, cfg)
 		p.run("other.0")
@@ -196,7 +197,7 @@ func execSituations() []situation {
 	gives := fleetOf(execWorker("w", 1), execWorker("other", 1))
 	gives.Workers[0].Policy.RestartPrevent.Codes = []int{1}
 	sigkill := fleetOf(execWorker("w", 1), execWorker("other", 1))
-	sigkill.Workers[0].Policy.KillSignal = SIGKILL
+	sigkill.Workers[0].Policy.KillSignal = policy.SIGKILL
 	stopW := send(func(*player) Event { return operator(verb.Stop) })
 	return []situation{
 		{"waiting after a crash", drive(cfg, up, crash)},
@@ -293,11 +294,11 @@ func changeSituations() []situation {
 	exec := fleetOf(execWorker("w", 2), execWorker("other", 1))
 	entry := fleetOf(entryWorker("w", 2), execWorker("other", 1))
 	stopFirst := fleetOf(execWorker("w", 2), execWorker("other", 1))
-	for _, cfg := range []*Config{&exec, &entry, &stopFirst} {
+	for _, cfg := range []*policy.Config{&exec, &entry, &stopFirst} {
 		cfg.Spares = 1
-		cfg.Workers[0].Roll = Rolling{Order: StartFirst, Settle: sec}
+		cfg.Workers[0].Roll = policy.Rolling{Order: policy.StartFirst, Settle: sec}
 	}
-	stopFirst.Workers[0].Roll.Order = StopFirst
+	stopFirst.Workers[0].Roll.Order = policy.StopFirst
 	restart := func(fresh bool, slots ...string) func(*player) {
 		return send(func(*player) Event {
 			return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Fresh: fresh, Slots: slots, Who: "uid 0"}

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // onDemand makes a worker one that is started on demand.
-func onDemand(w Worker) Worker {
+func onDemand(w policy.Worker) policy.Worker {
 	w.OnDemand = true
 	return w
 }
@@ -45,7 +47,7 @@ func TestListeningSlots(t *testing.T) {
 	none[StartShim](p)
 	p.wait(1e6 * time.Hour) // they keep the fleet alive, and want nothing
 	p.wantNothing()
-	if got := p.f.Deadline(); got != Never {
+	if got := p.f.Deadline(); got != policy.Never {
 		t.Errorf("a fleet that listens is due in %s", got.Sub(p.now))
 	}
 }
@@ -187,7 +189,7 @@ func TestDemandsOfTwoWorkers(t *testing.T) {
 // A clean exit goes back to listening, whatever restart says, at the earliest
 // 100 ms after the start.
 func TestCleanExitListensAgain(t *testing.T) {
-	for _, restart := range Restarts {
+	for _, restart := range policy.Restarts {
 		for _, c := range []struct{ ran, want time.Duration }{{0, 100 * ms}, {99 * ms, ms}, {100 * ms, 0}, {sec, 0}} {
 			w := onDemand(execWorker("w", 1))
 			w.Policy.Restart, w.Policy.RestartSec = restart, 20*sec
@@ -195,7 +197,7 @@ func TestCleanExitListensAgain(t *testing.T) {
 			p.serves("w.0")
 			p.wait(c.ran)
 			p.exit("w.0", status0)
-			p.wantResult("w.0", Success)
+			p.wantResult("w.0", policy.Success)
 			if c.want > 0 {
 				p.wantState("w.0", StateWaiting)
 				p.wantDemands()
@@ -227,7 +229,7 @@ func TestRestartPreventEndsASlotOnDemand(t *testing.T) {
 
 func TestRestartNoOnDemand(t *testing.T) {
 	w := onDemand(execWorker("w", 1))
-	w.Policy.Restart = RestartNo
+	w.Policy.Restart = policy.RestartNo
 	p := play(t, fleetOf(w, execWorker("x", 1)))
 	p.run("x.0")
 	p.serves("w.0")
@@ -275,7 +277,7 @@ func TestStartLimitOnDemand(t *testing.T) {
 	}
 	p.send(Demand{1})
 	p.wantState("w.0", StateFailed)
-	p.wantResult("w.0", StartLimitHit)
+	p.wantResult("w.0", policy.StartLimitHit)
 	p.wantDemands()
 }
 

@@ -5,6 +5,8 @@ package fleet
 import (
 	"fmt"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // A slot ends gently: its main process gets kill_signal and has timeout_stop_sec;
@@ -14,25 +16,25 @@ import (
 
 // signal sends a signal that asks processes to end, and SIGCONT after it, as
 // systemd does: one that is stopped (SIGSTOP) would not see it before its end.
-func (f *Fleet) signal(p Proc, sig Signal, all bool) {
+func (f *Fleet) signal(p Proc, sig policy.Signal, all bool) {
 	f.do(Kill{Proc: p, Signal: sig, All: all})
-	if sig != SIGKILL && sig != SIGCONT {
-		f.do(Kill{Proc: p, Signal: SIGCONT, All: all})
+	if sig != policy.SIGKILL && sig != policy.SIGCONT {
+		f.do(Kill{Proc: p, Signal: policy.SIGCONT, All: all})
 	}
 }
 
 // signalsAll reports whether the first signal is for all processes of the slot.
-func (s *slot) signalsAll() bool { return s.policy().KillMode == KillControlGroup }
+func (s *slot) signalsAll() bool { return s.policy().KillMode == policy.KillControlGroup }
 
 // stop asks the slot's process to end. A slot without one has ended.
-func (s *slot) stop(now Instant, kind Kind, why string) {
+func (s *slot) stop(now policy.Instant, kind Kind, why string) {
 	sig, all := s.policy().KillSignal, s.signalsAll()
 	switch {
 	case s.proc == 0:
-		s.enter(now, StateExited, Never, "", Debug, "stopped")
-	case !s.assigned || sig == SIGKILL && all:
+		s.enter(now, StateExited, policy.Never, "", Debug, "stopped")
+	case !s.assigned || sig == policy.SIGKILL && all:
 		s.kill(now, kind, why) // at its gate there is no user code that could clean up
-	case sig == SIGKILL:
+	case sig == policy.SIGKILL:
 		s.thaw(now) // what it leaves behind is to end by itself
 		s.enter(now, StateKilling, now.Add(killGrace), kind, Warning, why+"; sent SIGKILL")
 		s.fleet.signal(s.proc, sig, false)
@@ -44,51 +46,51 @@ func (s *slot) stop(now Instant, kind Kind, why string) {
 }
 
 // enterStopping gives the slot's process the time to end that its policy allows.
-func (s *slot) enterStopping(now Instant, kind Kind, level Level, why string) {
-	until := now.timeout(s.policy().TimeoutStop)
-	if until != Never {
-		why += ", SIGKILL follows in " + Span(s.policy().TimeoutStop)
+func (s *slot) enterStopping(now policy.Instant, kind Kind, level Level, why string) {
+	until := now.Timeout(s.policy().TimeoutStop)
+	if until != policy.Never {
+		why += ", SIGKILL follows in " + policy.Span(s.policy().TimeoutStop)
 	}
 	s.enter(now, StateStopping, until, kind, level, why)
 }
 
 // stopTimeout ends the patience with what was asked to end.
-func (s *slot) stopTimeout(now Instant) {
+func (s *slot) stopTimeout(now policy.Instant) {
 	if s.sweeping {
-		s.kill(now, KindSlotLeft, fmt.Sprintf("what it left behind did not end within %s", Span(now.Sub(s.endedAt))))
+		s.kill(now, KindSlotLeft, fmt.Sprintf("what it left behind did not end within %s", policy.Span(now.Sub(s.endedAt))))
 		return
 	}
 	if s.result == "" {
-		s.result = Timeout
+		s.result = policy.Timeout
 	}
-	s.kill(now, KindSlotTimeout, fmt.Sprintf("did not end within %s (timeout_stop_sec)", Span(s.policy().TimeoutStop)))
+	s.kill(now, KindSlotTimeout, fmt.Sprintf("did not end within %s (timeout_stop_sec)", policy.Span(s.policy().TimeoutStop)))
 }
 
 // kill ends all of a slot.
-func (s *slot) kill(now Instant, kind Kind, why string) {
+func (s *slot) kill(now policy.Instant, kind Kind, why string) {
 	s.enterKilling(now, kind, why+"; sent SIGKILL")
 }
 
-func (s *slot) enterKilling(now Instant, kind Kind, why string) {
+func (s *slot) enterKilling(now policy.Instant, kind Kind, why string) {
 	s.killed, s.frozen = true, false // it ends nevertheless (cgroup.freeze in cgroups(7))
 	s.enter(now, StateKilling, now.Add(killGrace), kind, Warning, why)
-	s.fleet.signal(s.proc, SIGKILL, true)
+	s.fleet.signal(s.proc, policy.SIGKILL, true)
 }
 
 // unkillable reports a process that does not end from SIGKILL (it sleeps in the
 // kernel, or is frozen). A fleet that stops does not wait for it.
-func (s *slot) unkillable(now Instant) {
-	s.deadline = Never
-	why := fmt.Sprintf("does not end %s after SIGKILL", Span(killGrace))
+func (s *slot) unkillable(now policy.Instant) {
+	s.deadline = policy.Never
+	why := fmt.Sprintf("does not end %s after SIGKILL", policy.Span(killGrace))
 	switch {
 	case s.sweeping:
-		why = fmt.Sprintf("what it left behind does not end %s after SIGKILL", Span(killGrace))
+		why = fmt.Sprintf("what it left behind does not end %s after SIGKILL", policy.Span(killGrace))
 	case s.pid != 0:
 		why += fmt.Sprintf(": look at /proc/%d/stack and /proc/%d/wchan", s.pid, s.pid)
 	}
 	if s.fleet.phase == stopping {
 		s.fleet.blame(fmt.Sprintf("%s: %s", s.name, why))
-		s.enter(now, StateFailed, Never, s.endKind(KindSlotFailed), Err, why)
+		s.enter(now, StateFailed, policy.Never, s.endKind(KindSlotFailed), Err, why)
 		s.release()
 		return
 	}
@@ -97,7 +99,7 @@ func (s *slot) unkillable(now Instant) {
 }
 
 // exited takes the end of the slot's process.
-func (s *slot) exited(now Instant, ev Exited) {
+func (s *slot) exited(now policy.Instant, ev Exited) {
 	if s.sweeping {
 		return // a process ends once
 	}
@@ -120,7 +122,7 @@ func (s *slot) exited(now Instant, ev Exited) {
 
 // sweep ends what the slot's process left behind, as gently as there is time for:
 // the limit of a stop holds for all of it.
-func (s *slot) sweep(now Instant, left int) {
+func (s *slot) sweep(now policy.Instant, left int) {
 	what := fmt.Sprintf("%s; %s that it left behind", s.describe(), times(left, "process"))
 	until := now.Add(s.grace())
 	if s.state == StateStopping {
@@ -131,8 +133,8 @@ func (s *slot) sweep(now Instant, left int) {
 		s.enterKilling(now, KindSlotLeft, what+" got SIGKILL")
 		return
 	}
-	s.enter(now, StateStopping, until, KindSlotLeft, Info, fmt.Sprintf("%s got SIGTERM, SIGKILL follows in %s", what, Span(until.Sub(now))))
-	s.fleet.signal(s.proc, SIGTERM, true)
+	s.enter(now, StateStopping, until, KindSlotLeft, Info, fmt.Sprintf("%s got SIGTERM, SIGKILL follows in %s", what, policy.Span(until.Sub(now))))
+	s.fleet.signal(s.proc, policy.SIGTERM, true)
 }
 
 // grace is how long what a process left behind may take to end.
@@ -144,7 +146,7 @@ func (s *slot) grace() time.Duration {
 }
 
 // stopRequested stops the fleet; asked a second time, it kills.
-func (f *Fleet) stopRequested(now Instant, why string) {
+func (f *Fleet) stopRequested(now policy.Instant, why string) {
 	second := f.stopping.asked
 	f.stopping.asked = true
 	switch {
@@ -158,7 +160,7 @@ func (f *Fleet) stopRequested(now Instant, why string) {
 }
 
 // killAll ends what a stop has left. Spares have been killed already.
-func (f *Fleet) killAll(now Instant, why string) {
+func (f *Fleet) killAll(now policy.Instant, why string) {
 	f.report(Warning, why+": killing what is left")
 	for _, s := range f.slots {
 		if s.proc != 0 && !s.killed {
@@ -174,14 +176,14 @@ func (f *Fleet) killAll(now Instant, why string) {
 
 // stop ends the fleet: no more starts, every slot is asked to end at once, and
 // Quit follows when nothing is left.
-func (f *Fleet) stop(now Instant, code int, why string) {
+func (f *Fleet) stop(now policy.Instant, code int, why string) {
 	kind, level := KindFleetFails, Err
 	if code == 0 {
 		kind, level = KindFleetStops, Notice
 		f.sayReady()
 	}
 	f.phase, f.stopping.code, f.stopping.why = stopping, code, why
-	f.agenda.startDeadline, f.agenda.stopAt = Never, Never
+	f.agenda.startDeadline, f.agenda.stopAt = policy.Never, policy.Never
 	if f.cfg.Extend {
 		f.agenda.nextExtend = now
 	}
@@ -200,12 +202,12 @@ func (f *Fleet) stop(now Instant, code int, why string) {
 	f.agenda.probe.kill(now, f, "the fleet stops")
 }
 
-func (s *slot) stopForFleet(now Instant, why string) {
+func (s *slot) stopForFleet(now policy.Instant, why string) {
 	switch s.state {
 	case StateWaiting, StateListening, StateStarting, StateReady:
 		s.stop(now, KindSlotStops, why)
 	case StateKilling:
-		if s.deadline == Never { // it was reported as one that cannot be killed
+		if s.deadline == policy.Never { // it was reported as one that cannot be killed
 			s.deadline = now.Add(killGrace)
 		}
 	case StateStopping, StateExited, StateFailed:
@@ -226,4 +228,130 @@ func (s *slot) killKind() Kind {
 		return KindSlotLeft
 	}
 	return KindSlotStops
+}
+
+// jitter returns up to 10 % of d, from the fleet's own generator (splitmix64),
+// so that slots that fail together do not return together and a transcript
+// still repeats.
+func (f *Fleet) jitter(d time.Duration) time.Duration {
+	f.random += 0x9e3779b97f4a7c15
+	z := f.random
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+	z ^= z >> 31
+	most := uint64(d / 10)
+	return time.Duration(z % (most + 1))
+}
+
+// resultBeforeExit is the result where the exit alone does not tell it: the kernel ended
+// the process for its memory, or it ended cleanly before it was ready.
+func (s *slot) resultBeforeExit(ev Exited) policy.Result {
+	switch {
+	case ev.OOM && ev.Exit.Signal == policy.SIGKILL:
+		return policy.OOMKill
+	case s.state == StateStarting && s.policy().Notify && !s.early && s.policy().Clean(ev.Exit):
+		return policy.Protocol
+	default:
+		return ""
+	}
+}
+
+// settle decides what becomes of a slot that has no process any more.
+func (s *slot) settle(now policy.Instant) {
+	what := s.describe()
+	if s.refusal != "" {
+		what += ": " + s.refusal
+	}
+	if s.wasReady {
+		what += fmt.Sprintf(" after %s", policy.Span(s.readyFor))
+	}
+	if s.result == policy.Timeout {
+		what += ", timed out"
+	}
+	if s.result != "" || !s.policy().Clean(s.exit) {
+		what += s.lastWords()
+	}
+	s.conclude(now, what)
+}
+
+// conclude applies the restart policy to the result of the slot's last process.
+func (s *slot) conclude(now policy.Instant, what string) {
+	if s.result == "" {
+		s.result = s.policy().Result(s.exit)
+	}
+	s.lastResult = s.result
+	if s.concludeMove(now, what) {
+		return
+	}
+	restart, rule := s.policy().ShouldRestart(s.result, s.exit)
+	switch {
+	case s.fleet.phase == stopping, s.held:
+		s.enter(now, StateExited, policy.Never, s.endKind(KindSlotExited), Info, what)
+	case s.startOnceEnded:
+		s.waitForRestart(now, Info, s.sooner(now), what)
+	case s.result == policy.Success && s.config.OnDemand && !s.policy().RestartPrevent.Has(s.exit):
+		s.waitForRestart(now, Info, s.listenDelay(now), what)
+	case restart && s.result == policy.Success:
+		s.waitForRestart(now, Info, s.cleanDelay(now), what)
+	case restart:
+		s.backOff(now, what)
+	case s.result == policy.Success:
+		s.enter(now, StateExited, policy.Never, KindSlotExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
+	default:
+		s.enter(now, StateFailed, policy.Never, s.endKind(KindSlotFailed), Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
+	}
+	s.release()
+	s.failChange(now, what)
+}
+
+// cleanDelay: a clean exit restarts without backoff, but never faster than once
+// per RestartSec.
+func (s *slot) cleanDelay(now policy.Instant) time.Duration {
+	s.failures = 0
+	return max(0, s.startedAt.Add(max(s.policy().RestartSec, minStartInterval)).Sub(now))
+}
+
+func (s *slot) backOff(now policy.Instant, what string) {
+	p := s.policy()
+	if s.wasReady && s.readyFor >= p.ResetAfter(s.lastDelay) {
+		s.failures = 0
+	}
+	s.failures++
+	s.lastDelay = policy.Backoff(p.RestartSec, p.RestartMaxDelay, s.failures)
+	delay := s.lastDelay + min(s.fleet.jitter(s.lastDelay), policy.Forever-s.lastDelay)
+	delay = max(delay, s.startedAt.Add(minStartInterval).Sub(now))
+	s.waitForRestart(now, Warning, delay, fmt.Sprintf("%s: %s", s.result, what))
+}
+
+// endKind is the kind of a report about the end of a process, of which running out of
+// memory is one of its own.
+func (s *slot) endKind(kind Kind) Kind {
+	if s.result == policy.OOMKill {
+		return KindSlotOOMKilled
+	}
+	return kind
+}
+
+// waitForRestart makes the slot wait for its next start.
+func (s *slot) waitForRestart(now policy.Instant, level Level, delay time.Duration, what string) {
+	s.waits = delay
+	next := "starts again"
+	if s.config.OnDemand {
+		next = "listens again"
+	}
+	if delay > 0 {
+		next += " in " + policy.Span(delay)
+	} else {
+		next += " now"
+	}
+	if s.failures > 0 {
+		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
+	}
+	s.enter(now, StateWaiting, now.Add(delay), s.endKind(KindSlotRestarts), level, what+"; "+next)
+}
+
+// giveUp ends a slot that could have been started again.
+func (s *slot) giveUp(now policy.Instant, r policy.Result, why string) {
+	s.result, s.lastResult = r, r
+	s.enter(now, StateFailed, policy.Never, KindSlotFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
 }

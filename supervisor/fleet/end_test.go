@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -19,23 +20,23 @@ func (p *player) wantKills(want ...Kill) {
 }
 
 // playOne brings the slot w.0 up, beside other.0.
-func playOne(t *testing.T, policy func(p *Policy)) (*player, Proc) {
+func playOne(t *testing.T, set func(p *policy.Policy)) (*player, Proc) {
 	t.Helper()
 	w := execWorker("w", 1)
-	policy(&w.Policy)
+	set(&w.Policy)
 	p := play(t, fleetOf(w, execWorker("other", 1)))
 	p.up()
 	return p, p.slot("w.0").proc
 }
 
-func asItIs(*Policy) {}
+func asItIs(*policy.Policy) {}
 
 func TestLeftOversAreAskedToEndBeforeTheNextStart(t *testing.T) {
 	p, proc := playOne(t, asItIs)
 	p.send(Swept{proc}) // of a live process: means nothing
 	p.wantState("w.0", StateReady)
 	p.send(Exited{Proc: proc, Exit: status1, Left: 2})
-	p.wantKills(Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
+	p.wantKills(Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
 	p.wantState("w.0", StateStopping)
 	p.wantStatus("w.0 stopping (exited with status 1; 2 processes that it left behind got SIGTERM, SIGKILL follows in 5s)")
 	p.wait(leftGrace - 1)
@@ -45,13 +46,13 @@ func TestLeftOversAreAskedToEndBeforeTheNextStart(t *testing.T) {
 	p.wantState("w.0", StateStopping)
 	p.send(Swept{proc})
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", ExitCode)
+	p.wantResult("w.0", policy.ExitCode)
 }
 
 // What ends at once, or was never there, costs the successor nothing.
 func TestSuccessorStartsWithTheEndOfWhatWasLeft(t *testing.T) {
 	for _, left := range []int{0, 3} {
-		p, proc := playOne(t, func(p *Policy) { p.RestartSec = 0 })
+		p, proc := playOne(t, func(p *policy.Policy) { p.RestartSec = 0 })
 		p.wait(time.Second)
 		p.send(Exited{Proc: proc, Exit: status1, Left: left})
 		if left > 0 {
@@ -72,7 +73,7 @@ func TestStubbornLeftOversAreKilled(t *testing.T) {
 	if got := p.untilDue(); got != leftGrace {
 		t.Fatalf("killed after %s, want %s", got, leftGrace)
 	}
-	p.wantKills(Kill{proc, SIGKILL, true})
+	p.wantKills(Kill{proc, policy.SIGKILL, true})
 	p.wantState("w.0", StateKilling)
 	p.wantStatus("w.0 killing (what it left behind did not end within 5s; sent SIGKILL)")
 	if got := p.untilDue(); got != killGrace {
@@ -83,7 +84,7 @@ func TestStubbornLeftOversAreKilled(t *testing.T) {
 	p.wantStatus("what it left behind does not end 10s after SIGKILL; the slot waits for it")
 	p.send(Swept{proc})
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", ExitCode) // of its process: a program that it left is not to blame
+	p.wantResult("w.0", policy.ExitCode) // of its process: a program that it left is not to blame
 }
 
 // The limit of a stop holds for all of the slot.
@@ -99,26 +100,26 @@ func TestGraceOfLeftOvers(t *testing.T) {
 		{"a crash", 15 * sec, -1, nil, 5 * sec},
 		{"a crash, with a short limit", 2 * sec, -1, nil, 2 * sec},
 		{"a crash, without a limit", 0, -1, nil, 5 * sec},
-		{"a crash, with an endless limit", Forever, -1, nil, 5 * sec},
+		{"a crash, with an endless limit", policy.Forever, -1, nil, 5 * sec},
 		{"a stop that is quick", 15 * sec, sec, stop, 5 * sec},
 		{"a stop that is slow", 15 * sec, 13 * sec, stop, 2 * sec},
 		{"a slot's stop that is slow", 15 * sec, 13 * sec, byHand, 2 * sec},
-		{"a stop without a limit", Forever, time.Hour, stop, 5 * sec},
+		{"a stop without a limit", policy.Forever, time.Hour, stop, 5 * sec},
 		{"a stop with a short limit", 2 * sec, 500 * ms, stop, 1500 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p, proc := playOne(t, func(p *Policy) { p.TimeoutStop = c.limit })
+			p, proc := playOne(t, func(p *policy.Policy) { p.TimeoutStop = c.limit })
 			p.exit("other.0", status0)
 			if c.ev != nil {
 				p.send(c.ev)
 				p.wait(c.after)
 			}
 			p.send(Exited{Proc: proc, Exit: termed, Left: 1})
-			p.wantKills(Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
+			p.wantKills(Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
 			if got := p.untilDue(); got != c.want {
 				t.Errorf("SIGKILL after %s, want %s", got, c.want)
 			}
-			p.wantKills(Kill{proc, SIGKILL, true})
+			p.wantKills(Kill{proc, policy.SIGKILL, true})
 		})
 	}
 }
@@ -129,7 +130,7 @@ func TestNoGraceAfterTheLimitOfAStop(t *testing.T) {
 	p.send(operator(verb.Stop))
 	p.now = p.slot("w.0").deadline
 	p.send(Exited{Proc: proc, Exit: termed, Left: 2})
-	p.wantKills(Kill{proc, SIGKILL, true})
+	p.wantKills(Kill{proc, policy.SIGKILL, true})
 	p.wantStatus("w.0 killing (killed by SIGTERM (a clean exit); 2 processes that it left behind got SIGKILL)")
 }
 
@@ -138,12 +139,12 @@ func TestLeftOversOfWhatWasKilled(t *testing.T) {
 	p, proc := playOne(t, asItIs)
 	p.send(operator(verb.Stop))
 	p.wait(15 * sec)
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
-	p.wantKills(Kill{proc, SIGKILL, true})
+	p.wantKills(Kill{proc, policy.SIGKILL, true})
 	p.send(Swept{proc})
 	p.wantState("w.0", StateExited)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 }
 
 // The second request to stop does not wait for the grace.
@@ -157,7 +158,7 @@ func TestSecondStopKillsWhatWasLeft(t *testing.T) {
 	p.wait(sec)
 	p.wantKills()
 	p.send(StopRequested{"SIGTERM"})
-	p.wantKills(Kill{w, SIGKILL, true}, Kill{x, SIGKILL, true}, Kill{floor, SIGKILL, true})
+	p.wantKills(Kill{w, policy.SIGKILL, true}, Kill{x, policy.SIGKILL, true}, Kill{floor, policy.SIGKILL, true})
 	p.wantStatus("stopping: 3 processes left")
 	p.send(StopRequested{"SIGTERM"})
 	p.wantKills()
@@ -171,33 +172,33 @@ func TestLeftOversOfAKilledFloor(t *testing.T) {
 	p.up()
 	p.send(StopRequested{"SIGTERM"}, StopRequested{"SIGTERM"})
 	floor := p.f.floor.proc
-	p.want(Kill{floor, SIGKILL, true})
+	p.want(Kill{floor, policy.SIGKILL, true})
 	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
-	p.wantKills(Kill{floor, SIGKILL, true})
+	p.wantKills(Kill{floor, policy.SIGKILL, true})
 	p.exit("w.0", killed)
 	p.send(Swept{floor})
 	p.wantQuit(0)
 }
 
 func TestKillModes(t *testing.T) {
-	watchdog := func(p *Policy) { p.Notify, p.Watchdog = true, sec }
+	watchdog := func(p *policy.Policy) { p.Notify, p.Watchdog = true, sec }
 	for _, c := range []struct {
 		name   string
-		mode   KillMode
-		signal Signal
+		mode   policy.KillMode
+		signal policy.Signal
 		end    func(p *player)
-		want   []Signal // the first signals
+		want   []policy.Signal // the first signals
 		all    bool
 	}{
-		{"stop", "", SIGTERM, (*player).stopFleet, []Signal{SIGTERM, SIGCONT}, false},
-		{"stop, mixed", KillMixed, SIGINT, (*player).stopFleet, []Signal{SIGINT, SIGCONT}, false},
-		{"stop, control-group", KillControlGroup, SIGINT, (*player).stopFleet, []Signal{SIGINT, SIGCONT}, true},
-		{"stop by SIGKILL", KillMixed, SIGKILL, (*player).stopFleet, []Signal{SIGKILL}, false},
-		{"stop by SIGKILL, control-group", KillControlGroup, SIGKILL, (*player).stopFleet, []Signal{SIGKILL}, true},
-		{"stop by SIGCONT", KillMixed, SIGCONT, (*player).stopFleet, []Signal{SIGCONT}, false},
-		{"watchdog", KillMixed, SIGTERM, (*player).missBeat, []Signal{SIGABRT, SIGCONT}, false},
-		{"watchdog, control-group", KillControlGroup, SIGTERM, (*player).missBeat, []Signal{SIGABRT, SIGCONT}, true},
-		{"kill by hand", KillControlGroup, SIGTERM, func(p *player) { p.send(operator(verb.Kill)) }, []Signal{SIGHUP}, false},
+		{"stop", "", policy.SIGTERM, (*player).stopFleet, []policy.Signal{policy.SIGTERM, policy.SIGCONT}, false},
+		{"stop, mixed", policy.KillMixed, policy.SIGINT, (*player).stopFleet, []policy.Signal{policy.SIGINT, policy.SIGCONT}, false},
+		{"stop, control-group", policy.KillControlGroup, policy.SIGINT, (*player).stopFleet, []policy.Signal{policy.SIGINT, policy.SIGCONT}, true},
+		{"stop by SIGKILL", policy.KillMixed, policy.SIGKILL, (*player).stopFleet, []policy.Signal{policy.SIGKILL}, false},
+		{"stop by SIGKILL, control-group", policy.KillControlGroup, policy.SIGKILL, (*player).stopFleet, []policy.Signal{policy.SIGKILL}, true},
+		{"stop by SIGCONT", policy.KillMixed, policy.SIGCONT, (*player).stopFleet, []policy.Signal{policy.SIGCONT}, false},
+		{"watchdog", policy.KillMixed, policy.SIGTERM, (*player).missBeat, []policy.Signal{policy.SIGABRT, policy.SIGCONT}, false},
+		{"watchdog, control-group", policy.KillControlGroup, policy.SIGTERM, (*player).missBeat, []policy.Signal{policy.SIGABRT, policy.SIGCONT}, true},
+		{"kill by hand", policy.KillControlGroup, policy.SIGTERM, func(p *player) { p.send(operator(verb.Kill)) }, []policy.Signal{policy.SIGHUP}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := execWorker("w", 1)
@@ -230,23 +231,23 @@ func (p *player) missBeat() {
 // A start that takes too long is ended as a stop ends it.
 func TestStartTimeoutSparesNobody(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.KillMode = KillControlGroup
+	w.Policy.KillMode = policy.KillControlGroup
 	p := play(t, fleetOf(w))
 	proc := p.slot("w.0").proc
 	p.send(Introduced{proc, 7})
 	p.untilDue()
-	p.wantKills(Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
+	p.wantKills(Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
 }
 
 // SIGKILL as kill_signal is for the main process: what it leaves behind ends as
 // after any other signal.
 func TestKillSignalSIGKILLSparesWhatIsLeft(t *testing.T) {
-	p, proc := playOne(t, func(p *Policy) { p.KillSignal = SIGKILL })
+	p, proc := playOne(t, func(p *policy.Policy) { p.KillSignal = policy.SIGKILL })
 	p.send(operator(verb.Restart))
 	p.wantState("w.0", StateKilling)
 	p.wait(20 * ms)
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
-	p.wantKills(Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
+	p.wantKills(Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
 	p.wantState("w.0", StateStopping)
 	if got := p.left("w.0"); got != leftGrace {
 		t.Errorf("what is left has %s", got)
@@ -260,5 +261,35 @@ func TestFrozenLeftOversAreThawed(t *testing.T) {
 	p, proc := playOne(t, asItIs)
 	p.send(operator(verb.Freeze))
 	p.send(Exited{Proc: proc, Exit: killed, Left: 1})
-	p.want(Freeze{proc, false}, Kill{proc, SIGTERM, true}, Kill{proc, SIGCONT, true})
+	p.want(Freeze{proc, false}, Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
+}
+
+func TestJitterIsAtMostTenPercent(t *testing.T) {
+	f := New(policy.Config{Host: policy.Host{Seed: 7}})
+	var least, most time.Duration = policy.Forever, 0
+	for range 10000 {
+		j := f.jitter(10 * sec)
+		least, most = min(least, j), max(most, j)
+	}
+	if least < 0 || least > 10*ms || most > sec || most < 990*ms {
+		t.Errorf("10,000 jitters of 10 s lie between %s and %s, want nearly 0 and 1 s", least, most)
+	}
+	for _, d := range []time.Duration{0, 1, 9, 10, 100, policy.Forever} {
+		for range 100 {
+			if j := f.jitter(d); j < 0 || j > d/10 {
+				t.Fatalf("the jitter of %d is %d", d, j)
+			}
+		}
+	}
+}
+
+func TestOrdinals(t *testing.T) {
+	for n, want := range map[int]string{
+		1: "1st", 2: "2nd", 3: "3rd", 4: "4th", 10: "10th", 11: "11th", 12: "12th", 13: "13th",
+		21: "21st", 22: "22nd", 101: "101st", 111: "111th", 112: "112th", 123: "123rd",
+	} {
+		if got := ordinal(n); got != want {
+			t.Errorf("ordinal(%d) = %q, want %q", n, got, want)
+		}
+	}
 }

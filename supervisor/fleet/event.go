@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -88,9 +89,9 @@ type (
 		Interval  time.Duration // WATCHDOG_USEC=; 0: not said
 		Extend    time.Duration // EXTEND_TIMEOUT_USEC=; 0: not said
 		HasStatus bool
-		Status    string        // one line
-		Errno     string        // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
-		Recycle   RecycleReason // "", RecycleRequests or RecycleAsked
+		Status    string               // one line
+		Errno     string               // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
+		Recycle   policy.RecycleReason // "", RecycleRequests or RecycleAsked
 		HasLag    bool
 		Lag       time.Duration // how late the loop of its tasks was
 	}
@@ -100,11 +101,11 @@ type (
 		Proc     Proc
 		Task     string
 		State    State
-		Result   Result  // of its last end; "" before that
-		Failures int     // in a row
-		Next     Instant // its next start, Never if there is none
-		Reason   string  // of the state, one line
-		Status   string  // what it says of itself, one line
+		Result   policy.Result  // of its last end; "" before that
+		Failures int            // in a row
+		Next     policy.Instant // its next start, Never if there is none
+		Reason   string         // of the state, one line
+		Status   string         // what it says of itself, one line
 	}
 
 	// TaskFault is what a process says of a task that is wrong: it blocks the loop of all,
@@ -128,7 +129,7 @@ type (
 	// is not 0, Swept follows when all of it is gone, by itself or by Kill.
 	Exited struct {
 		Proc  Proc
-		Exit  Exit
+		Exit  policy.Exit
 		OOM   bool // the kernel killed for memory in its cgroup
 		Usage Usage
 		Left  int
@@ -160,12 +161,12 @@ type (
 		ID       uint64
 		Kind     ChangeKind
 		Revision Revision // a new one
-		Config   *Config
-		Fresh    bool     // of a restart: from a new floor
-		Slots    []string // of a restart without a Config: their names; none is all
-		Scale    *Scale   // of a scale
-		Reloads  bool     // the service manager is told, and waits
-		Dry      bool     // only the plan is wanted: nothing is done
+		Config   *policy.Config
+		Fresh    bool          // of a restart: from a new floor
+		Slots    []string      // of a restart without a Config: their names; none is all
+		Scale    *policy.Scale // of a scale
+		Reloads  bool          // the service manager is told, and waits
+		Dry      bool          // only the plan is wanted: nothing is done
 		Who      string
 	}
 
@@ -234,7 +235,7 @@ func (Inspect) event()       {}
 
 // handle gives an event to the part that it is about. What is about a process that nobody
 // has any more changes nothing.
-func (f *Fleet) handle(now Instant, ev Event) {
+func (f *Fleet) handle(now policy.Instant, ev Event) {
 	switch ev := ev.(type) {
 	case Tick:
 	case StopRequested:
@@ -279,7 +280,7 @@ func (f *Fleet) handle(now Instant, ev Event) {
 }
 
 // handleWords gives what a slot's process has done or said to its slot.
-func (f *Fleet) handleWords(now Instant, ev Event) {
+func (f *Fleet) handleWords(now policy.Instant, ev Event) {
 	switch ev := ev.(type) {
 	case Running:
 		if s := f.owners[ev.Proc]; s != nil {
@@ -317,7 +318,7 @@ func (f *Fleet) handleWords(now Instant, ev Event) {
 }
 
 // handleFloor gives what a floor says to it.
-func (f *Fleet) handleFloor(now Instant, ev Event) {
+func (f *Fleet) handleFloor(now policy.Instant, ev Event) {
 	for _, l := range f.floors {
 		switch ev := ev.(type) {
 		case FloorProgress:
@@ -340,7 +341,7 @@ func (f *Fleet) floorOf(p Proc) *floor {
 	return nil
 }
 
-func (f *Fleet) introduced(now Instant, ev Introduced) {
+func (f *Fleet) introduced(now policy.Instant, ev Introduced) {
 	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
 	case l != nil && ev.Proc != l.proc:
@@ -352,7 +353,7 @@ func (f *Fleet) introduced(now Instant, ev Introduced) {
 
 // spawnFailed: there is no process, or (after Assign) one that cannot become the slot and
 // must end.
-func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
+func (f *Fleet) spawnFailed(now policy.Instant, ev SpawnFailed) {
 	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
 	case l != nil && ev.Proc == l.proc:
@@ -367,7 +368,7 @@ func (f *Fleet) spawnFailed(now Instant, ev SpawnFailed) {
 }
 
 // exited takes the end of any process of the fleet.
-func (f *Fleet) exited(now Instant, ev Exited) {
+func (f *Fleet) exited(now policy.Instant, ev Exited) {
 	s, l := f.owners[ev.Proc], f.floorOf(ev.Proc)
 	switch {
 	case l != nil && ev.Proc == l.proc:
@@ -385,7 +386,7 @@ func (f *Fleet) exited(now Instant, ev Exited) {
 	}
 }
 
-func (f *Fleet) swept(now Instant, ev Swept) {
+func (f *Fleet) swept(now policy.Instant, ev Swept) {
 	if l := f.floorOf(ev.Proc); l != nil && l.proc == ev.Proc && l.sweeping {
 		l.nextGeneration(now, l.cause)
 	}

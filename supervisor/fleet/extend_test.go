@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // TestExtend asks for more time in each state, 5 s after it was entered.
@@ -21,25 +23,25 @@ func TestExtendTimeout(t *testing.T) {
 	killing := func(p *player) { p.ready(); p.send(StopRequested{"SIGTERM"}, StopRequested{"SIGTERM"}) }
 	for _, c := range []struct {
 		name     string
-		w        Worker
+		w        policy.Worker
 		state    func(*player)
 		by, want time.Duration // of the deadline, from then
 	}{
 		{"starting", simple, nothing, 100 * sec, 100 * sec},
 		{"starting, by little", simple, nothing, 10 * sec, 85 * sec},
 		{"starting, by as much as is left", simple, nothing, 85 * sec, 85 * sec},
-		{"starting, for good", simple, nothing, Forever, Forever},
-		{"starting without a timeout", endless, nothing, 10 * sec, Forever},
+		{"starting, for good", simple, nothing, policy.Forever, policy.Forever},
+		{"starting without a timeout", endless, nothing, 10 * sec, policy.Forever},
 		{"reloading", simple, reloading, 100 * sec, 100 * sec},
 		{"reloading, by little", simple, reloading, 10 * sec, 85 * sec},
 		{"stopping by itself", simple, stopping, 20 * sec, 20 * sec},
 		{"stopping by itself, by little", simple, stopping, 1, 10 * sec},
 		{"stopping", simple, stopped, 20 * sec, 20 * sec},
 		{"stopping, by little", simple, stopped, sec, 10 * sec},
-		{"stopping without a timeout", endless, stopped, 20 * sec, Forever},
+		{"stopping without a timeout", endless, stopped, 20 * sec, policy.Forever},
 		{"aborted", simple, aborted, 20 * sec, 20 * sec},
 		{"killing", simple, killing, 20 * sec, 5 * sec},
-		{"ready", simple, ready, 20 * sec, Forever},
+		{"ready", simple, ready, 20 * sec, policy.Forever},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := playBeside(t, c.w)
@@ -49,7 +51,7 @@ func TestExtendTimeout(t *testing.T) {
 			if got := p.left("w.0"); got != c.want {
 				t.Errorf("%s are left, want %s", got, c.want)
 			}
-			if got := p.slot("w.0").beatDue; got != Never {
+			if got := p.slot("w.0").beatDue; got != policy.Never {
 				t.Errorf("a keep-alive is due at %d", got)
 			}
 		})
@@ -89,7 +91,7 @@ func TestExtendWithTheStateThatItIsFor(t *testing.T) {
 	p := playBeside(t, notifyWorker())
 	p.say("w.0", Notified{Ready: true, Extend: 500 * sec})
 	p.wantState("w.0", StateReady)
-	if got := p.left("w.0"); got != Forever {
+	if got := p.left("w.0"); got != policy.Forever {
 		t.Errorf("a slot that is ready has %s left", got)
 	}
 	p.say("w.0", Notified{Trigger: true, Extend: 500 * sec})
@@ -120,5 +122,5 @@ func TestExtendedStartStillEnds(t *testing.T) {
 		t.Fatalf("the start ends after %s more, want 20 s", got)
 	}
 	p.wantState("w.0", StateStopping)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 }

@@ -5,6 +5,8 @@ package fleet
 import (
 	"fmt"
 	"slices"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // concludes lets the world be fair to a change: what is asked for comes, what is killed
@@ -30,10 +32,10 @@ func (w *world) concludes() {
 		if w.endsDeaf() {
 			continue
 		}
-		if l := w.f.floor; l.deadline == Never && l.state == floorEnding && w.procs[l.proc].immortal {
+		if l := w.f.floor; l.deadline == policy.Never && l.state == floorEnding && w.procs[l.proc].immortal {
 			return // what goes back waits for it, too
 		}
-		if w.f.Deadline() == Never {
+		if w.f.Deadline() == policy.Never {
 			w.fail("the change waits forever: %s", w.onTheWay())
 		}
 		w.passToDeadline()
@@ -46,7 +48,7 @@ func (w *world) concludes() {
 func (w *world) endsDeaf() bool {
 	w.t.Helper()
 	for _, s := range w.f.slots {
-		if b := w.procs[s.proc]; s.state == StateStopping && s.deadline == Never && b != nil && !b.frozen && b.state != left {
+		if b := w.procs[s.proc]; s.state == StateStopping && s.deadline == policy.Never && b != nil && !b.frozen && b.state != left {
 			w.fairEnd(b)
 			return true
 		}

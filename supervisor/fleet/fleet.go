@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // The limits that are not a matter of the fleet file.
@@ -49,6 +51,14 @@ const (
 	maxFloorBackoff = 30 * time.Second
 )
 
+// lateAfter is how late a turn must be for it to say something about the world:
+// the unit was frozen, the master stopped, or the machine starved.
+const lateAfter = 500 * time.Millisecond
+
+// maxForgiven is how often a process is forgiven that has sent no keep-alive
+// since: a machine that is always short of CPU must not hide one that is stuck.
+const maxForgiven = 3
+
 type phase int
 
 const (
@@ -68,7 +78,7 @@ type (
 // Fleet is the state of one fleet. It is not safe for concurrent use: one loop owns it.
 // Its parts know the fleet that they belong to, and say through it what is to be done.
 type Fleet struct {
-	cfg      Config
+	cfg      policy.Config
 	workers  []*worker
 	slots    []*slot        // of all workers, in the order of the Config
 	owners   map[Proc]*slot // the slot that a process belongs to
@@ -99,10 +109,10 @@ type changing struct {
 type agenda struct {
 	started       bool // the first Decide has set the deadlines
 	isReady       bool // READY was sent
-	startDeadline Instant
-	stopAt        Instant
-	nextPing      Instant
-	nextExtend    Instant
+	startDeadline policy.Instant
+	stopAt        policy.Instant
+	nextPing      policy.Instant
+	nextExtend    policy.Instant
 	late          lateness
 	probe         probe
 }
@@ -115,15 +125,15 @@ type ending struct {
 }
 
 // New returns the fleet of cfg. Nothing happens before the first Decide.
-func New(cfg Config) *Fleet {
+func New(cfg policy.Config) *Fleet {
 	f := &Fleet{
 		cfg:    cfg,
 		owners: map[Proc]*slot{},
 		random: cfg.Seed,
-		agenda: agenda{startDeadline: Never, stopAt: Never, nextPing: Never, nextExtend: Never, late: lateness{promised: Never}, probe: noProbe},
+		agenda: agenda{startDeadline: policy.Never, stopAt: policy.Never, nextPing: policy.Never, nextExtend: policy.Never, late: lateness{promised: policy.Never}, probe: noProbe},
 	}
 	f.last.revision, f.revision = 1, 1
-	f.floor = f.newFloor(f.revision, cfg.hasEntries())
+	f.floor = f.newFloor(f.revision, cfg.HasEntries())
 	for i := range cfg.Workers {
 		w := f.newWorker(&f.cfg.Workers[i])
 		for n := range w.config.Count {
@@ -144,48 +154,10 @@ type ids struct {
 	change     ChangeID
 }
 
-// SlotInfo is what does not change of a slot.
-type SlotInfo struct {
-	ID         SlotID
-	Revision   Revision
-	Name       string // "web.0": at any time it belongs to one slot
-	Worker     WorkerID
-	WorkerName string
-	Index      int // among the slots of its worker
-}
-
-// Slots lists the slots, each worker's in order, in the order of the Config.
-func (f *Fleet) Slots() (all []SlotInfo) {
-	for _, s := range f.slots {
-		all = append(all, s.info())
-	}
-	return all
-}
-
-// named returns a slot by its name, nil if there is none.
-func (f *Fleet) named(name string) *slot {
-	for _, s := range f.slots {
-		if s.name == name && s.role == current {
-			return s
-		}
-	}
-	return nil
-}
-
-// demanding returns a worker that is started on demand by its id, nil if there is none.
-func (f *Fleet) demanding(id WorkerID) *worker {
-	for _, w := range f.workers {
-		if w.id == id && w.config.OnDemand {
-			return w
-		}
-	}
-	return nil
-}
-
 // Decide takes one event and returns what to do now, in this order. The slice
 // is valid until the next call. now must not go back. After Quit, which is the
 // last action, nothing is done any more.
-func (f *Fleet) Decide(now Instant, ev Event) []Action {
+func (f *Fleet) Decide(now policy.Instant, ev Event) []Action {
 	f.acts = f.acts[:0]
 	if !f.agenda.started {
 		f.begin(now)
@@ -205,9 +177,9 @@ func (f *Fleet) Decide(now Instant, ev Event) []Action {
 
 // Deadline is when Decide wants a Tick at the latest: later than the now of the
 // last Decide, and Never once the fleet has ended.
-func (f *Fleet) Deadline() Instant {
+func (f *Fleet) Deadline() policy.Instant {
 	if f.phase == ended {
-		return Never
+		return policy.Never
 	}
 	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.nextPing, f.agenda.nextExtend, f.agenda.probe.deadline)
 	for _, l := range f.floors {
@@ -227,9 +199,9 @@ func (f *Fleet) Deadline() Instant {
 // Ended reports whether Quit was said.
 func (f *Fleet) Ended() bool { return f.phase == ended }
 
-func (f *Fleet) begin(now Instant) {
+func (f *Fleet) begin(now policy.Instant) {
 	f.agenda.started = true
-	f.agenda.startDeadline = now.timeout(f.cfg.TimeoutStart)
+	f.agenda.startDeadline = now.Timeout(f.cfg.TimeoutStart)
 	if f.cfg.StopAfter > 0 {
 		f.agenda.stopAt = now.Add(f.cfg.StopAfter)
 	}
@@ -247,7 +219,7 @@ func (f *Fleet) begin(now Instant) {
 
 // advance does what is due. It runs after every event, so that a successor
 // starts in the same turn in which its predecessor ended.
-func (f *Fleet) advance(now Instant) {
+func (f *Fleet) advance(now policy.Instant) {
 	if now >= f.agenda.nextPing {
 		f.do(Ping{})
 		f.agenda.nextPing = now.Add(f.cfg.PingEvery)
@@ -282,85 +254,60 @@ func (f *Fleet) anyOnItsWay() bool {
 	return slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state == StateStarting && s.assigned && !s.running })
 }
 
-// judge looks at the fleet as a whole: is it ready, is it over?
-func (f *Fleet) judge(now Instant) {
-	n := f.count()
-	switch {
-	case f.phase == stopping:
-	case n.finished() == n.slots && n.held == 0 && f.change == nil:
-		f.stop(now, boolInt(n.failed > 0), n.ending())
-	case f.phase == starting && f.readyNow(n):
-		f.serve(now)
-		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, n.slots))
-	case f.phase == starting && now >= f.agenda.startDeadline:
-		f.startTimeout(now, n)
-	}
-	if f.phase == stopping && f.nothingLeft() {
-		f.quit(now)
-	}
+// lateness is how a turn is known to be late.
+type lateness struct {
+	decided  policy.Instant // the now of the last Decide
+	promised policy.Instant // its Deadline
 }
 
-// nothingLeft counts anew: a slot without a process has ended by being stopped.
-func (f *Fleet) nothingLeft() bool {
-	return f.agenda.probe.proc == 0 && !slices.ContainsFunc(f.floors, func(l *floor) bool { return l.proc != 0 || !l.pool.empty() }) &&
-		!slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state != StateExited && s.state != StateFailed })
-}
-
-func (f *Fleet) readyNow(n tally) bool {
-	switch {
-	case f.cfg.ReadyWhen.Floor:
-		return !f.floor.needed || f.floor.state == floorUp
-	case f.cfg.ReadyWhen.N > 0:
-		return n.ready+n.exited >= min(f.cfg.ReadyWhen.N, n.slots-n.failed)
-	default:
-		return n.ready+n.exited+n.failed == n.slots
-	}
-}
-
-// serve ends the start.
-func (f *Fleet) serve(now Instant) {
-	f.phase, f.agenda.startDeadline = serving, Never
-	f.floor.limitLoading(now)
-	f.sayReady()
-}
-
-func (f *Fleet) sayReady() {
-	if !f.agenda.isReady {
-		f.agenda.isReady = true
-		f.do(Ready{})
-	}
-}
-
-// startTimeout ends the start: one crash-looping worker never takes the others
-// down, but a fleet in which nothing is ready has failed.
-func (f *Fleet) startTimeout(now Instant, n tally) {
-	limit := Span(f.cfg.TimeoutStart)
-	if n.ready > 0 {
-		f.serve(now)
-		f.reportKind(KindFleetDegraded, Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
-			n.ready, n.slots, limit))
+// forgive moves the deadlines of processes that had no chance to meet them. If
+// the master did not run, neither did they, or their words were not read: what
+// was left of each deadline when the master last ran is left of it now. Delays
+// and the deadlines of the fleet's own plan stay: time has passed.
+func (f *Fleet) forgive(now policy.Instant) {
+	if f.agenda.late.promised == policy.Never || now.Sub(f.agenda.late.promised) < lateAfter {
 		return
 	}
-	why := fmt.Sprintf("no slot was ready within %s (timeout_start_sec)", limit)
-	switch s := n.worst; {
-	case f.floor.state == floorLoading:
-		why = fmt.Sprintf("floor: %s did not finish within %s (timeout_start_sec)", f.floor.doing(), limit)
-	case f.floor.cause != "":
-		why += "; floor: " + f.floor.cause
-	case s != nil:
-		why += fmt.Sprintf("; %s: %s", s.name, s.why)
+	gap := now.Sub(f.agenda.late.decided)
+	waiting := f.agenda.startDeadline != policy.Never
+	f.agenda.startDeadline = f.agenda.startDeadline.Add(gap)
+	for _, l := range f.floors {
+		waiting = waiting || min(l.deadline, l.pool.deadline) != policy.Never
+		l.deadline = l.deadline.Add(gap)
+		l.pool.deadline = l.pool.deadline.Add(gap)
 	}
-	f.stop(now, 1, why)
+	f.agenda.probe.deadline = f.agenda.probe.deadline.Add(gap)
+	for _, s := range f.slots {
+		watchdog := s.forgiven < maxForgiven
+		waiting = waiting || s.deadline != policy.Never || watchdog && s.beatDue != policy.Never
+		if watchdog {
+			s.forgiven++
+		}
+		s.postpone(gap, watchdog)
+	}
+	if waiting {
+		f.reportKind(KindOverslept, Notice, fmt.Sprintf("the master did not run for %s (frozen, stopped, or short of CPU); "+
+			"the deadlines of its processes were extended", policy.Span(now.Sub(f.agenda.late.promised))))
+	}
 }
 
-func (f *Fleet) quit(now Instant) {
-	f.phase = ended
-	f.refreshStatus(now)
-	f.report(Notice, "fleet shut down")
-	f.do(Quit{Code: f.stopping.code, Why: f.stopping.why})
+// hearFirst lets every event of a turn come before a watchdog's end: a process
+// that was late only as long as the master was may have said that it lives. The
+// Tick that ends the turn judges.
+func (f *Fleet) hearFirst(now policy.Instant) {
+	for _, s := range f.slots {
+		if s.beatDue <= now && !s.frozen {
+			s.beatDue = now + 1
+		}
+	}
 }
 
-func (f *Fleet) extend(now Instant) {
+// promise remembers when the next turn is due.
+func (f *Fleet) promise(now policy.Instant) {
+	f.agenda.late = lateness{decided: now, promised: f.Deadline()}
+}
+
+func (f *Fleet) extend(now policy.Instant) {
 	if now < f.agenda.nextExtend {
 		return
 	}
@@ -369,7 +316,7 @@ func (f *Fleet) extend(now Instant) {
 		f.agenda.nextExtend = now.Add(extendEvery)
 		return
 	}
-	f.agenda.nextExtend = Never
+	f.agenda.nextExtend = policy.Never
 }
 
 func (f *Fleet) do(a Action) { f.acts = append(f.acts, a) }

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func TestReadyWhen(t *testing.T) {
-	fail := func(p *player, name string) { p.exit(name, Exit{Code: 9}) }
+	fail := func(p *player, name string) { p.exit(name, policy.Exit{Code: 9}) }
 	finish := func(p *player, name string) { p.exit(name, status0) }
 	run := (*player).run
 	type step struct {
@@ -19,16 +21,16 @@ func TestReadyWhen(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		when  ReadyWhen
+		when  policy.ReadyWhen
 		steps []step
 	}{
-		{"all", ReadyWhen{}, []step{{run, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
-		{"all, one finished", ReadyWhen{}, []step{{finish, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
-		{"all, one failed", ReadyWhen{}, []step{{run, "w.1", false}, {run, "w.2", false}, {fail, "w.0", true}}},
-		{"two", ReadyWhen{N: 2}, []step{{run, "w.2", false}, {run, "w.0", true}}},
-		{"two, one finished", ReadyWhen{N: 2}, []step{{run, "w.2", false}, {finish, "w.0", true}}},
-		{"two, two failed", ReadyWhen{N: 2}, []step{{fail, "w.0", false}, {fail, "w.2", false}, {run, "w.1", true}}},
-		{"more than there are", ReadyWhen{N: 9}, []step{{run, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
+		{"all", policy.ReadyWhen{}, []step{{run, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
+		{"all, one finished", policy.ReadyWhen{}, []step{{finish, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
+		{"all, one failed", policy.ReadyWhen{}, []step{{run, "w.1", false}, {run, "w.2", false}, {fail, "w.0", true}}},
+		{"two", policy.ReadyWhen{N: 2}, []step{{run, "w.2", false}, {run, "w.0", true}}},
+		{"two, one finished", policy.ReadyWhen{N: 2}, []step{{run, "w.2", false}, {finish, "w.0", true}}},
+		{"two, two failed", policy.ReadyWhen{N: 2}, []step{{fail, "w.0", false}, {fail, "w.2", false}, {run, "w.1", true}}},
+		{"more than there are", policy.ReadyWhen{N: 9}, []step{{run, "w.0", false}, {run, "w.1", false}, {run, "w.2", true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := execWorker("w", 3)
@@ -66,7 +68,7 @@ func TestDegradedStart(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 2), entryWorker("e", 1)))
 	p.run("w.0")
 	p.send(Introduced{p.slot("w.1").proc, 5})
-	p.slot("w.1").deadline = Never
+	p.slot("w.1").deadline = policy.Never
 	p.f.promise(p.now)
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the start ends after %s", got)
@@ -79,7 +81,7 @@ func TestDegradedStart(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the floor may load for %s more, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL, false})
+	p.want(Kill{p.f.floor.proc, policy.SIGKILL, false})
 	p.send(Exited{Proc: p.f.floor.proc, Exit: killed})
 	p.wantStatus("floor is lost (starting the interpreter did not finish within 5min (timeout_start_sec)) and loads again in 1s")
 }
@@ -95,19 +97,19 @@ func TestReadyBeforeTheFloor(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Fatalf("the floor may load for %s, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL, false})
+	p.want(Kill{p.f.floor.proc, policy.SIGKILL, false})
 }
 
 func TestNothingReadyAtStartTimeout(t *testing.T) {
 	crash := execWorker("w", 1)
 	crash.Policy.RestartSec, crash.Policy.RestartMaxDelay = time.Hour, time.Hour
 	hang := execWorker("w", 1)
-	hang.Policy.TimeoutStart = Forever
+	hang.Policy.TimeoutStart = policy.Forever
 	entry := entryWorker("w", 1)
-	entry.Policy.TimeoutStart = Forever
+	entry.Policy.TimeoutStart = policy.Forever
 	for _, c := range []struct {
 		name string
-		w    Worker
+		w    policy.Worker
 		do   func(p *player)
 		why  string
 		quit bool // at once: there is no process left
@@ -160,7 +162,7 @@ func TestEndOfTheFleet(t *testing.T) {
 	p.wantQuit(0)
 
 	w := execWorker("w", 2)
-	w.Policy.Restart = RestartNo
+	w.Policy.Restart = policy.RestartNo
 	p = play(t, fleetOf(w))
 	p.exit("w.0", status0)
 	p.exit("w.1", status1)
@@ -179,7 +181,7 @@ func TestReadyBeforeQuit(t *testing.T) {
 	p.exit("w.0", killed)
 	p.wantQuit(0)
 
-	for _, cfg := range []Config{{}, fleetOf(), fleetOf(execWorker("w", 0)), fleetOf(entryWorker("w", 0))} {
+	for _, cfg := range []policy.Config{{}, fleetOf(), fleetOf(execWorker("w", 0)), fleetOf(entryWorker("w", 0))} {
 		p = play(t, cfg)
 		p.want(Ready{}, Stopping{}, Quit{Code: 0, Why: "nothing is left to run: every slot has finished"})
 		none[LoadFloor](p)
@@ -194,7 +196,7 @@ func TestEndWithFloorAndSpares(t *testing.T) {
 	p.up()
 	floor, spare := p.f.floor.proc, p.f.floor.pool.spares[0].proc
 	p.exit("w.0", status0)
-	p.want(Stopping{}, Kill{spare, SIGKILL, true}, StopFloor{floor})
+	p.want(Stopping{}, Kill{spare, policy.SIGKILL, true}, StopFloor{floor})
 	p.wantStatus("stopping: 2 processes left")
 	p.send(Exited{Proc: spare, Exit: killed})
 	p.send(Exited{Proc: floor})
@@ -206,7 +208,7 @@ func TestNothingAfterQuit(t *testing.T) {
 	cfg.PingEvery, cfg.Extend = sec, true
 	p := play(t, cfg)
 	p.wantQuit(0)
-	if got := p.f.Deadline(); got != Never {
+	if got := p.f.Deadline(); got != policy.Never {
 		t.Errorf("deadline %d, want never", got)
 	}
 	p.now = p.now.Add(time.Hour)
@@ -224,7 +226,7 @@ func TestStopAfter(t *testing.T) {
 	if got := p.untilDue(); got != 5*sec {
 		t.Fatalf("stops after %s", got)
 	}
-	p.want(Stopping{}, Kill{p.slot("w.0").proc, SIGTERM, false})
+	p.want(Stopping{}, Kill{p.slot("w.0").proc, policy.SIGTERM, false})
 	p.exit("w.0", termed)
 	p.wantQuit(0)
 }
@@ -251,7 +253,7 @@ func TestPing(t *testing.T) {
 // Extend is sent while the fleet starts and while it stops, not in between.
 func TestExtend(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.TimeoutStop = Forever
+	w.Policy.TimeoutStop = policy.Forever
 	cfg := fleetOf(w)
 	cfg.Extend = true
 	p := play(t, cfg)
@@ -273,17 +275,17 @@ func TestExtend(t *testing.T) {
 
 func TestStatusNamesTheWorst(t *testing.T) {
 	no := execWorker("no", 1)
-	no.Policy.Restart = RestartNo
+	no.Policy.Restart = policy.RestartNo
 	p := play(t, fleetOf(execWorker("w", 3), no))
 	p.up()
 	p.wantStatus("4/4 ready")
 	p.exit("w.0", status1)
 	p.wantStatus("3/4 ready; w.0 restarts in 1.1s (exit-code 1, 1st in a row)")
-	p.exit("w.1", Exit{Signal: 11})
+	p.exit("w.1", policy.Exit{Signal: 11})
 	p.wantStatus("2/4 ready; w.0 restarts in 1.1s (exit-code 1, 1st in a row); 1 more in trouble")
 	p.wait(2 * sec)
 	p.wantStatus("2/4 ready; w.0 starting (attempt 2); 1 more in trouble")
-	p.exit("w.1", Exit{Signal: 11})
+	p.exit("w.1", policy.Exit{Signal: 11})
 	p.wantStatus("2/4 ready; w.1 restarts in 2")
 	p.wantStatus("(signal SIGSEGV, 2nd in a row); 1 more in trouble")
 	p.send(Exited{Proc: p.slot("w.2").proc, Exit: status0, Left: 1})

@@ -2,7 +2,11 @@
 
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/decnet/prefork/supervisor/policy"
+)
 
 type floorState int
 
@@ -23,8 +27,8 @@ type floor struct {
 	retired  bool // another has taken its place
 	state    floorState
 	loaded   bool // some generation was
-	due      Instant
-	deadline Instant
+	due      policy.Instant
+	deadline policy.Instant
 	failures int
 	pool     pool
 
@@ -35,26 +39,26 @@ type floor struct {
 type generation struct {
 	number    int
 	proc      Proc // only while loading, up or ending
-	since     Instant
-	upAt      Instant // Never until it is up
-	forks     int     // that it takes at a time
-	killed    bool    // SIGKILL was sent to it, or to what it left behind
-	allKilled bool    // SIGKILL was sent to all that came from it
-	sweeping  bool    // it has ended; what it left behind has not
-	progress  string  // what it does while it loads
-	cause     string  // why it cannot be used
+	since     policy.Instant
+	upAt      policy.Instant // Never until it is up
+	forks     int            // that it takes at a time
+	killed    bool           // SIGKILL was sent to it, or to what it left behind
+	allKilled bool           // SIGKILL was sent to all that came from it
+	sweeping  bool           // it has ended; what it left behind has not
+	progress  string         // what it does while it loads
+	cause     string         // why it cannot be used
 }
 
 // newFloor makes a floor that is not loaded yet.
 func (f *Fleet) newFloor(revision Revision, needed bool) *floor {
-	l := &floor{fleet: f, revision: revision, needed: needed, due: Never, deadline: Never}
-	l.pool = pool{floor: l, due: Never, deadline: Never}
+	l := &floor{fleet: f, revision: revision, needed: needed, due: policy.Never, deadline: policy.Never}
+	l.pool = pool{floor: l, due: policy.Never, deadline: policy.Never}
 	f.floors = append(f.floors, l)
 	return l
 }
 
 // begin has it loaded, if it is needed and nothing is there.
-func (l *floor) begin(now Instant) {
+func (l *floor) begin(now policy.Instant) {
 	if l.needed && l.state == floorNone {
 		l.state, l.due = floorWaiting, now
 	}
@@ -64,7 +68,7 @@ func (l *floor) begin(now Instant) {
 func (l *floor) ending() bool { return l.retired || l.fleet.phase == stopping }
 
 // retire ends a floor that is not forked from any more. What it forked lives on.
-func (l *floor) retire(now Instant) {
+func (l *floor) retire(now policy.Instant) {
 	l.retired = true
 	l.stop(now)
 }
@@ -79,7 +83,7 @@ func (l *floor) doing() string {
 	return l.progress
 }
 
-func (l *floor) advance(now Instant) {
+func (l *floor) advance(now policy.Instant) {
 	switch {
 	case l.state == floorWaiting && now >= l.due:
 		l.load(now)
@@ -87,20 +91,20 @@ func (l *floor) advance(now Instant) {
 	case l.state == floorEnding && l.killed:
 		l.unkillable(now)
 	case l.sweeping:
-		l.report("", Warning, fmt.Sprintf("floor: what it left behind did not end within %s; sent SIGKILL", Span(leftGrace)))
+		l.report("", Warning, fmt.Sprintf("floor: what it left behind did not end within %s; sent SIGKILL", policy.Span(leftGrace)))
 		l.killAll(now, l.cause)
 	case l.state == floorEnding:
-		l.end(now, fmt.Sprintf("did not end within %s", Span(floorStopGrace)))
+		l.end(now, fmt.Sprintf("did not end within %s", policy.Span(floorStopGrace)))
 	case l.state == floorLoading:
 		l.end(now, fmt.Sprintf("%s did not finish within %s (timeout_start_sec)",
-			l.doing(), Span(l.fleet.cfg.TimeoutStart)))
+			l.doing(), policy.Span(l.fleet.cfg.TimeoutStart)))
 	}
 }
 
-func (l *floor) load(now Instant) {
+func (l *floor) load(now policy.Instant) {
 	l.fleet.last.generation++
-	l.generation = generation{number: l.fleet.last.generation, proc: l.fleet.newProc(), since: now, upAt: Never}
-	l.state, l.due, l.deadline = floorLoading, Never, Never
+	l.generation = generation{number: l.fleet.last.generation, proc: l.fleet.newProc(), since: now, upAt: policy.Never}
+	l.state, l.due, l.deadline = floorLoading, policy.Never, policy.Never
 	if l.fleet.phase == serving {
 		l.limitLoading(now)
 	}
@@ -109,9 +113,9 @@ func (l *floor) load(now Instant) {
 
 // limitLoading sets a deadline for a floor that loads while the fleet serves.
 // While the fleet starts, its own deadline is enough.
-func (l *floor) limitLoading(now Instant) {
+func (l *floor) limitLoading(now policy.Instant) {
 	if l.state == floorLoading {
-		l.deadline = now.timeout(l.fleet.cfg.TimeoutStart)
+		l.deadline = now.Timeout(l.fleet.cfg.TimeoutStart)
 	}
 }
 
@@ -121,17 +125,17 @@ func (l *floor) progressed(ev FloorProgress) {
 	}
 }
 
-func (l *floor) becameLoaded(now Instant, ev FloorLoaded) {
+func (l *floor) becameLoaded(now policy.Instant, ev FloorLoaded) {
 	if ev.Proc != l.proc || l.state != floorLoading {
 		return
 	}
-	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, Never
+	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, policy.Never
 	l.forks = max(1, ev.Forks)
-	l.report(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", Span(now.Sub(l.since))))
+	l.report(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", policy.Span(now.Sub(l.since))))
 }
 
 // broke keeps the cause; the end of the process follows and decides.
-func (l *floor) broke(now Instant, ev FloorBroken) {
+func (l *floor) broke(now policy.Instant, ev FloorBroken) {
 	if ev.Proc == l.proc && ev.Proc != 0 && l.state != floorEnding {
 		l.end(now, ev.Text)
 	}
@@ -139,24 +143,24 @@ func (l *floor) broke(now Instant, ev FloorBroken) {
 
 // end kills a floor that is of no use. What it forked lives on, and the
 // helpers that it started end as those of a slot do.
-func (l *floor) end(now Instant, cause string) {
+func (l *floor) end(now policy.Instant, cause string) {
 	l.state, l.killed, l.cause, l.deadline = floorEnding, true, cause, now.Add(killGrace)
-	l.fleet.signal(l.proc, SIGKILL, false)
+	l.fleet.signal(l.proc, policy.SIGKILL, false)
 }
 
 // killAll kills a floor and its helpers.
-func (l *floor) killAll(now Instant, cause string) {
+func (l *floor) killAll(now policy.Instant, cause string) {
 	l.state, l.killed, l.allKilled, l.cause, l.deadline = floorEnding, true, true, cause, now.Add(killGrace)
-	l.fleet.signal(l.proc, SIGKILL, true)
+	l.fleet.signal(l.proc, policy.SIGKILL, true)
 }
 
 // unkillable lets go of a floor that does not end from SIGKILL, or whose
 // left-overs do not, where nothing would be gained by waiting for it.
-func (l *floor) unkillable(now Instant) {
-	l.deadline = Never
-	why := fmt.Sprintf("floor: %s; does not end %s after SIGKILL", l.cause, Span(killGrace))
+func (l *floor) unkillable(now policy.Instant) {
+	l.deadline = policy.Never
+	why := fmt.Sprintf("floor: %s; does not end %s after SIGKILL", l.cause, policy.Span(killGrace))
 	if l.sweeping {
-		why = fmt.Sprintf("floor: %s; what it left behind does not end %s after SIGKILL", l.cause, Span(killGrace))
+		why = fmt.Sprintf("floor: %s; what it left behind does not end %s after SIGKILL", l.cause, policy.Span(killGrace))
 	}
 	switch {
 	case l.fleet.phase == stopping:
@@ -178,7 +182,7 @@ func (l *floor) unkillable(now Instant) {
 }
 
 // exited takes the end of the floor's process.
-func (l *floor) exited(now Instant, ev Exited) {
+func (l *floor) exited(now policy.Instant, ev Exited) {
 	how := howItEnded(ev.Exit)
 	if ev.Left == 0 {
 		l.nextGeneration(now, how)
@@ -194,17 +198,17 @@ func (l *floor) exited(now Instant, ev Exited) {
 	}
 	l.state, l.killed, l.deadline = floorEnding, false, now.Add(leftGrace)
 	l.report("", Info, fmt.Sprintf("floor %s; %s that it left behind got SIGTERM, SIGKILL follows in %s",
-		how, times(ev.Left, "process"), Span(leftGrace)))
-	l.fleet.signal(l.proc, SIGTERM, true)
+		how, times(ev.Left, "process"), policy.Span(leftGrace)))
+	l.fleet.signal(l.proc, policy.SIGTERM, true)
 }
 
 // nextGeneration ends a generation. The first one that cannot be loaded ends the
 // fleet; a later one is loaded again while workers serve on.
-func (l *floor) nextGeneration(now Instant, how string) {
+func (l *floor) nextGeneration(now policy.Instant, how string) {
 	if l.cause == "" {
 		l.cause = how
 	}
-	l.proc, l.deadline, l.sweeping = 0, Never, false
+	l.proc, l.deadline, l.sweeping = 0, policy.Never, false
 	l.pool.abandon() // its answer would be taken for the next generation's
 	switch {
 	case l.ending():
@@ -221,24 +225,24 @@ func (l *floor) nextGeneration(now Instant, how string) {
 }
 
 // lost makes the next generation wait, longer each time in a row.
-func (l *floor) lost(now Instant) {
+func (l *floor) lost(now policy.Instant) {
 	what := "is lost"
-	if l.upAt == Never {
+	if l.upAt == policy.Never {
 		what = "cannot be loaded"
 	} else if now.Sub(l.upAt) >= maxFloorBackoff {
 		l.failures = 0
 	}
 	l.failures++
-	delay := backoff(floorBackoff, maxFloorBackoff, l.failures)
+	delay := policy.Backoff(floorBackoff, maxFloorBackoff, l.failures)
 	l.state, l.due = floorWaiting, now.Add(delay)
 	l.report(KindFloorLost, Err, fmt.Sprintf("floor %s: %s; loading again in %s, workers serve on, successors wait",
-		what, l.cause, Span(delay)))
+		what, l.cause, policy.Span(delay)))
 }
 
 // stop ends the floor of a fleet that stops.
-func (l *floor) stop(now Instant) {
+func (l *floor) stop(now policy.Instant) {
 	l.pool.stop(now)
-	l.due = Never
+	l.due = policy.Never
 	switch l.state {
 	case floorUp:
 		l.state, l.deadline = floorEnding, now.Add(floorStopGrace)
@@ -248,7 +252,7 @@ func (l *floor) stop(now Instant) {
 	case floorWaiting:
 		l.state = floorNone
 	case floorEnding:
-		if l.deadline == Never { // it was reported as one that cannot be killed
+		if l.deadline == policy.Never { // it was reported as one that cannot be killed
 			l.deadline = now.Add(killGrace)
 		}
 	case floorNone:
@@ -259,7 +263,7 @@ func (l *floor) report(kind Kind, level Level, text string) {
 	l.fleet.do(Report{Level: level, Kind: kind, Generation: l.number, Text: text})
 }
 
-func howItEnded(e Exit) string {
+func howItEnded(e policy.Exit) string {
 	if e.Signal != 0 {
 		return "killed by " + e.Signal.String()
 	}

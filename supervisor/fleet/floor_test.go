@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // upWith is a fleet of n entry slots, all ready.
@@ -29,7 +31,7 @@ func TestFirstFloorThatCannotBeLoaded(t *testing.T) {
 	for name, do := range map[string]func(p *player, floor Proc){
 		"broken": func(p *player, floor Proc) {
 			p.send(FloorBroken{floor, "importing numpy: no module named numpy"})
-			p.want(Kill{floor, SIGKILL, false})
+			p.want(Kill{floor, policy.SIGKILL, false})
 			p.send(Exited{Proc: floor, Exit: status1})
 		},
 		"not started": func(p *player, floor Proc) {
@@ -109,7 +111,7 @@ func TestLaterFloorThatCannotBeLoaded(t *testing.T) {
 	if got := p.untilDue(); got != 300*sec {
 		t.Errorf("gives up loading after %s, want 5 min", got)
 	}
-	p.want(Kill{p.f.floor.proc, SIGKILL, false})
+	p.want(Kill{p.f.floor.proc, policy.SIGKILL, false})
 }
 
 func TestDueSlotsWaitForTheFloor(t *testing.T) {
@@ -121,7 +123,7 @@ func TestDueSlotsWaitForTheFloor(t *testing.T) {
 	p.wantState("w.0", StateWaiting)
 	p.wantStatus("w.0 waits for the floor (exit-code 1, 1st in a row)")
 	none[Fork](p)
-	p.exit("w.1", Exit{Code: 2})
+	p.exit("w.1", policy.Exit{Code: 2})
 	p.wait(2 * sec)
 	p.wantStatus("; 1 more in trouble")
 	p.loaded()
@@ -196,7 +198,7 @@ func TestSilentFloorIsReplaced(t *testing.T) {
 	if got := p.untilDue(); got != forkTimeout {
 		t.Fatalf("waited %s for the fork", got)
 	}
-	p.want(Abandon{request}, Kill{floor, SIGKILL, false})
+	p.want(Abandon{request}, Kill{floor, policy.SIGKILL, false})
 	p.wantStatus("floor is being replaced: did not fork within 10s")
 	p.wantState("w.0", StateStarting)
 	p.wantState("w.1", StateReady)
@@ -228,7 +230,7 @@ func TestFloorLeavesProcessesBehind(t *testing.T) {
 	floor := p.f.floor.proc
 	p.send(Swept{floor}) // of a live floor: means nothing
 	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
-	p.want(Kill{floor, SIGTERM, true}, Kill{floor, SIGCONT, true})
+	p.want(Kill{floor, policy.SIGTERM, true}, Kill{floor, policy.SIGCONT, true})
 	p.wantStatus("1/1 ready; floor is being replaced: killed by SIGKILL")
 	p.wait(leftGrace - 1)
 	none[LoadFloor](p)
@@ -240,13 +242,13 @@ func TestFloorLeavesProcessesBehind(t *testing.T) {
 
 	floor = p.f.floor.proc
 	p.send(FloorBroken{floor, "mad"})
-	p.want(Kill{floor, SIGKILL, false})
+	p.want(Kill{floor, policy.SIGKILL, false})
 	p.send(Exited{Proc: floor, Exit: killed, Left: 1})
-	p.want(Kill{floor, SIGTERM, true}, Kill{floor, SIGCONT, true})
+	p.want(Kill{floor, policy.SIGTERM, true}, Kill{floor, policy.SIGCONT, true})
 	if got := p.untilDue(); got != leftGrace {
 		t.Fatalf("the left-overs had %s", got)
 	}
-	p.want(Kill{floor, SIGKILL, true})
+	p.want(Kill{floor, policy.SIGKILL, true})
 	if got := p.untilDue(); got != killGrace {
 		t.Fatalf("waited %s for the left-overs", got)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -98,8 +99,8 @@ func (w *world) notification(b *being) Notified {
 		Notified{Stopping: true, Errno: "EIO"},
 		Notified{Trigger: true},
 		Notified{Extend: 20 * sec, Interval: sec},
-		Notified{Recycle: RecycleAsked},
-		Notified{Recycle: RecycleRequests},
+		Notified{Recycle: policy.RecycleAsked},
+		Notified{Recycle: policy.RecycleRequests},
 	).about(b.id)
 }
 
@@ -110,7 +111,7 @@ func (n Notified) about(p Proc) Notified {
 
 func (w *world) passToDeadline() {
 	w.t.Helper()
-	if d := w.f.Deadline(); d != Never {
+	if d := w.f.Deadline(); d != policy.Never {
 		if d-1 > w.now {
 			w.now = d - 1
 			w.quiet()
@@ -176,7 +177,7 @@ func (w *world) change() {
 		ev.Kind, ev.Fresh = ChangeTrial, true
 	case 9:
 		if len(w.f.cfg.Workers) > 0 {
-			ev.Kind, ev.Scale = ChangeScale, &Scale{w.f.cfg.Workers[int(w.byte())%len(w.f.cfg.Workers)].Name, int(w.byte()%5) - 1}
+			ev.Kind, ev.Scale = ChangeScale, &policy.Scale{Worker: w.f.cfg.Workers[int(w.byte())%len(w.f.cfg.Workers)].Name, Count: int(w.byte()%5) - 1}
 		}
 	case 0:
 		w.tell(Cancel{2, "uid 0"})
@@ -191,9 +192,9 @@ func (w *world) change() {
 	default:
 		next := w.config()
 		next.Host = w.cfg.Host
-		next.FloorKeys = []Key{{"preload", Birth, uint64(w.byte() % 3)}}
+		next.FloorKeys = []policy.Key{{Name: "preload", Class: policy.Birth, Sum: uint64(w.byte() % 3)}}
 		for i := range next.Workers {
-			next.Workers[i].Keys = append(next.Workers[i].Keys, Key{"exec", Birth, uint64(w.byte() % 3)}, Key{"memory_max", Limit, uint64(w.byte() % 2)})
+			next.Workers[i].Keys = append(next.Workers[i].Keys, policy.Key{Name: "exec", Class: policy.Birth, Sum: uint64(w.byte() % 3)}, policy.Key{Name: "memory_max", Class: policy.Limit, Sum: uint64(w.byte() % 2)})
 		}
 		ev.Kind, ev.Config, ev.Reloads = ChangeReload, &next, true
 	}
@@ -219,7 +220,7 @@ func (w *world) inspect() {
 		v := &show.Snapshot.Slots[i]
 		s := f.named(v.Name)
 		if v.Name != s.name || v.State != s.state || v.PID != s.pid || v.Since > w.now || v.Restarts < 0 ||
-			v.Due != Never && (s.state != StateWaiting || v.Due < w.now) {
+			v.Due != policy.Never && (s.state != StateWaiting || v.Due < w.now) {
 			w.fail("%s is shown as %+v", s.name, v)
 		}
 	}
@@ -326,7 +327,7 @@ func (w *world) ends(b *being) {
 	if b.immortal && b.dying {
 		return
 	}
-	ev := Exited{Proc: b.id, OOM: w.byte()%8 == 7, Exit: pick(w, status0, status1, Exit{Code: 2}, killed, termed, Exit{Signal: 6, Core: true})}
+	ev := Exited{Proc: b.id, OOM: w.byte()%8 == 7, Exit: pick(w, status0, status1, policy.Exit{Code: 2}, killed, termed, policy.Exit{Signal: 6, Core: true})}
 	user := b.kind == floorBeing || b.state >= told // code of the user's has run
 	if user && w.byte()%4 == 0 {
 		ev.Left, b.state, b.leftAt = 1+int(w.byte())%3, left, w.now
@@ -362,7 +363,7 @@ func (w *world) end() {
 		if w.quits > 0 {
 			break
 		}
-		if w.f.Deadline() == Never {
+		if w.f.Deadline() == policy.Never {
 			w.fail("the fleet waits forever for %s", w.remaining())
 		}
 		w.passToDeadline()

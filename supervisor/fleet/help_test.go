@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -18,23 +19,23 @@ const (
 )
 
 // defaults is the policy of a worker that says nothing about it.
-func defaults() Policy {
-	return Policy{
-		Restart: RestartOnFailure, RestartSec: sec, RestartMaxDelay: 30 * sec, RestartReset: -1,
-		TimeoutStart: 90 * sec, TimeoutStop: 15 * sec, KillSignal: SIGTERM,
+func defaults() policy.Policy {
+	return policy.Policy{
+		Restart: policy.RestartOnFailure, RestartSec: sec, RestartMaxDelay: 30 * sec, RestartReset: -1,
+		TimeoutStart: 90 * sec, TimeoutStop: 15 * sec, KillSignal: policy.SIGTERM,
 	}
 }
 
-func execWorker(name string, count int) Worker {
-	return Worker{Name: name, Count: count, Policy: defaults()}
+func execWorker(name string, count int) policy.Worker {
+	return policy.Worker{Name: name, Count: count, Policy: defaults()}
 }
 
-func entryWorker(name string, count int) Worker {
-	return Worker{Name: name, Count: count, Entry: true, Policy: defaults()}
+func entryWorker(name string, count int) policy.Worker {
+	return policy.Worker{Name: name, Count: count, Entry: true, Policy: defaults()}
 }
 
-func fleetOf(workers ...Worker) Config {
-	return Config{Workers: workers, TimeoutStart: 300 * sec, Host: Host{Freezer: true, Seed: 1}}
+func fleetOf(workers ...policy.Worker) policy.Config {
+	return policy.Config{Workers: workers, TimeoutStart: 300 * sec, Host: policy.Host{Freezer: true, Seed: 1}}
 }
 
 // player drives a fleet, one event after the other, and checks after each that
@@ -42,14 +43,14 @@ func fleetOf(workers ...Worker) Config {
 type player struct {
 	t   testing.TB
 	f   *Fleet
-	now Instant
+	now policy.Instant
 	got []Action
 }
 
 // play starts the fleet of cfg at a time that is not 0.
-func play(t testing.TB, cfg Config) *player {
+func play(t testing.TB, cfg policy.Config) *player {
 	t.Helper()
-	p := &player{t: t, f: New(cfg), now: Instant(1000 * sec)}
+	p := &player{t: t, f: New(cfg), now: policy.Instant(1000 * sec)}
 	p.send(Tick{})
 	return p
 }
@@ -86,7 +87,7 @@ func (p *player) wait(d time.Duration) {
 func (p *player) untilDue() time.Duration {
 	p.t.Helper()
 	due, start := p.f.Deadline(), p.now
-	if due == Never {
+	if due == policy.Never {
 		p.t.Fatal("nothing is due")
 	}
 	if due-1 > p.now {
@@ -158,7 +159,7 @@ func (p *player) up() {
 	p.forked()
 }
 
-func (p *player) exit(name string, e Exit) {
+func (p *player) exit(name string, e policy.Exit) {
 	p.t.Helper()
 	p.send(Exited{Proc: p.slot(name).proc, Exit: e})
 }
@@ -170,7 +171,7 @@ func (p *player) wantState(name string, want State) {
 	}
 }
 
-func (p *player) wantResult(name string, want Result) {
+func (p *player) wantResult(name string, want policy.Result) {
 	p.t.Helper()
 	if s := p.slot(name); s.result != want {
 		p.t.Fatalf("the result of %s is %q, want %q", name, s.result, want)
@@ -238,7 +239,7 @@ func (p *player) wantStatus(part string) {
 }
 
 // check looks for what must hold between any two events.
-func check(f *Fleet, now Instant) error {
+func check(f *Fleet, now policy.Instant) error {
 	if d := f.Deadline(); d <= now {
 		return fmt.Errorf("deadline %d, want later than now %d", d, now)
 	}
@@ -307,7 +308,7 @@ func checkPlaces(w *worker) error {
 	return nil
 }
 
-func checkSlot(f *Fleet, s *slot, now Instant) error {
+func checkSlot(f *Fleet, s *slot, now policy.Instant) error {
 	_, owned := f.owners[s.proc]
 	queued := slices.Contains(s.floor.pool.queue, s)
 	live := s.state.live()
@@ -318,17 +319,17 @@ func checkSlot(f *Fleet, s *slot, now Instant) error {
 		return fmt.Errorf("process %d, queued %t", s.proc, queued)
 	case queued && (s.state != StateStarting || s.proc != 0):
 		return fmt.Errorf("queued with process %d", s.proc)
-	case s.due != Never && s.state != StateWaiting:
+	case s.due != policy.Never && s.state != StateWaiting:
 		return fmt.Errorf("due")
-	case s.deadline != Never && (!live || s.state == StateReady && !s.reloading || queued):
+	case s.deadline != policy.Never && (!live || s.state == StateReady && !s.reloading || queued):
 		return fmt.Errorf("has a deadline")
-	case s.beatDue != Never && s.state != StateReady, s.reloading && s.state != StateReady:
+	case s.beatDue != policy.Never && s.state != StateReady, s.reloading && s.state != StateReady:
 		return fmt.Errorf("a keep-alive or the end of a reload is due")
 	case s.woken && s.state != StateWaiting:
 		return fmt.Errorf("woken")
 	case s.state == StateListening && !s.config.OnDemand:
 		return fmt.Errorf("listens, though it is not started on demand")
-	case s.state != StateReady && (s.reason != "" && s.state != StateStarting || min(s.recycleAt, s.wantedSince, s.measureAt) != Never || s.measuring):
+	case s.state != StateReady && (s.reason != "" && s.state != StateStarting || min(s.recycleAt, s.wantedSince, s.measureAt) != policy.Never || s.measuring):
 		return fmt.Errorf("is to be recycled or measured")
 	case s.blocked && (s.state != StateWaiting || s.floor.pool.canFork()):
 		return fmt.Errorf("blocked")
@@ -354,7 +355,7 @@ func (p *pool) request() Proc {
 	return p.requests[0]
 }
 
-func checkPool(f *Fleet, now Instant) error {
+func checkPool(f *Fleet, now policy.Instant) error {
 	p, l := &f.floor.pool, f.floor
 	switch {
 	case len(p.queue) > 0 && len(p.spares) > 0:
@@ -363,13 +364,13 @@ func checkPool(f *Fleet, now Instant) error {
 		return fmt.Errorf("slots wait, but nothing is requested")
 	case len(p.spares) > p.wanted():
 		return fmt.Errorf("%d spares", len(p.spares))
-	case len(p.requests) > 0 && (p.deadline == Never || f.phase == stopping):
+	case len(p.requests) > 0 && (p.deadline == policy.Never || f.phase == stopping):
 		return fmt.Errorf("request without an end")
 	case (l.proc != 0) != (l.state == floorLoading || l.state == floorUp || l.state == floorEnding):
 		return fmt.Errorf("floor state %d with process %d", l.state, l.proc)
 	case l.sweeping && (l.state != floorEnding || !l.killed && l.deadline.Sub(now) > leftGrace):
 		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(now))
-	case l.state == floorWaiting && l.due == Never:
+	case l.state == floorWaiting && l.due == policy.Never:
 		return fmt.Errorf("floor is never loaded again")
 	case f.agenda.isReady != (f.phase == serving) && f.phase != stopping:
 		return fmt.Errorf("phase %d, ready %t", f.phase, f.agenda.isReady)
@@ -379,5 +380,5 @@ func checkPool(f *Fleet, now Instant) error {
 
 // operator is what one does to w.0.
 func operator(v verb.Name) Operate {
-	return Operate{ID: 1, Slot: "w.0", Call: verb.Call{Name: v, Signal: int(SIGHUP)}, Who: "uid 0"}
+	return Operate{ID: 1, Slot: "w.0", Call: verb.Call{Name: v, Signal: int(policy.SIGHUP)}, Who: "uid 0"}
 }

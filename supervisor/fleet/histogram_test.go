@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // TestSpawnsAreCounted: how long a start takes is counted when its process runs,
@@ -23,7 +25,7 @@ func TestSpawnsAreCounted(t *testing.T) {
 	if v.Spawns != want {
 		t.Errorf("got %+v, want %+v", v.Spawns, want)
 	}
-	if by := v.Slots[0].ByResult; len(by) != 1 || by[ExitCode] != 1 {
+	if by := v.Slots[0].ByResult; len(by) != 1 || by[policy.ExitCode] != 1 {
 		t.Errorf("restarts by result: %v", by)
 	}
 	var h Histogram

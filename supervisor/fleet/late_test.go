@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // frozen lets time pass in which the fleet does not decide.
@@ -32,7 +34,7 @@ func TestLateByAlmostHalfASecond(t *testing.T) {
 	if len(p.overslept()) != 0 {
 		t.Error("reported as a master that did not run")
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGABRT, false})
 }
 
 func TestLateByHalfASecond(t *testing.T) {
@@ -46,7 +48,7 @@ func TestLateByHalfASecond(t *testing.T) {
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("aborted after %s, want the 3 s that were left", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGABRT, false})
 	if len(p.overslept()) != 0 {
 		t.Error("reported twice")
 	}
@@ -165,7 +167,7 @@ func TestDelaysPassWhileFrozen(t *testing.T) {
 	p.begin()
 	p.ready()
 	p.frozen(time.Minute, Tick{})
-	p.want(Ping{}, Stopping{}, Kill{p.slot("w.0").proc, SIGTERM, false})
+	p.want(Ping{}, Stopping{}, Kill{p.slot("w.0").proc, policy.SIGTERM, false})
 	if got := len(all[Kill](p.got)); got != 2 { // and SIGCONT
 		t.Errorf("%d signals, want 2", got)
 	}
@@ -220,7 +222,7 @@ func TestWhatWaitedIsHeardFirst(t *testing.T) {
 	p.wantState("w.0", StateReady)
 	p.wantState("w.1", StateReady)
 	p.wantState("w.2", StateStopping)
-	p.want(Kill{p.slot("w.2").proc, SIGABRT, false})
+	p.want(Kill{p.slot("w.2").proc, policy.SIGABRT, false})
 }
 
 // A machine that is late again and again hides a stuck process for a while only.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func TestStartLimit(t *testing.T) {
@@ -21,7 +23,7 @@ func TestStartLimit(t *testing.T) {
 	p.exit("w.0", status1)
 	p.untilDue()
 	p.wantState("w.0", StateFailed)
-	p.wantResult("w.0", StartLimitHit)
+	p.wantResult("w.0", policy.StartLimitHit)
 	p.wantStatus("w.0 failed (start-limit-hit)")
 	none[Stopping](p)
 	p.exit("other.0", status0)
@@ -34,7 +36,7 @@ func TestStartLimitWindowSlides(t *testing.T) {
 		want  State
 	}{{10*sec - 1, StateFailed}, {10 * sec, StateStarting}} {
 		w := execWorker("w", 1)
-		w.Policy.Restart, w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = RestartAlways, 2, 10*sec
+		w.Policy.Restart, w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = policy.RestartAlways, 2, 10*sec
 		p := play(t, fleetOf(w))
 		p.run("w.0") // start 1
 		p.wait(4 * sec)
@@ -50,7 +52,7 @@ func TestStartLimitWindowSlides(t *testing.T) {
 // asked for.
 func TestStartLimitCountsFromAssign(t *testing.T) {
 	w := entryWorker("w", 1)
-	w.Policy.Restart, w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = RestartAlways, 1, 10*sec
+	w.Policy.Restart, w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = policy.RestartAlways, 1, 10*sec
 	p := play(t, fleetOf(w))
 	p.loaded()
 	p.wait(9 * sec)
@@ -64,7 +66,7 @@ func TestNoStartLimit(t *testing.T) {
 	w := execWorker("w", 1)
 	w.Policy.StartLimitBurst = 1 // without a period there is no limit
 	cfg := fleetOf(w)
-	cfg.TimeoutStart = Forever
+	cfg.TimeoutStart = policy.Forever
 	p := play(t, cfg)
 	for range 100 {
 		p.exit("w.0", status1)
@@ -83,16 +85,16 @@ func TestSlotStartTimeout(t *testing.T) {
 		t.Fatalf("the start times out after %s, want 90 s", got)
 	}
 	p.wantState("w.0", StateStopping)
-	p.want(Kill{proc, SIGTERM, false})
+	p.want(Kill{proc, policy.SIGTERM, false})
 	p.wantStatus("w.0 stopping (did not start within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s)")
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("SIGKILL after %s, want 15 s", got)
 	}
 	p.wantState("w.0", StateKilling)
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.send(Exited{Proc: proc, Exit: killed})
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 	p.wantStatus("w.0 restarts in 1.1s (timeout, 1st in a row)")
 }
 
@@ -102,7 +104,7 @@ func TestTimeoutIsNotClean(t *testing.T) {
 	p.send(Introduced{p.slot("w.0").proc, 7})
 	p.untilDue()
 	p.exit("w.0", termed)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 	p.wantState("w.0", StateWaiting)
 	if why := p.slot("w.0").why; strings.Contains(why, "clean") {
 		t.Errorf("reported as %q", why)
@@ -115,9 +117,9 @@ func TestShimThatDoesNotComeTimesOut(t *testing.T) {
 	proc := p.slot("w.0").proc
 	p.untilDue()
 	p.wantState("w.0", StateKilling)
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.send(Introduced{proc, 9})
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	none[Assign](p)
 	p.send(SpawnFailed{proc, "late"}) // there is a process, so its end follows
 	p.wantState("w.0", StateKilling)
@@ -126,7 +128,7 @@ func TestShimThatDoesNotComeTimesOut(t *testing.T) {
 }
 
 func TestNoTimeouts(t *testing.T) {
-	for _, none := range []time.Duration{0, Forever} {
+	for _, none := range []time.Duration{0, policy.Forever} {
 		w := execWorker("w", 1)
 		w.Policy.TimeoutStart, w.Policy.TimeoutStop = none, none
 		cfg := fleetOf(w)

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // notified takes what a slot's process says of itself, with systemd's meaning
 // (sd_notify(3)). A process that has not been told what to become says nothing.
-func (s *slot) notified(now Instant, ev Notified) {
+func (s *slot) notified(now policy.Instant, ev Notified) {
 	if !s.assigned || s.sweeping {
 		return
 	}
@@ -52,44 +54,44 @@ func (s *slot) notified(now Instant, ev Notified) {
 
 // saysReady ends a start or a reload. A process may say so before it is heard
 // that it has left its gate.
-func (s *slot) saysReady(now Instant) {
+func (s *slot) saysReady(now policy.Instant) {
 	switch {
 	case s.state == StateStarting && s.policy().Notify && !s.running:
 		s.early = true
 	case s.state == StateStarting && s.policy().Notify:
 		s.becomeReady(now)
 	case s.state == StateReady && s.reloading:
-		s.reloading, s.deadline = false, Never
+		s.reloading, s.deadline = false, policy.Never
 		s.remark("", Info, "reloaded")
 	}
 }
 
 // reloads limits how long a process that serves may reload. What it was told
 // before still holds, so a reload that does not end is not a reason to kill it.
-func (s *slot) reloads(now Instant) {
+func (s *slot) reloads(now policy.Instant) {
 	if s.state == StateReady && !s.reloading {
-		s.reloading, s.deadline = true, now.timeout(s.policy().TimeoutStart)
+		s.reloading, s.deadline = true, now.Timeout(s.policy().TimeoutStart)
 		s.remark("", Info, "reloads")
 	}
 }
 
 func (s *slot) reloadTimeout() {
-	s.reloading, s.deadline = false, Never
+	s.reloading, s.deadline = false, policy.Never
 	s.remark("", Warning, fmt.Sprintf("did not finish its reload within %s (timeout_start_sec); it is left as it is",
-		Span(s.policy().TimeoutStart)))
+		policy.Span(s.policy().TimeoutStart)))
 }
 
 // beats takes a keep-alive: the next one is due within the interval.
-func (s *slot) beats(now Instant) {
+func (s *slot) beats(now policy.Instant) {
 	if s.state == StateReady {
-		s.beatDue, s.forgiven = now.timeout(s.watchdog), 0
+		s.beatDue, s.forgiven = now.Timeout(s.watchdog), 0
 	}
 }
 
 // extend moves the deadlines that the process is subject to, the watchdog's too,
 // never to an earlier time and never one that ends with SIGKILL sent. Where there
 // is no deadline, max keeps it so.
-func (s *slot) extend(now Instant, by time.Duration) {
+func (s *slot) extend(now policy.Instant, by time.Duration) {
 	if s.state != StateKilling {
 		s.deadline = max(s.deadline, now.Add(by))
 		s.beatDue = max(s.beatDue, now.Add(by))
@@ -98,18 +100,18 @@ func (s *slot) extend(now Instant, by time.Duration) {
 
 // stopsItself waits for a process that said STOPPING=1 as for one that was asked
 // to end, and sends it nothing.
-func (s *slot) stopsItself(now Instant) {
+func (s *slot) stopsItself(now policy.Instant) {
 	s.thaw(now) // it said so before it was frozen
 	s.enterStopping(now, KindSlotStops, Info, "stops by itself (STOPPING=1)")
 }
 
 // abort ends a process that is stuck: SIGABRT, so that it can leave a core and a
 // traceback, and SIGKILL if that does not help.
-func (s *slot) abort(now Instant, why string) {
+func (s *slot) abort(now policy.Instant, why string) {
 	s.thaw(now)
-	s.result = Watchdog
+	s.result = policy.Watchdog
 	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.lastWords()+"; sent SIGABRT")
-	s.fleet.signal(s.proc, SIGABRT, s.signalsAll())
+	s.fleet.signal(s.proc, policy.SIGABRT, s.signalsAll())
 }
 
 // lastWords is what a process last said of itself, for a line that says how it
@@ -130,27 +132,27 @@ func (s *slot) lastWords() string {
 type task struct {
 	name     string
 	state    State
-	since    Instant // of state
-	reason   string  // of state
-	status   string  // what it says of itself
-	result   Result  // of its last end; "" before that
-	failures int     // in a row
-	due      Instant // the next start
-	restarts int     // in all, of all processes of the slot
-	untold   bool    // its state was one change too many, and is not in STATUS
+	since    policy.Instant // of state
+	reason   string         // of state
+	status   string         // what it says of itself
+	result   policy.Result  // of its last end; "" before that
+	failures int            // in a row
+	due      policy.Instant // the next start
+	restarts int            // in all, of all processes of the slot
+	untold   bool           // its state was one change too many, and is not in STATUS
 }
 
 func newTasks(names []string) (all []task) {
 	for _, name := range names {
-		all = append(all, task{name: name, due: Never})
+		all = append(all, task{name: name, due: policy.Never})
 	}
 	return all
 }
 
 // forgetTasks makes the tasks those of a process that has said nothing of them.
-func (s *slot) forgetTasks(now Instant) {
+func (s *slot) forgetTasks(now policy.Instant) {
 	for i := range s.tasks {
-		s.tasks[i] = task{name: s.tasks[i].name, restarts: s.tasks[i].restarts, since: now, due: Never}
+		s.tasks[i] = task{name: s.tasks[i].name, restarts: s.tasks[i].restarts, since: now, due: policy.Never}
 	}
 }
 
@@ -165,13 +167,13 @@ func (s *slot) taskNamed(name string) *task {
 
 // taskSaid takes the state of a task. It may be said again, and then changes nothing but
 // what the task says of itself.
-func (s *slot) taskSaid(now Instant, ev TaskSaid) {
+func (s *slot) taskSaid(now policy.Instant, ev TaskSaid) {
 	t := s.taskNamed(ev.Task)
 	if t == nil || !s.assigned || s.sweeping {
 		return
 	}
 	from, due := t.state, t.due
-	t.status, t.due = ev.Status, Never
+	t.status, t.due = ev.Status, policy.Never
 	if ev.State == StateWaiting {
 		t.due = ev.Next
 	}
@@ -182,11 +184,11 @@ func (s *slot) taskSaid(now Instant, ev TaskSaid) {
 	r := Report{Level: Info, Task: t.name, Text: fmt.Sprintf("%s -> %s: %s", from, t.state, t.reason)}
 	switch t.state {
 	case StateWaiting:
-		if from != StateWaiting || due == Never {
+		if from != StateWaiting || due == policy.Never {
 			t.restarts++
 		}
 		r.Kind = KindTaskRestarts
-		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures, Delay: max(0, t.due.Sub(now))}
+		r.End = End{Result: t.result, Exit: policy.NoExit, Failures: t.failures, Delay: max(0, t.due.Sub(now))}
 		if t.failures > 0 {
 			r.Level = Warning
 		}
@@ -194,17 +196,17 @@ func (s *slot) taskSaid(now Instant, ev TaskSaid) {
 		r.Kind = KindTaskReady
 	case StateFailed:
 		r.Kind, r.Level = KindTaskFailed, Err
-		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures}
+		r.End = End{Result: t.result, Exit: policy.NoExit, Failures: t.failures}
 	case StateExited:
 		r.Kind = KindTaskExited
-		r.End = End{Result: t.result, Exit: noExit, Failures: t.failures}
+		r.End = End{Result: t.result, Exit: policy.NoExit, Failures: t.failures}
 	case StateStarting, StateStopping, StateKilling, StateListening:
 		r.Level = Debug
 	}
 	t.untold = !s.tellOfTask(now, r)
 }
 
-func (s *slot) taskFault(now Instant, ev TaskFault) {
+func (s *slot) taskFault(now policy.Instant, ev TaskFault) {
 	if !s.assigned || s.sweeping || len(s.tasks) == 0 {
 		return
 	}
@@ -228,12 +230,12 @@ const (
 // taskLines bounds them.
 type taskLines struct {
 	left   int
-	at     Instant // of left
+	at     policy.Instant // of left
 	untold int
 }
 
 // tellOfTask reports a change of a task, unless there were too many.
-func (s *slot) tellOfTask(now Instant, r Report) (told bool) {
+func (s *slot) tellOfTask(now policy.Instant, r Report) (told bool) {
 	b := &s.lines
 	if more := int(now.Sub(b.at) / taskLineEvery); more > 0 {
 		b.left, b.at = min(maxTaskLines, b.left+more), now
@@ -298,13 +300,13 @@ func (t *task) trouble() time.Duration {
 	}
 }
 
-func (t *task) inStatus(now Instant, slot string) string {
+func (t *task) inStatus(now policy.Instant, slot string) string {
 	name := slot + "/" + t.name
 	switch t.state {
 	case StateFailed:
 		return fmt.Sprintf("%s failed (%s)", name, t.result)
 	case StateWaiting:
-		return fmt.Sprintf("%s restarts in %s (%s, %s in a row)", name, Span(t.due.Sub(now)), t.result, ordinal(t.failures))
+		return fmt.Sprintf("%s restarts in %s (%s, %s in a row)", name, policy.Span(t.due.Sub(now)), t.result, ordinal(t.failures))
 	default:
 		return fmt.Sprintf("%s starting (attempt %d)", name, t.failures+1)
 	}

@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // say lets the process of a slot notify.
@@ -14,7 +16,7 @@ func (p *player) say(name string, n Notified) {
 }
 
 // notifyWorker is a worker of type=notify with a watchdog of 5 s.
-func notifyWorker() Worker {
+func notifyWorker() policy.Worker {
 	w := execWorker("w", 1)
 	w.Policy.Notify, w.Policy.Watchdog = true, 5*sec
 	return w
@@ -22,7 +24,7 @@ func notifyWorker() Worker {
 
 // playBeside plays a fleet of w and of another worker that keeps it going. Its
 // slot w.0 is told and runs.
-func playBeside(t *testing.T, w Worker) *player {
+func playBeside(t *testing.T, w policy.Worker) *player {
 	t.Helper()
 	p := play(t, fleetOf(w, execWorker("other", 1)))
 	p.run("other.0")
@@ -148,7 +150,7 @@ func TestReadyTooEarlyOrTooLate(t *testing.T) {
 		p.untilDue()
 	}
 	p.exit("w.0", status0)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 }
 
 func TestNoReadyInTime(t *testing.T) {
@@ -156,10 +158,10 @@ func TestNoReadyInTime(t *testing.T) {
 	if got := p.untilDue(); got != 90*sec {
 		t.Fatalf("the start ends after %s, want 90 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGTERM, false})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGTERM, false})
 	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s")
 	p.exit("w.0", status0)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 	p.wantState("w.0", StateWaiting)
 
 	p = play(t, fleetOf(notifyWorker())) // this one does not even run
@@ -183,29 +185,29 @@ func TestEndBeforeReady(t *testing.T) {
 		p.begin()
 		p.send(StopRequested{"SIGTERM"})
 	}
-	left := func(e Exit) Exited { return Exited{Exit: e, Left: 1} }
-	ended := func(e Exit) Exited { return Exited{Exit: e} }
+	left := func(e policy.Exit) Exited { return Exited{Exit: e, Left: 1} }
+	ended := func(e policy.Exit) Exited { return Exited{Exit: e} }
 	for _, c := range []struct {
 		name  string
-		w     Worker
+		w     policy.Worker
 		until func(*player)
 		end   Exited
-		want  Result
+		want  policy.Result
 		state State
 	}{
-		{"status 0", notifyWorker(), running, ended(status0), Protocol, StateWaiting},
-		{"status 0, leaving", notifyWorker(), running, left(status0), Protocol, StateWaiting},
-		{"SIGTERM", notifyWorker(), running, ended(termed), Protocol, StateWaiting},
-		{"a success of its own", success, running, ended(Exit{Code: 7}), Protocol, StateWaiting},
-		{"told", notifyWorker(), introduced, ended(status0), Protocol, StateWaiting},
-		{"at its gate", notifyWorker(), func(*player) {}, ended(status0), Protocol, StateWaiting},
-		{"ready before it ran", notifyWorker(), said, ended(status0), Success, StateExited},
-		{"status 1", notifyWorker(), running, ended(status1), ExitCode, StateWaiting},
-		{"SIGKILL", notifyWorker(), running, ended(killed), Signalled, StateWaiting},
-		{"core", notifyWorker(), running, ended(Exit{Signal: SIGTERM, Core: true}), CoreDump, StateWaiting},
-		{"ready", notifyWorker(), func(p *player) { p.begin(); p.ready() }, ended(status0), Success, StateExited},
-		{"stopped", notifyWorker(), stopped, ended(status0), Success, StateExited},
-		{"simple", execWorker("w", 1), introduced, ended(status0), Success, StateExited},
+		{"status 0", notifyWorker(), running, ended(status0), policy.Protocol, StateWaiting},
+		{"status 0, leaving", notifyWorker(), running, left(status0), policy.Protocol, StateWaiting},
+		{"SIGTERM", notifyWorker(), running, ended(termed), policy.Protocol, StateWaiting},
+		{"a success of its own", success, running, ended(policy.Exit{Code: 7}), policy.Protocol, StateWaiting},
+		{"told", notifyWorker(), introduced, ended(status0), policy.Protocol, StateWaiting},
+		{"at its gate", notifyWorker(), func(*player) {}, ended(status0), policy.Protocol, StateWaiting},
+		{"ready before it ran", notifyWorker(), said, ended(status0), policy.Success, StateExited},
+		{"status 1", notifyWorker(), running, ended(status1), policy.ExitCode, StateWaiting},
+		{"SIGKILL", notifyWorker(), running, ended(killed), policy.Signalled, StateWaiting},
+		{"core", notifyWorker(), running, ended(policy.Exit{Signal: policy.SIGTERM, Core: true}), policy.CoreDump, StateWaiting},
+		{"ready", notifyWorker(), func(p *player) { p.begin(); p.ready() }, ended(status0), policy.Success, StateExited},
+		{"stopped", notifyWorker(), stopped, ended(status0), policy.Success, StateExited},
+		{"simple", execWorker("w", 1), introduced, ended(status0), policy.Success, StateExited},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := play(t, fleetOf(c.w, execWorker("other", 1)))
@@ -225,14 +227,14 @@ func TestEndBeforeReady(t *testing.T) {
 
 func TestStopsByItself(t *testing.T) {
 	for _, c := range []struct {
-		e      Exit
-		result Result
+		e      policy.Exit
+		result policy.Result
 		want   State
 	}{
-		{status0, Success, StateExited},
-		{termed, Success, StateExited},
-		{status1, ExitCode, StateWaiting},
-		{Exit{Signal: 11}, Signalled, StateWaiting},
+		{status0, policy.Success, StateExited},
+		{termed, policy.Success, StateExited},
+		{status1, policy.ExitCode, StateWaiting},
+		{policy.Exit{Signal: 11}, policy.Signalled, StateWaiting},
 	} {
 		p := playBeside(t, notifyWorker())
 		p.ready()
@@ -257,9 +259,9 @@ func TestStopsByItselfButDoesNotEnd(t *testing.T) {
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("killed after %s, want 15 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGKILL, true})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGKILL, true})
 	p.exit("w.0", killed)
-	p.wantResult("w.0", Timeout)
+	p.wantResult("w.0", policy.Timeout)
 	p.wantState("w.0", StateWaiting)
 
 	w := notifyWorker()
@@ -281,7 +283,7 @@ func TestFleetStopsWhileASlotStopsByItself(t *testing.T) {
 	p.wait(5 * sec)
 	p.send(StopRequested{"SIGTERM"})
 	other := p.slot("other.0").proc
-	p.want(Kill{other, SIGTERM, false}, Kill{other, SIGCONT, false})
+	p.want(Kill{other, policy.SIGTERM, false}, Kill{other, policy.SIGCONT, false})
 	if got := len(all[Kill](p.got)); got != 2 {
 		t.Errorf("%d signals, want 2", got)
 	}
@@ -295,7 +297,7 @@ func TestStoppingBeforeReadyIsOnlyWords(t *testing.T) {
 	p.say("w.0", Notified{Stopping: true})
 	p.wantState("w.0", StateStarting)
 	p.exit("w.0", status0)
-	p.wantResult("w.0", Protocol)
+	p.wantResult("w.0", policy.Protocol)
 }
 
 // What a process said last may be read after it has been reaped.
@@ -332,7 +334,7 @@ func TestLastWords(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		said []Notified
-		e    Exit
+		e    policy.Exit
 		want string
 	}{
 		{"nothing", nil, status1, "exit-code: exited with status 1 after 0ms; starts again in 1.1s (1st failure in a row)"},

@@ -6,25 +6,26 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // handlers carry out the verbs. why names the verb and the operator; a refusal says why
 // nothing is done.
-var handlers = map[verb.Name]func(s *slot, now Instant, ev Operate, why string) (refusal string){
-	verb.Start:   func(s *slot, now Instant, _ Operate, why string) string { return s.operatorStart(now, why) },
-	verb.Stop:    func(s *slot, now Instant, _ Operate, why string) string { return s.operatorStop(now, why) },
-	verb.Restart: func(s *slot, now Instant, _ Operate, why string) string { return s.operatorRestart(now, why) },
-	verb.Reset:   func(s *slot, now Instant, _ Operate, why string) string { return s.operatorReset(now, why) },
-	verb.Kill: func(s *slot, _ Instant, ev Operate, why string) string {
-		return s.operatorKill(Signal(ev.Call.Signal), why)
+var handlers = map[verb.Name]func(s *slot, now policy.Instant, ev Operate, why string) (refusal string){
+	verb.Start:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorStart(now, why) },
+	verb.Stop:    func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorStop(now, why) },
+	verb.Restart: func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorRestart(now, why) },
+	verb.Reset:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorReset(now, why) },
+	verb.Kill: func(s *slot, _ policy.Instant, ev Operate, why string) string {
+		return s.operatorKill(policy.Signal(ev.Call.Signal), why)
 	},
-	verb.Freeze: func(s *slot, now Instant, _ Operate, why string) string { return s.operatorFreeze(now, why) },
-	verb.Thaw:   func(s *slot, now Instant, _ Operate, why string) string { return s.operatorThaw(now, why) },
+	verb.Freeze: func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorFreeze(now, why) },
+	verb.Thaw:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorThaw(now, why) },
 }
 
 // operate does what an operator wants, and says if that cannot be done.
-func (f *Fleet) operate(now Instant, ev Operate) {
+func (f *Fleet) operate(now policy.Instant, ev Operate) {
 	refusal := f.obey(now, ev)
 	if refusal == "" && ev.Call.Task != "" {
 		return // the process is to be told first
@@ -32,7 +33,7 @@ func (f *Fleet) operate(now Instant, ev Operate) {
 	f.do(Answer{ID: ev.ID, Refusal: refusal})
 }
 
-func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
+func (f *Fleet) obey(now policy.Instant, ev Operate) (refusal string) {
 	s, handler := f.named(ev.Slot), handlers[ev.Call.Name]
 	if s != nil && handler != nil && ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s) {
 		f.yields(now, fmt.Sprintf("%s by %s comes first", ev.Call.Name, ev.Who))
@@ -56,7 +57,7 @@ func (f *Fleet) obey(now Instant, ev Operate) (refusal string) {
 
 // operatorStart starts a slot that does not run as soon as it may. What ends is
 // started when it has ended.
-func (s *slot) operatorStart(now Instant, why string) (refusal string) {
+func (s *slot) operatorStart(now policy.Instant, why string) (refusal string) {
 	s.held = false
 	switch s.state {
 	case StateExited, StateFailed:
@@ -76,14 +77,14 @@ func (s *slot) operatorStart(now Instant, why string) (refusal string) {
 
 // sooner is the delay of a start that is asked for: none, but for the bound of
 // all starts.
-func (s *slot) sooner(now Instant) time.Duration {
+func (s *slot) sooner(now policy.Instant) time.Duration {
 	if s.startCount == 0 {
 		return 0
 	}
 	return max(0, s.startedAt.Add(minStartInterval).Sub(now))
 }
 
-func (s *slot) operatorStop(now Instant, why string) (refusal string) {
+func (s *slot) operatorStop(now policy.Instant, why string) (refusal string) {
 	switch s.state {
 	case StateExited, StateFailed: // it will not start by itself
 	case StateStarting, StateReady:
@@ -91,14 +92,14 @@ func (s *slot) operatorStop(now Instant, why string) (refusal string) {
 		s.operatorEnd(now, why)
 	case StateWaiting, StateListening:
 		s.held = true
-		s.enter(now, StateExited, Never, "", Notice, why)
+		s.enter(now, StateExited, policy.Never, "", Notice, why)
 	case StateStopping, StateKilling:
 		s.held, s.startOnceEnded = true, false
 	}
 	return ""
 }
 
-func (s *slot) operatorRestart(now Instant, why string) (refusal string) {
+func (s *slot) operatorRestart(now policy.Instant, why string) (refusal string) {
 	s.failures, s.lastDelay = 0, 0
 	if s.state != StateStarting && s.state != StateReady {
 		return s.operatorStart(now, why)
@@ -108,7 +109,7 @@ func (s *slot) operatorRestart(now Instant, why string) (refusal string) {
 	return ""
 }
 
-func (s *slot) operatorReset(now Instant, why string) (refusal string) {
+func (s *slot) operatorReset(now policy.Instant, why string) (refusal string) {
 	s.failures, s.lastDelay = 0, 0
 	if s.state == StateFailed || s.state == StateWaiting {
 		return s.operatorStart(now, why)
@@ -116,7 +117,7 @@ func (s *slot) operatorReset(now Instant, why string) (refusal string) {
 	return ""
 }
 
-func (s *slot) operatorKill(sig Signal, why string) (refusal string) {
+func (s *slot) operatorKill(sig policy.Signal, why string) (refusal string) {
 	if s.proc == 0 || !s.assigned || s.sweeping {
 		return fmt.Sprintf("%s has no process: it is %s", s.name, s.state)
 	}
@@ -127,14 +128,14 @@ func (s *slot) operatorKill(sig Signal, why string) (refusal string) {
 
 // operatorEnd stops the process of a slot that starts or is ready. One that waits
 // for a process gives up its place.
-func (s *slot) operatorEnd(now Instant, why string) {
+func (s *slot) operatorEnd(now policy.Instant, why string) {
 	if s.proc != 0 {
 		s.stop(now, KindSlotStops, why)
 		return
 	}
 	s.withdraw()
 	if !s.startOnceEnded {
-		s.enter(now, StateExited, Never, KindSlotExited, Notice, why)
+		s.enter(now, StateExited, policy.Never, KindSlotExited, Notice, why)
 		return
 	}
 	s.startOnceEnded = false
@@ -143,7 +144,7 @@ func (s *slot) operatorEnd(now Instant, why string) {
 
 // operatorFreeze freezes a slot that runs, or starts. Its deadlines pass on when it
 // is thawed.
-func (s *slot) operatorFreeze(now Instant, why string) (refusal string) {
+func (s *slot) operatorFreeze(now policy.Instant, why string) (refusal string) {
 	switch {
 	case !s.fleet.cfg.Freezer:
 		return "there are no control groups to freeze it with: only a fleet that systemd runs has them"
@@ -158,7 +159,7 @@ func (s *slot) operatorFreeze(now Instant, why string) (refusal string) {
 	return ""
 }
 
-func (s *slot) operatorThaw(now Instant, why string) (refusal string) {
+func (s *slot) operatorThaw(now policy.Instant, why string) (refusal string) {
 	if s.frozen {
 		s.thaw(now)
 		s.remark("", Notice, why)
@@ -168,14 +169,14 @@ func (s *slot) operatorThaw(now Instant, why string) (refusal string) {
 
 // thaw lets a slot run again, if it is frozen: what was left of its deadlines is
 // left of them now.
-func (s *slot) thaw(now Instant) {
+func (s *slot) thaw(now policy.Instant) {
 	if s.frozen {
 		s.fleet.do(Freeze{Proc: s.proc, Frozen: false})
 		s.resume(now)
 	}
 }
 
-func (s *slot) resume(now Instant) {
+func (s *slot) resume(now policy.Instant) {
 	s.frozen = false
 	s.postpone(now.Sub(s.frozenAt), true)
 }
@@ -191,7 +192,7 @@ func (s *slot) postpone(gap time.Duration, watchdog bool) {
 
 // freezeFailed leaves a slot that could not be frozen as it was. If it could not
 // be thawed, its watchdog and the operator will see that.
-func (s *slot) freezeFailed(now Instant, why string) {
+func (s *slot) freezeFailed(now policy.Instant, why string) {
 	if !s.assigned || s.sweeping {
 		return
 	}

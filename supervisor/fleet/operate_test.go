@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -19,7 +20,7 @@ func (p *player) operate(v verb.Name) {
 	}
 }
 
-func twoPrograms(t *testing.T, change func(w *Worker)) *player {
+func twoPrograms(t *testing.T, change func(w *policy.Worker)) *player {
 	t.Helper()
 	w := execWorker("w", 1)
 	if change != nil {
@@ -35,10 +36,10 @@ func twoPrograms(t *testing.T, change func(w *Worker)) *player {
 // TestStoppedByHandStaysSo: not even restart = "always" starts it, and a fleet in
 // which nothing else is left waits for its operator.
 func TestStoppedByHandStaysSo(t *testing.T) {
-	p := twoPrograms(t, func(w *Worker) { w.Policy.Restart = RestartAlways })
+	p := twoPrograms(t, func(w *policy.Worker) { w.Policy.Restart = policy.RestartAlways })
 	p.operate(verb.Stop)
 	p.wantState("w.0", StateStopping)
-	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.exit("w.0", policy.Exit{Signal: policy.SIGTERM})
 	p.wantState("w.0", StateExited)
 	p.wantStatus("1/2 ready; 1 stopped")
 	p.wait(time.Hour)
@@ -76,7 +77,7 @@ func TestStopEndsARestartByHand(t *testing.T) {
 	p := twoPrograms(t, nil)
 	p.operate(verb.Restart)
 	p.operate(verb.Stop)
-	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.exit("w.0", policy.Exit{Signal: policy.SIGTERM})
 	p.wantState("w.0", StateExited)
 	p.operate(verb.Stop) // once more changes nothing
 	p.wantState("w.0", StateExited)
@@ -86,17 +87,17 @@ func TestStartWhileItStops(t *testing.T) {
 	p := twoPrograms(t, nil)
 	p.operate(verb.Stop)
 	p.operate(verb.Start)
-	p.exit("w.0", Exit{Signal: SIGTERM})
+	p.exit("w.0", policy.Exit{Signal: policy.SIGTERM})
 	p.wantState("w.0", StateStarting)
 }
 
 func TestResetRevivesWhatGaveUp(t *testing.T) {
-	p := twoPrograms(t, func(w *Worker) {
+	p := twoPrograms(t, func(w *policy.Worker) {
 		w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod, w.Policy.RestartSec = 1, time.Hour, 0
 	})
 	p.exit("w.0", status1)
 	p.wantState("w.0", StateFailed)
-	p.wantResult("w.0", StartLimitHit)
+	p.wantResult("w.0", policy.StartLimitHit)
 	p.operate(verb.Reset)
 	p.wantState("w.0", StateStarting)
 	p.run("w.0")
@@ -104,7 +105,7 @@ func TestResetRevivesWhatGaveUp(t *testing.T) {
 }
 
 func TestStartByHandEndsABackoff(t *testing.T) {
-	p := twoPrograms(t, func(w *Worker) { w.Policy.RestartSec, w.Policy.RestartMaxDelay = time.Hour, time.Hour })
+	p := twoPrograms(t, func(w *policy.Worker) { w.Policy.RestartSec, w.Policy.RestartMaxDelay = time.Hour, time.Hour })
 	p.exit("w.0", status1)
 	p.wait(sec)
 	p.wantState("w.0", StateWaiting)
@@ -118,11 +119,11 @@ func TestStartByHandEndsABackoff(t *testing.T) {
 func TestSignalByHand(t *testing.T) {
 	p := twoPrograms(t, nil)
 	p.operate(verb.Kill)
-	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, SIGHUP, false}) {
+	if kills := all[Kill](p.got); len(kills) != 1 || kills[0] != (Kill{p.slot("w.0").proc, policy.SIGHUP, false}) {
 		t.Errorf("got %+v", kills)
 	}
 	p.wantState("w.0", StateReady)
-	p.exit("w.0", Exit{Signal: SIGHUP}) // a clean exit, that on-failure does not restart
+	p.exit("w.0", policy.Exit{Signal: policy.SIGHUP}) // a clean exit, that on-failure does not restart
 	p.wantState("w.0", StateExited)
 	p.send(operator(verb.Kill))
 	if got := all[Answer](p.got)[0].Refusal; got != "w.0 has no process: it is exited" {
@@ -209,7 +210,7 @@ func TestFrozenSlotIsThawedToStop(t *testing.T) {
 		proc := p.slot("w.0").proc
 		stop(p)
 		t.Log(name)
-		p.want(Freeze{proc, false}, Kill{proc, SIGTERM, false})
+		p.want(Freeze{proc, false}, Kill{proc, policy.SIGTERM, false})
 		if p.slot("w.0").frozen {
 			t.Errorf("%s: it is frozen", name)
 		}

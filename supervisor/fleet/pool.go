@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // spare is a process that waits at its gate and can become any entry slot.
@@ -13,7 +15,7 @@ type spare struct {
 	proc       Proc
 	pid        int
 	generation int
-	since      Instant
+	since      policy.Instant
 }
 
 // pool turns slots that want a process into requests to the floor: as many at a time as
@@ -21,12 +23,12 @@ type spare struct {
 // is no spare. due is set while a new spare must wait because the last one did not live.
 type pool struct {
 	floor    *floor
-	requests []Proc  // outstanding
-	deadline Instant // of the next answer; of the killed spares once the fleet stops
+	requests []Proc         // outstanding
+	deadline policy.Instant // of the next answer; of the killed spares once the fleet stops
 	spares   []spare
 	killed   []Proc  // that were spares, too many
 	queue    []*slot // that are starting and wait for a process
-	due      Instant
+	due      policy.Instant
 	failures int
 }
 
@@ -38,9 +40,9 @@ func (p *pool) patience() time.Duration {
 }
 
 // answered forgets a request.
-func (p *pool) answered(now Instant, id Proc) {
+func (p *pool) answered(now policy.Instant, id Proc) {
 	p.requests = slices.DeleteFunc(p.requests, func(r Proc) bool { return r == id })
-	p.deadline = Never
+	p.deadline = policy.Never
 	if len(p.requests) > 0 {
 		p.deadline = now.Add(p.patience())
 	}
@@ -57,7 +59,7 @@ func (p *pool) wanted() int {
 // trim kills spares that are too many. Nothing can become a slot of them from then on.
 func (p *pool) trim() {
 	for len(p.spares) > p.wanted() {
-		p.floor.fleet.signal(p.spares[0].proc, SIGKILL, true)
+		p.floor.fleet.signal(p.spares[0].proc, policy.SIGKILL, true)
 		p.killed = append(p.killed, p.spares[0].proc)
 		p.spares = slices.Delete(p.spares, 0, 1)
 	}
@@ -67,7 +69,7 @@ func (p *pool) trim() {
 func (p *pool) canFork() bool { return p.floor.state == floorUp || len(p.spares) > 0 }
 
 // serve lets spares become the slots that wait longest.
-func (p *pool) serve(now Instant) {
+func (p *pool) serve(now policy.Instant) {
 	for len(p.queue) > 0 && len(p.spares) > 0 {
 		s, process := p.queue[0], p.spares[0]
 		p.queue = slices.Delete(p.queue, 0, 1)
@@ -81,7 +83,7 @@ func (p *pool) serve(now Instant) {
 const mostUnfit = 3
 
 // passOver gives a slot the next process: the one that was to become it is not fit.
-func (s *slot) passOver(now Instant, why string) {
+func (s *slot) passOver(now policy.Instant, why string) {
 	if s.state != StateStarting || !s.assigned || s.running || !s.config.Entry {
 		return
 	}
@@ -93,21 +95,21 @@ func (s *slot) passOver(now Instant, why string) {
 	s.fleet.do(Report{Level: Warning, Kind: KindSpareFailed, PID: s.pid, Generation: s.generation, Text: "spare: " + why + "; passed over, sent SIGKILL"})
 	s.release()
 	p.killed = append(p.killed, unfit)
-	s.fleet.signal(unfit, SIGKILL, true)
+	s.fleet.signal(unfit, policy.SIGKILL, true)
 	if s.unfit++; s.unfit > mostUnfit {
 		s.spawnFailed(now, "spare: "+why)
 		return
 	}
-	s.deadline = Never // the floor has a deadline of its own
+	s.deadline = policy.Never // the floor has a deadline of its own
 	p.queue = slices.Insert(p.queue, 0, s)
 	p.serve(now)
 }
 
 // advance makes the next requests: for slots that wait, else for a spare, but a spare
 // only while no slot is on its way, to keep out of its way.
-func (p *pool) advance(now Instant) {
+func (p *pool) advance(now policy.Instant) {
 	if now >= p.due {
-		p.due = Never
+		p.due = policy.Never
 	}
 	if now >= p.deadline {
 		p.timeout(now)
@@ -117,7 +119,7 @@ func (p *pool) advance(now Instant) {
 		return
 	}
 	n := min(len(p.queue), p.floor.forks)
-	short := len(p.spares) < p.wanted() && p.due == Never
+	short := len(p.spares) < p.wanted() && p.due == policy.Never
 	if n == 0 && (short || f.agenda.probe.waits(p.floor)) && !f.anyOnItsWay() {
 		n = 1
 	}
@@ -131,10 +133,10 @@ func (p *pool) advance(now Instant) {
 
 // timeout replaces a floor that has not answered. In a fleet that stops, it
 // lets go of spares that do not end.
-func (p *pool) timeout(now Instant) {
+func (p *pool) timeout(now policy.Instant) {
 	if p.floor.ending() {
-		why := fmt.Sprintf("%s not ended %s after SIGKILL", times(len(p.spares)+len(p.killed), "spare"), Span(killGrace))
-		p.deadline = Never
+		why := fmt.Sprintf("%s not ended %s after SIGKILL", times(len(p.spares)+len(p.killed), "spare"), policy.Span(killGrace))
+		p.deadline = policy.Never
 		if p.floor.fleet.phase != stopping {
 			p.floor.fleet.report(Err, why)
 			return
@@ -143,7 +145,7 @@ func (p *pool) timeout(now Instant) {
 		p.spares, p.killed = nil, nil
 		return
 	}
-	why := fmt.Sprintf("did not fork within %s", Span(p.patience()))
+	why := fmt.Sprintf("did not fork within %s", policy.Span(p.patience()))
 	p.abandon()
 	if p.floor.state == floorUp {
 		p.floor.end(now, why)
@@ -154,13 +156,13 @@ func (p *pool) timeout(now Instant) {
 func (p *pool) abandon() {
 	for _, id := range p.requests {
 		p.floor.fleet.do(Abandon{Proc: id})
-		p.deadline = Never
+		p.deadline = policy.Never
 	}
 	p.requests = nil
 }
 
 // introduced takes the process that was asked for.
-func (p *pool) introduced(now Instant, ev Introduced) {
+func (p *pool) introduced(now policy.Instant, ev Introduced) {
 	p.answered(now, ev.Proc)
 	if probe := &p.floor.fleet.agenda.probe; len(p.queue) == 0 && probe.waits(p.floor) {
 		probe.begin(p.floor.fleet, ev)
@@ -173,7 +175,7 @@ func (p *pool) introduced(now Instant, ev Introduced) {
 
 // forkFailed: the slot that has waited longest pays with a backoff; if none
 // waits, the next spare does. The fault of a floor that ends is nobody's.
-func (p *pool) forkFailed(now Instant, id Proc, why string) {
+func (p *pool) forkFailed(now policy.Instant, id Proc, why string) {
 	p.answered(now, id)
 	switch {
 	case p.floor.state != floorUp:
@@ -190,21 +192,21 @@ func (p *pool) forkFailed(now Instant, id Proc, why string) {
 
 // spareFailed makes the next spare wait. Spares that end together are one
 // failure.
-func (p *pool) spareFailed(now Instant, why string) {
-	if p.due == Never {
+func (p *pool) spareFailed(now policy.Instant, why string) {
+	if p.due == policy.Never {
 		p.failures++
-		p.due = now.Add(backoff(floorBackoff, maxFloorBackoff, p.failures))
+		p.due = now.Add(policy.Backoff(floorBackoff, maxFloorBackoff, p.failures))
 	}
-	p.floor.fleet.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, Span(p.due.Sub(now))))
+	p.floor.fleet.reportKind(KindSpareFailed, Warning, fmt.Sprintf("spare: %s; the next one in %s", why, policy.Span(p.due.Sub(now))))
 }
 
 // exited drops a spare. It has run no user code, so it left nothing behind.
-func (p *pool) exited(now Instant, ev Exited) {
+func (p *pool) exited(now policy.Instant, ev Exited) {
 	i := slices.IndexFunc(p.spares, func(s spare) bool { return s.proc == ev.Proc })
 	if i < 0 {
 		p.killed = slices.DeleteFunc(p.killed, func(id Proc) bool { return id == ev.Proc })
 		if p.floor.ending() && p.empty() {
-			p.deadline = Never
+			p.deadline = policy.Never
 		}
 		return
 	}
@@ -216,17 +218,17 @@ func (p *pool) exited(now Instant, ev Exited) {
 	case !p.floor.ending():
 		p.spareFailed(now, howItEnded(ev.Exit))
 	case p.empty():
-		p.deadline = Never
+		p.deadline = policy.Never
 	}
 }
 
 // stop kills the spares: no user code runs in them. A worker that is being
 // forked finds its gate closed.
-func (p *pool) stop(now Instant) {
+func (p *pool) stop(now policy.Instant) {
 	p.abandon()
-	p.queue, p.due = nil, Never
+	p.queue, p.due = nil, policy.Never
 	for _, s := range p.spares {
-		p.floor.fleet.signal(s.proc, SIGKILL, true)
+		p.floor.fleet.signal(s.proc, policy.SIGKILL, true)
 	}
 	if !p.empty() {
 		p.deadline = now.Add(killGrace)
@@ -240,15 +242,15 @@ type probe struct {
 	floor    *floor // nil: there is none
 	proc     Proc   // 0: it is not forked yet
 	pid      int
-	asker    uint64  // who is to be answered; 0: was
-	killed   bool    // SIGKILL was sent
-	deadline Instant // Never if there is none
+	asker    uint64         // who is to be answered; 0: was
+	killed   bool           // SIGKILL was sent
+	deadline policy.Instant // Never if there is none
 }
 
-var noProbe = probe{deadline: Never}
+var noProbe = probe{deadline: policy.Never}
 
 // examine has the floor of a generation fork a probe.
-func (f *Fleet) examine(now Instant, ev Examine) {
+func (f *Fleet) examine(now policy.Instant, ev Examine) {
 	i := slices.IndexFunc(f.floors, func(l *floor) bool { return l.number == ev.Generation && l.state == floorUp })
 	refusal := ""
 	switch {
@@ -308,7 +310,7 @@ func (b *probe) end(f *Fleet, why string) {
 }
 
 // kill ends it before its time.
-func (b *probe) kill(now Instant, f *Fleet, why string) {
+func (b *probe) kill(now policy.Instant, f *Fleet, why string) {
 	switch {
 	case b.floor == nil:
 	case b.proc == 0:
@@ -316,22 +318,22 @@ func (b *probe) kill(now Instant, f *Fleet, why string) {
 	case !b.killed:
 		b.refuse(f, why)
 		b.killed, b.deadline = true, now.Add(killGrace)
-		f.signal(b.proc, SIGKILL, true)
+		f.signal(b.proc, policy.SIGKILL, true)
 	}
 }
 
 // advance ends it when its time is over, or its floor is.
-func (b *probe) advance(now Instant, f *Fleet) {
+func (b *probe) advance(now policy.Instant, f *Fleet) {
 	switch {
 	case b.floor == nil:
 	case b.proc == 0 && b.floor.state != floorUp:
 		b.end(f, "the floor has ended")
 	case now < b.deadline:
 	case b.killed:
-		f.blame(fmt.Sprintf("probe %d of the floor has not ended %s after SIGKILL", b.pid, Span(killGrace)))
+		f.blame(fmt.Sprintf("probe %d of the floor has not ended %s after SIGKILL", b.pid, policy.Span(killGrace)))
 		b.end(f, "")
 	default:
-		why := fmt.Sprintf("not done within %s", Span(probeTimeout))
+		why := fmt.Sprintf("not done within %s", policy.Span(probeTimeout))
 		f.report(Warning, fmt.Sprintf("probe %d of the floor: %s; sent SIGKILL", b.pid, why))
 		b.kill(now, f, why)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // A slot is recycled when its process is to be replaced though nothing is wrong with it:
@@ -20,33 +22,7 @@ import (
 // when nobody else changes the fleet, and gives way to whatever an operator wants: the
 // slot is wanted then as before. One that fails leaves the process that serves.
 
-// Recycling says when the processes of a worker are recycled. 0 is never.
-type Recycling struct {
-	After    time.Duration // they have been ready for so long, or up to 10 % longer
-	Private  uint64        // bytes that they have and share with no other process
-	Requests int           // that they count themselves
-}
-
-// RecycleReason is why a slot is recycled.
-type RecycleReason string
-
-// The reasons.
 const (
-	RecyclePrivate  RecycleReason = "private"  // recycle_private
-	RecycleAge      RecycleReason = "age"      // recycle_after
-	RecycleRequests RecycleReason = "requests" // recycle_requests
-	RecycleAsked    RecycleReason = "asked"    // its process has asked for it
-)
-
-// RecycleReasons are all of them.
-var RecycleReasons = [...]RecycleReason{RecyclePrivate, RecycleAge, RecycleRequests, RecycleAsked}
-
-// MinRecycleAge is how long a process is ready at the least before it is recycled, whatever
-// it says and however large it is.
-const MinRecycleAge = 10 * time.Second
-
-const (
-
 	// recycleBackoff is the delay after a recycling that has failed, of the whole worker:
 	// what its successors lack, those of its other slots lack too. It doubles.
 	recycleBackoff    = 30 * time.Second
@@ -62,7 +38,7 @@ const (
 
 // wish is why a process is to be recycled; "" is not.
 type wish struct {
-	reason  RecycleReason
+	reason  policy.RecycleReason
 	because string // for the operator: "212M private (recycle_private = 200M)"
 	atOnce  bool   // it had too much memory when it was measured first
 }
@@ -70,38 +46,38 @@ type wish struct {
 // recycling is when and why a process is to be recycled. It belongs to a slot that is ready.
 type recycling struct {
 	wish
-	recycleAt   Instant // when it becomes wanted
-	wantedSince Instant // Never: it is not wanted
+	recycleAt   policy.Instant // when it becomes wanted
+	wantedSince policy.Instant // Never: it is not wanted
 }
 
 // meter is what is known of the memory of a process with recycle_private.
 type meter struct {
-	measureAt  Instant
-	measuring  bool    // Measure was asked for and is not answered
-	private    uint64  // when it was last measured; 0 before that
-	measuredAt Instant // the same; when it was ready before that
+	measureAt  policy.Instant
+	measuring  bool           // Measure was asked for and is not answered
+	private    uint64         // when it was last measured; 0 before that
+	measuredAt policy.Instant // the same; when it was ready before that
 }
 
 func newRun() run {
-	r := run{beat: beat{beatDue: Never}}
+	r := run{beat: beat{beatDue: policy.Never}}
 	r.forget()
 	return r
 }
 
 // forget is for a process that is not ready any more, or is looked at anew.
 func (r *run) forget() {
-	r.recycling = recycling{recycleAt: Never, wantedSince: Never}
-	r.meter = meter{measureAt: Never}
+	r.recycling = recycling{recycleAt: policy.Never, wantedSince: policy.Never}
+	r.meter = meter{measureAt: policy.Never}
 }
 
 // ages begins to look at a process that is ready, or begins anew by another file.
-func (s *slot) ages(now Instant) {
+func (s *slot) ages(now policy.Instant) {
 	asked := s.wish
 	s.forget()
 	r := &s.config.Recycle
 	switch {
-	case asked.reason == RecycleRequests || asked.reason == RecycleAsked:
-		s.wish, s.recycleAt = asked, max(now+1, s.readyAt.Add(MinRecycleAge))
+	case asked.reason == policy.RecycleRequests || asked.reason == policy.RecycleAsked:
+		s.wish, s.recycleAt = asked, max(now+1, s.readyAt.Add(policy.MinRecycleAge))
 	case r.After > 0:
 		s.recycleAt = max(now+1, s.readyAt.Add(r.After).Add(s.fleet.jitter(r.After)))
 	}
@@ -115,50 +91,50 @@ func (s *slot) ages(now Instant) {
 // once too large each time, a limit is below what a worker needs: it is recycled less and
 // less often then.
 func (s *slot) firstMeasure() time.Duration {
-	return backoff(MinRecycleAge, maxRecycleBackoff, 1+s.tooLarge)
+	return policy.Backoff(policy.MinRecycleAge, maxRecycleBackoff, 1+s.tooLarge)
 }
 
 // onGrid is the next point in time that is a multiple of a duration.
-func onGrid(now Instant, every time.Duration) Instant {
-	return now - now%Instant(every) + Instant(every)
+func onGrid(now policy.Instant, every time.Duration) policy.Instant {
+	return now - now%policy.Instant(every) + policy.Instant(every)
 }
 
 // wear does what is due of a process that is ready.
-func (s *slot) wear(now Instant) {
+func (s *slot) wear(now policy.Instant) {
 	if now >= s.recycleAt {
-		s.recycleAt, s.wantedSince = Never, now
+		s.recycleAt, s.wantedSince = policy.Never, now
 		if s.reason == "" {
-			s.wish = wish{reason: RecycleAge, because: fmt.Sprintf("after %s (recycle_after)", Span(s.config.Recycle.After))}
+			s.wish = wish{reason: policy.RecycleAge, because: fmt.Sprintf("after %s (recycle_after)", policy.Span(s.config.Recycle.After))}
 		}
 	}
 	if now >= s.measureAt {
-		s.measureAt, s.measuring = Never, true
+		s.measureAt, s.measuring = policy.Never, true
 		s.fleet.do(Measure{Proc: s.proc})
 	}
 }
 
 // wishes wants a slot to be recycled, not before its process has been ready for a while.
-func (s *slot) wishes(now Instant, reason RecycleReason, because string) {
+func (s *slot) wishes(now policy.Instant, reason policy.RecycleReason, because string) {
 	if s.reason != "" || s.state != StateReady && s.state != StateStarting {
 		return
 	}
 	s.wish = wish{reason: reason, because: because}
 	if s.state == StateReady {
-		s.recycleAt = max(now, s.readyAt.Add(MinRecycleAge))
+		s.recycleAt = max(now, s.readyAt.Add(policy.MinRecycleAge))
 	}
 }
 
 // asks takes the wish of a process to be replaced.
-func (s *slot) asks(now Instant, reason RecycleReason) {
-	if n := s.config.Recycle.Requests; reason == RecycleRequests && n > 0 {
+func (s *slot) asks(now policy.Instant, reason policy.RecycleReason) {
+	if n := s.config.Recycle.Requests; reason == policy.RecycleRequests && n > 0 {
 		s.wishes(now, reason, fmt.Sprintf("after %s (recycle_requests)", times(n, "request")))
 		return
 	}
-	s.wishes(now, RecycleAsked, "its process has asked for it")
+	s.wishes(now, policy.RecycleAsked, "its process has asked for it")
 }
 
 // measured takes how much memory a process has of its own.
-func (s *slot) measured(now Instant, ev Measured) {
+func (s *slot) measured(now policy.Instant, ev Measured) {
 	limit := s.config.Recycle.Private
 	if !s.measuring || limit == 0 {
 		return
@@ -172,10 +148,10 @@ func (s *slot) measured(now Instant, ev Measured) {
 		because := fmt.Sprintf("%s private (recycle_private = %s)", have, most)
 		atOnce := s.private == 0 && now.Sub(s.readyAt) < 2*s.firstMeasure()
 		if atOnce {
-			because = fmt.Sprintf("%s private, %s after it was ready (recycle_private = %s: too low?)", have, Span(now.Sub(s.readyAt)), most)
+			because = fmt.Sprintf("%s private, %s after it was ready (recycle_private = %s: too low?)", have, policy.Span(now.Sub(s.readyAt)), most)
 		}
-		s.wishes(now, RecyclePrivate, because)
-		s.atOnce = atOnce && s.reason == RecyclePrivate
+		s.wishes(now, policy.RecyclePrivate, because)
+		s.atOnce = atOnce && s.reason == policy.RecyclePrivate
 	default:
 		s.tooLarge = 0
 		s.measureAt = onGrid(now, s.measureEvery(now, ev.Private, limit))
@@ -185,7 +161,7 @@ func (s *slot) measured(now Instant, ev Measured) {
 
 // measureEvery is half of the time in which a process reaches its limit if it goes on to
 // grow as it did.
-func (s *slot) measureEvery(now Instant, private, limit uint64) time.Duration {
+func (s *slot) measureEvery(now policy.Instant, private, limit uint64) time.Duration {
 	every := maxMeasureEvery
 	if private > s.private {
 		pace := float64(private-s.private) / max(1e-3, now.Sub(s.measuredAt).Seconds())
@@ -204,10 +180,10 @@ func mebibytes(n uint64) string {
 
 // recycle begins to recycle the slot that has waited longest, if nothing else changes the
 // fleet.
-func (f *Fleet) recycle(now Instant) {
+func (f *Fleet) recycle(now policy.Instant) {
 	for _, w := range f.workers {
 		if now >= w.recycleAgain {
-			w.recycleAgain = Never
+			w.recycleAgain = policy.Never
 		}
 	}
 	if f.change != nil || f.pending != nil || f.phase != serving {
@@ -236,26 +212,26 @@ func (f *Fleet) recycle(now Instant) {
 // canBeRecycled reports whether a slot is wanted, and nothing speaks against it now. What
 // does ends with an event. While a floor is lost, its spares are for those that crash.
 func (s *slot) canBeRecycled() bool {
-	return s.wantedSince != Never && s.role == current && s.state == StateReady && !s.frozen && !s.reloading &&
-		s.worker.recycleAgain == Never && !s.worker.drains(s.index) && (!s.config.Entry || s.floor.state == floorUp)
+	return s.wantedSince != policy.Never && s.role == current && s.state == StateReady && !s.frozen && !s.reloading &&
+		s.worker.recycleAgain == policy.Never && !s.worker.drains(s.index) && (!s.config.Entry || s.floor.state == floorUp)
 }
 
 // isRecycled ends a recycling: a process was ready for long enough in the slot's place.
 func (s *slot) isRecycled(c *change, place string) {
-	s.recycled[slices.Index(RecycleReasons[:], c.recycles.reason)]++
+	s.recycled[slices.Index(policy.RecycleReasons[:], c.recycles.reason)]++
 	s.worker.recycleFailures = 0
 	s.remark(KindSlotRecycled, Notice, "recycled: "+c.recycles.because+place)
 }
 
 // yields ends a recycling for what somebody wants.
-func (f *Fleet) yields(now Instant, to string) {
+func (f *Fleet) yields(now policy.Instant, to string) {
 	if c := f.change; c != nil && c.Kind == ChangeRecycle {
 		c.fail(now, ChangeSuperseded, to)
 	}
 }
 
 // putOff ends a recycling that has come to nothing.
-func (c *change) putOff(now Instant, result, why string) {
+func (c *change) putOff(now policy.Instant, result, why string) {
 	f := c.fleet
 	f.change = nil
 	s := f.named(c.Slots[0])
@@ -270,25 +246,25 @@ func (c *change) putOff(now Instant, result, why string) {
 	}
 	w := s.worker
 	w.recycleFailures++
-	delay := backoff(recycleBackoff, maxRecycleBackoff, w.recycleFailures)
+	delay := policy.Backoff(recycleBackoff, maxRecycleBackoff, w.recycleFailures)
 	delay += f.jitter(delay)
 	w.recycleAgain = now.Add(delay)
 	text := fmt.Sprintf("not recycled (%s): %s: %s", c.recycles.because, result, strings.TrimPrefix(why, s.name+": "))
 	if s.state == StateReady {
-		s.remark(KindSlotNotRecycled, Warning, fmt.Sprintf("%s; its process goes on, next attempt in %s", text, Span(delay)))
+		s.remark(KindSlotNotRecycled, Warning, fmt.Sprintf("%s; its process goes on, next attempt in %s", text, policy.Span(delay)))
 		return
 	}
 	s.report(KindSlotNotRecycled, Warning, text, End{})
 }
 
 // byReason is nil for a slot that was never recycled.
-func (r *record) byReason() (by map[RecycleReason]int) {
+func (r *record) byReason() (by map[policy.RecycleReason]int) {
 	for i, n := range r.recycled {
 		if n > 0 && by == nil {
-			by = map[RecycleReason]int{}
+			by = map[policy.RecycleReason]int{}
 		}
 		if n > 0 {
-			by[RecycleReasons[i]] = n
+			by[policy.RecycleReasons[i]] = n
 		}
 	}
 	return by

@@ -6,14 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // asks has a process ask for its successor once it may.
 func (p *player) asks(name string) {
 	p.t.Helper()
-	p.wait(MinRecycleAge)
-	p.send(Notified{Proc: p.slot(name).proc, Recycle: RecycleAsked})
+	p.wait(policy.MinRecycleAge)
+	p.send(Notified{Proc: p.slot(name).proc, Recycle: policy.RecycleAsked})
 }
 
 func (p *player) wantRecycling(slot string) {
@@ -27,15 +28,15 @@ func (p *player) wantRecycling(slot string) {
 	}
 }
 
-func recyclable(w Worker, order Order) Config {
-	w.Roll = Rolling{Order: order, Settle: sec}
+func recyclable(w policy.Worker, order policy.Order) policy.Config {
+	w.Roll = policy.Rolling{Order: order, Settle: sec}
 	return fleetOf(w, execWorker("other", 1))
 }
 
 // Whatever an operator wants of the slot comes first.
 func TestVerbsComeBeforeRecycling(t *testing.T) {
 	for _, v := range []verb.Name{verb.Stop, verb.Restart, verb.Freeze} {
-		for _, order := range []Order{StartFirst, StopFirst} {
+		for _, order := range []policy.Order{policy.StartFirst, policy.StopFirst} {
 			p := play(t, recyclable(execWorker("w", 1), order))
 			p.up()
 			p.asks("w.0")
@@ -43,7 +44,7 @@ func TestVerbsComeBeforeRecycling(t *testing.T) {
 			p.send(operator(v))
 			p.wantRecycling("")
 			refused := all[Answer](p.got)[0].Refusal != ""
-			if s := p.slot("w.0"); refused != (v == verb.Freeze && order == StopFirst) || s.next != nil || s.frozen != (v == verb.Freeze && !refused) {
+			if s := p.slot("w.0"); refused != (v == verb.Freeze && order == policy.StopFirst) || s.next != nil || s.frozen != (v == verb.Freeze && !refused) {
 				t.Errorf("%s, %s: refused %t, %+v", v, order, refused, s.hold)
 			}
 			p.wait(time.Hour)
@@ -54,10 +55,10 @@ func TestVerbsComeBeforeRecycling(t *testing.T) {
 
 // It waits for what would be missed: a slot that is frozen or reloads, a floor that is lost.
 func TestRecyclingWaits(t *testing.T) {
-	floor := recyclable(entryWorker("w", 1), StartFirst)
-	exec := recyclable(execWorker("w", 1), StartFirst)
+	floor := recyclable(entryWorker("w", 1), policy.StartFirst)
+	exec := recyclable(execWorker("w", 1), policy.StartFirst)
 	for name, c := range map[string]struct {
-		cfg      Config
+		cfg      policy.Config
 		but, yet func(p *player)
 	}{
 		"frozen": {
@@ -76,9 +77,9 @@ func TestRecyclingWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := play(t, c.cfg)
 			p.up()
-			p.wait(MinRecycleAge)
+			p.wait(policy.MinRecycleAge)
 			c.but(p)
-			p.send(Notified{Proc: p.slot("w.0").proc, Recycle: RecycleAsked})
+			p.send(Notified{Proc: p.slot("w.0").proc, Recycle: policy.RecycleAsked})
 			p.wantRecycling("")
 			c.yet(p)
 			p.wantRecycling("w.0")
@@ -91,18 +92,18 @@ func TestRecyclingWaits(t *testing.T) {
 func TestWishesAreNotForgotten(t *testing.T) {
 	w := notifyWorker()
 	w.Policy.Watchdog = 0
-	p := play(t, recyclable(w, StartFirst))
+	p := play(t, recyclable(w, policy.StartFirst))
 	p.run("other.0")
 	p.begin()
-	p.say("w.0", Notified{Recycle: RecycleRequests})
+	p.say("w.0", Notified{Recycle: policy.RecycleRequests})
 	p.wait(30 * sec)
 	p.wantRecycling("")
 	p.say("w.0", Notified{Ready: true})
-	p.wait(MinRecycleAge - sec)
+	p.wait(policy.MinRecycleAge - sec)
 	next := p.f.cfg
-	next.Workers = []Worker{w, execWorker("other", 1)}
+	next.Workers = []policy.Worker{w, execWorker("other", 1)}
 	next.Workers[0].Recycle.Private = 1 << 30
-	next.Workers[0].Keys = []Key{{"recycle_private", Live, 1}}
+	next.Workers[0].Keys = []policy.Key{{Name: "recycle_private", Class: policy.Live, Sum: 1}}
 	p.send(Propose{ID: 1, Kind: ChangeReload, Revision: 2, Config: &next})
 	p.wantRecycling("")
 	p.wait(sec)
@@ -112,12 +113,12 @@ func TestWishesAreNotForgotten(t *testing.T) {
 // A slot that was superseded when its successor had its place already is not proven later,
 // for the next one that is recycled.
 func TestSupersededAfterItHasThePlace(t *testing.T) {
-	p := play(t, recyclable(execWorker("w", 2), StopFirst))
+	p := play(t, recyclable(execWorker("w", 2), policy.StopFirst))
 	p.up()
 	p.asks("w.0")
 	p.exit("w.0", termed)
 	p.run("w.0")
-	p.send(Notified{Proc: p.slot("w.1").proc, Recycle: RecycleAsked})
+	p.send(Notified{Proc: p.slot("w.1").proc, Recycle: policy.RecycleAsked})
 	p.wait(sec / 2)
 	next := p.f.cfg
 	next.TimeoutStart++
@@ -132,7 +133,7 @@ func TestSupersededAfterItHasThePlace(t *testing.T) {
 
 // A successor that replaces one that has ended already has the policy of its worker.
 func TestRecyclingThatInterruptsFails(t *testing.T) {
-	p := play(t, recyclable(execWorker("w", 1), StopFirst))
+	p := play(t, recyclable(execWorker("w", 1), policy.StopFirst))
 	p.up()
 	p.asks("w.0")
 	p.exit("w.0", termed)
@@ -150,7 +151,7 @@ func TestRecyclingThatInterruptsFails(t *testing.T) {
 // One that is started on demand is recycled like others: its successor waits for no
 // connection, and is proven.
 func TestRecyclingOnDemand(t *testing.T) {
-	p := play(t, recyclable(onDemand(execWorker("w", 1)), StartFirst))
+	p := play(t, recyclable(onDemand(execWorker("w", 1)), policy.StartFirst))
 	p.run("other.0")
 	p.send(Demand{1})
 	p.run("w.0")
@@ -159,7 +160,7 @@ func TestRecyclingOnDemand(t *testing.T) {
 	p.send(Introduced{n.proc, 9}, Running{n.proc})
 	p.wait(sec)
 	p.wantRecycling("")
-	if s := p.slot("w.0"); s.pid != 9 || s.recycled != [len(RecycleReasons)]int{3: 1} {
+	if s := p.slot("w.0"); s.pid != 9 || s.recycled != [len(policy.RecycleReasons)]int{3: 1} {
 		t.Errorf("%d, %v", s.pid, s.recycled)
 	}
 }
@@ -170,11 +171,11 @@ func TestRecycleAfterOfANewFile(t *testing.T) {
 	reload := func(p *player, after time.Duration) {
 		next := p.f.cfg
 		w := execWorker("w", 1)
-		w.Recycle.After, w.Keys = after, []Key{{"recycle_after", Live, uint64(after)}}
-		next.Workers = []Worker{w, execWorker("other", 1)}
+		w.Recycle.After, w.Keys = after, []policy.Key{{Name: "recycle_after", Class: policy.Live, Sum: uint64(after)}}
+		next.Workers = []policy.Worker{w, execWorker("other", 1)}
 		p.send(Propose{ID: 1, Kind: ChangeReload, Revision: p.f.revision + 1, Config: &next})
 	}
-	p := play(t, recyclable(execWorker("w", 1), StartFirst))
+	p := play(t, recyclable(execWorker("w", 1), policy.StartFirst))
 	p.up()
 	p.wait(time.Hour)
 	reload(p, 2*time.Hour)

@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func TestReload(t *testing.T) {
@@ -22,7 +24,7 @@ func TestReload(t *testing.T) {
 	}
 	p.say("w.0", Notified{Ready: true})
 	p.wantWhy("w.0", "reloaded")
-	if got := p.f.Deadline(); got != Never {
+	if got := p.f.Deadline(); got != policy.Never {
 		t.Errorf("something is due in %s after the reload", got.Sub(p.now))
 	}
 	p.say("w.0", Notified{Reloading: true})
@@ -48,7 +50,7 @@ func TestReloadTimeout(t *testing.T) {
 	p.say("w.0", Notified{Ready: true}) // late, and of no meaning any more
 	p.wantNothing()
 	p.exit("w.0", status0)
-	p.wantResult("w.0", Success)
+	p.wantResult("w.0", policy.Success)
 }
 
 func TestReloadWithoutTimeout(t *testing.T) {
@@ -76,7 +78,7 @@ func TestReloadEndsWithReady(t *testing.T) {
 		p.ready()
 		p.say("w.0", Notified{Reloading: true})
 		end(p)
-		if s := p.slot("w.0"); s.state == StateReady || s.reloading || s.beatDue != Never {
+		if s := p.slot("w.0"); s.state == StateReady || s.reloading || s.beatDue != policy.Never {
 			t.Errorf("%s: state %s, reloading %t, a keep-alive is due at %d", name, s.state, s.reloading, s.beatDue)
 		}
 	}

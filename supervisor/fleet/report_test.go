@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // line is what a report says to a program: all but its text.
@@ -122,19 +124,19 @@ func TestOutOfMemory(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		state func(p *player)
-		e     Exit
+		e     policy.Exit
 		oom   bool
-		want  Result
+		want  policy.Result
 	}{
-		{"killed for memory", ready, killed, true, OOMKill},
-		{"killed for memory before it was ready", func(*player) {}, killed, true, OOMKill},
-		{"killed", ready, killed, false, Signalled},
-		{"another process was killed for memory", ready, status1, true, ExitCode},
-		{"the same, and it ended well", ready, status0, true, Success},
-		{"the same, and it aborted", ready, Exit{Signal: SIGABRT, Core: true}, true, CoreDump},
-		{"killed for memory after its watchdog", stuck, killed, true, Watchdog},
-		{"killed for memory after its start timeout", late, killed, true, Timeout},
-		{"killed for memory while it stops", stop, killed, true, OOMKill},
+		{"killed for memory", ready, killed, true, policy.OOMKill},
+		{"killed for memory before it was ready", func(*player) {}, killed, true, policy.OOMKill},
+		{"killed", ready, killed, false, policy.Signalled},
+		{"another process was killed for memory", ready, status1, true, policy.ExitCode},
+		{"the same, and it ended well", ready, status0, true, policy.Success},
+		{"the same, and it aborted", ready, policy.Exit{Signal: policy.SIGABRT, Core: true}, true, policy.CoreDump},
+		{"killed for memory after its watchdog", stuck, killed, true, policy.Watchdog},
+		{"killed for memory after its start timeout", late, killed, true, policy.Timeout},
+		{"killed for memory while it stops", stop, killed, true, policy.OOMKill},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := playBeside(t, notifyWorker())
@@ -142,7 +144,7 @@ func TestOutOfMemory(t *testing.T) {
 			p.send(Exited{Proc: p.slot("w.0").proc, Exit: c.e, OOM: c.oom})
 			p.wantResult("w.0", c.want)
 			about := p.slot("w.0").why
-			if got := strings.Contains(about, "(out of memory)"); got != (c.want == OOMKill) {
+			if got := strings.Contains(about, "(out of memory)"); got != (c.want == policy.OOMKill) {
 				t.Errorf("reported as %q", about)
 			}
 		})
@@ -160,7 +162,7 @@ func TestUsageIsOfTheLastProcess(t *testing.T) {
 	p.send(Exited{Proc: p.slot("w.0").proc, Exit: status1, Usage: Usage{1 << 20, sec}})
 	p.untilDue()
 	p.send(SpawnFailed{p.slot("w.0").proc, "no memory"})
-	p.wantTold(line{"starting -> waiting", Warning, KindSlotRestarts, End{Resources, noExit, Usage{}, 2, 2 * sec}})
+	p.wantTold(line{"starting -> waiting", Warning, KindSlotRestarts, End{policy.Resources, policy.NoExit, Usage{}, 2, 2 * sec}})
 }
 
 func TestKindsOfTheFleet(t *testing.T) {

@@ -5,6 +5,7 @@ package fleet
 import (
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -12,7 +13,7 @@ import (
 // fleet has another slot, which is ready.
 type reportCase struct {
 	name string
-	w    Worker
+	w    policy.Worker
 	to   []func(p *player) // the last one is the step
 	want []line
 }
@@ -20,7 +21,7 @@ type reportCase struct {
 func reportCases() []reportCase {
 	exec, notify, demanded := execWorker("w", 1), notifyWorker(), onDemand(execWorker("w", 1))
 	no, limited, sigkill := execWorker("w", 1), execWorker("w", 1), execWorker("w", 1)
-	no.Policy.Restart, sigkill.Policy.KillSignal = RestartNo, SIGKILL
+	no.Policy.Restart, sigkill.Policy.KillSignal = policy.RestartNo, policy.SIGKILL
 	limited.Policy.StartLimitBurst, limited.Policy.StartLimitPeriod = 1, time.Hour
 	usage := Usage{MemoryPeak: 5 << 20, CPU: 3 * sec}
 
@@ -36,7 +37,7 @@ func reportCases() []reportCase {
 	stop := send(func(*player) Event { return StopRequested{"SIGTERM"} })
 	byHand := func(v verb.Name) func(p *player) { return send(func(*player) Event { return operator(v) }) }
 	startFirst := execWorker("w", 1)
-	startFirst.Roll = Rolling{Order: StartFirst, Settle: sec}
+	startFirst.Roll = policy.Rolling{Order: policy.StartFirst, Settle: sec}
 	restarted := send(func(*player) Event {
 		return Propose{ID: 1, Kind: ChangeRestart, Revision: 2, Slots: []string{"w.0"}, Who: "uid 0"}
 	})
@@ -64,109 +65,109 @@ func reportCases() []reportCase {
 		},
 		{
 			"reloads for too long", notify,
-			does(begin, ready, say(Notified{Reloading: true, Interval: Forever}), due),
+			does(begin, ready, say(Notified{Reloading: true, Interval: policy.Forever}), due),
 			[]line{{"", Warning, "", End{}}},
 		},
 		{"is due", exec, does(runW, crash, due), []line{{"waiting -> starting", Debug, "", End{}}}},
 		{
 			"finishes", exec, does(runW, ends(Exited{})),
-			[]line{{"ready -> exited", Info, KindSlotExited, End{Success, status0, usage, 0, 0}}},
+			[]line{{"ready -> exited", Info, KindSlotExited, End{policy.Success, status0, usage, 0, 0}}},
 		},
 		{
 			"finishes before it is heard to run", exec, does(introduce, ends(Exited{})),
-			[]line{{"starting -> exited", Info, KindSlotExited, End{Success, status0, usage, 0, 0}}, fleetReady},
+			[]line{{"starting -> exited", Info, KindSlotExited, End{policy.Success, status0, usage, 0, 0}}, fleetReady},
 		},
 		{
 			"crashes", exec, does(runW, ends(Exited{Exit: status1})),
-			[]line{{"ready -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 1, sec}}},
+			[]line{{"ready -> waiting", Warning, KindSlotRestarts, End{policy.ExitCode, status1, usage, 1, sec}}},
 		},
 		{
 			"crashes again at its start", exec, does(runW, crash, due, introduce, ends(Exited{Exit: status1})),
-			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 2, 2 * sec}}},
+			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{policy.ExitCode, status1, usage, 2, 2 * sec}}},
 		},
 		{
 			"ends before READY=1", notify, does(begin, ends(Exited{})),
-			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{Protocol, status0, usage, 1, sec}}},
+			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{policy.Protocol, status0, usage, 1, sec}}},
 		},
 		{
 			"fails", no, does(runW, ends(Exited{Exit: status1})),
-			[]line{{"ready -> failed", Err, KindSlotFailed, End{ExitCode, status1, usage, 0, 0}}},
+			[]line{{"ready -> failed", Err, KindSlotFailed, End{policy.ExitCode, status1, usage, 0, 0}}},
 		},
 		{
 			"fails at its start", no, does(introduce, ends(Exited{Exit: status1})),
-			[]line{{"starting -> failed", Err, KindSlotFailed, End{ExitCode, status1, usage, 0, 0}}, fleetReady},
+			[]line{{"starting -> failed", Err, KindSlotFailed, End{policy.ExitCode, status1, usage, 0, 0}}, fleetReady},
 		},
 		{
 			"gets no process", exec, does(failed),
-			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{Resources, noExit, Usage{}, 1, sec}}},
+			[]line{{"starting -> waiting", Warning, KindSlotRestarts, End{policy.Resources, policy.NoExit, Usage{}, 1, sec}}},
 		},
 		{
 			"gets no process and fails", no, does(failed),
-			[]line{{"starting -> failed", Err, KindSlotFailed, End{Resources, noExit, Usage{}, 0, 0}}, fleetReady},
+			[]line{{"starting -> failed", Err, KindSlotFailed, End{policy.Resources, policy.NoExit, Usage{}, 0, 0}}, fleetReady},
 		},
 		{
 			"reaches its start limit", limited, does(runW, crash, due),
-			[]line{{"waiting -> failed", Err, KindSlotFailed, End{StartLimitHit, noExit, Usage{}, 1, 0}}},
+			[]line{{"waiting -> failed", Err, KindSlotFailed, End{policy.StartLimitHit, policy.NoExit, Usage{}, 1, 0}}},
 		},
 		{
 			"out of memory", exec, does(runW, ends(Exited{Exit: killed, OOM: true})),
-			[]line{{"ready -> waiting", Warning, KindSlotOOMKilled, End{OOMKill, killed, usage, 1, sec}}},
+			[]line{{"ready -> waiting", Warning, KindSlotOOMKilled, End{policy.OOMKill, killed, usage, 1, sec}}},
 		},
 		{
 			"out of memory, and fails", no, does(runW, ends(Exited{Exit: killed, OOM: true})),
-			[]line{{"ready -> failed", Err, KindSlotOOMKilled, End{OOMKill, killed, usage, 0, 0}}},
+			[]line{{"ready -> failed", Err, KindSlotOOMKilled, End{policy.OOMKill, killed, usage, 0, 0}}},
 		},
 		{
 			"does not start in time", exec, does(introduce, due),
-			[]line{{"starting -> stopping", Info, KindSlotTimeout, End{Result: Timeout}}},
+			[]line{{"starting -> stopping", Info, KindSlotTimeout, End{Result: policy.Timeout}}},
 		},
 		{
 			"does not come to its gate", exec, does(due),
-			[]line{{"starting -> killing", Warning, KindSlotTimeout, End{Result: Timeout}}},
+			[]line{{"starting -> killing", Warning, KindSlotTimeout, End{Result: policy.Timeout}}},
 		},
 		{
 			"does not start in time, and ends", exec, does(introduce, due, ends(Exited{})),
-			[]line{{"stopping -> waiting", Warning, KindSlotRestarts, End{Timeout, status0, usage, 1, sec}}},
+			[]line{{"stopping -> waiting", Warning, KindSlotRestarts, End{policy.Timeout, status0, usage, 1, sec}}},
 		},
 		{
 			"does not start in time, and fails", no, does(introduce, due, ends(Exited{})),
-			[]line{{"stopping -> failed", Err, KindSlotFailed, End{Timeout, status0, usage, 0, 0}}, fleetReady},
+			[]line{{"stopping -> failed", Err, KindSlotFailed, End{policy.Timeout, status0, usage, 0, 0}}, fleetReady},
 		},
 		{
 			"does not start in time, nor end", exec, does(introduce, due, due),
-			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: Timeout}}},
+			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Timeout}}},
 		},
 		{
 			"does not end from SIGKILL", exec, does(introduce, due, due, due),
-			[]line{{"", Err, KindSlotStuck, End{Result: Timeout}}},
+			[]line{{"", Err, KindSlotStuck, End{Result: policy.Timeout}}},
 		},
 		{
 			"cannot become the slot", exec, does(introduce, failed),
-			[]line{{"starting -> killing", Warning, KindSlotStops, End{Result: Resources}}},
+			[]line{{"starting -> killing", Warning, KindSlotStops, End{Result: policy.Resources}}},
 		},
 		{
 			"is killed at its gate, and restarts", exec, does(due, ends(Exited{Exit: killed})),
-			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{Timeout, killed, usage, 1, sec}}},
+			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{policy.Timeout, killed, usage, 1, sec}}},
 		},
 		{
 			"is killed at its gate, and fails", no, does(due, ends(Exited{Exit: killed})),
-			[]line{{"killing -> failed", Err, KindSlotFailed, End{Timeout, killed, usage, 0, 0}}, fleetReady},
+			[]line{{"killing -> failed", Err, KindSlotFailed, End{policy.Timeout, killed, usage, 0, 0}}, fleetReady},
 		},
 		{
 			"is stuck", notify, does(begin, ready, due),
-			[]line{{"ready -> stopping", Warning, KindSlotWatchdog, End{Result: Watchdog}}},
+			[]line{{"ready -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}},
 		},
 		{
 			"is stuck at its start", notify, does(begin, say(Notified{Trigger: true})),
-			[]line{{"starting -> stopping", Warning, KindSlotWatchdog, End{Result: Watchdog}}},
+			[]line{{"starting -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}},
 		},
 		{
 			"is stuck and does not end", notify, does(begin, ready, due, due),
-			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: Watchdog}}},
+			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Watchdog}}},
 		},
 		{
 			"was stuck", notify, does(begin, ready, due, due, ends(Exited{Exit: killed})),
-			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{Watchdog, killed, usage, 1, sec}}},
+			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{policy.Watchdog, killed, usage, 1, sec}}},
 		},
 		{
 			"stops by itself", notify, does(begin, ready, say(Notified{Stopping: true})),
@@ -174,7 +175,7 @@ func reportCases() []reportCase {
 		},
 		{
 			"has stopped by itself", notify, does(begin, ready, say(Notified{Stopping: true}), ends(Exited{})),
-			[]line{{"stopping -> exited", Info, KindSlotExited, End{Success, status0, usage, 0, 0}}},
+			[]line{{"stopping -> exited", Info, KindSlotExited, End{policy.Success, status0, usage, 0, 0}}},
 		},
 		{
 			"leaves processes", exec, does(runW, ends(Exited{Exit: status1, Left: 2})),
@@ -202,23 +203,23 @@ func reportCases() []reportCase {
 		},
 		{
 			"left processes", exec, does(runW, ends(Exited{Exit: status1, Left: 2}), swept),
-			[]line{{"stopping -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 1, sec}}},
+			[]line{{"stopping -> waiting", Warning, KindSlotRestarts, End{policy.ExitCode, status1, usage, 1, sec}}},
 		},
 		{
 			"left processes that were killed", exec, does(runW, ends(Exited{Exit: status1, Left: 2}), due, swept),
-			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{ExitCode, status1, usage, 1, sec}}},
+			[]line{{"killing -> waiting", Warning, KindSlotRestarts, End{policy.ExitCode, status1, usage, 1, sec}}},
 		},
 		{
 			"left processes, and has finished", exec, does(runW, leave, swept),
-			[]line{{"stopping -> exited", Info, KindSlotExited, End{Success, status0, Usage{}, 0, 0}}},
+			[]line{{"stopping -> exited", Info, KindSlotExited, End{policy.Success, status0, Usage{}, 0, 0}}},
 		},
 		{
 			"left processes that were killed, and has finished", exec, does(runW, leave, due, swept),
-			[]line{{"killing -> exited", Info, KindSlotExited, End{Success, status0, Usage{}, 0, 0}}},
+			[]line{{"killing -> exited", Info, KindSlotExited, End{policy.Success, status0, Usage{}, 0, 0}}},
 		},
 		{
 			"left processes when it was killed", exec, does(due, ends(Exited{Exit: killed, Left: 1})),
-			[]line{{"", Warning, KindSlotLeft, End{Result: Timeout}}},
+			[]line{{"", Warning, KindSlotLeft, End{Result: policy.Timeout}}},
 		},
 		{
 			"gets a demand", demanded, does(demand),
@@ -230,7 +231,7 @@ func reportCases() []reportCase {
 		},
 		{
 			"waits to listen", demanded, does(demand, runW, ends(Exited{})),
-			[]line{{"ready -> waiting", Info, KindSlotRestarts, End{Success, status0, usage, 0, 100 * ms}}},
+			[]line{{"ready -> waiting", Info, KindSlotRestarts, End{policy.Success, status0, usage, 0, 100 * ms}}},
 		},
 		{
 			"is stopped while it listens", demanded, does(stop),
@@ -266,15 +267,15 @@ func reportCases() []reportCase {
 		},
 		{
 			"was stopped", exec, does(runW, stop, ends(Exited{Exit: termed})),
-			[]line{{"stopping -> exited", Info, KindSlotExited, End{Success, termed, usage, 0, 0}}},
+			[]line{{"stopping -> exited", Info, KindSlotExited, End{policy.Success, termed, usage, 0, 0}}},
 		},
 		{
 			"was stopped and is out of memory", exec, does(runW, stop, ends(Exited{Exit: killed, OOM: true})),
-			[]line{{"stopping -> exited", Info, KindSlotOOMKilled, End{OOMKill, killed, usage, 0, 0}}},
+			[]line{{"stopping -> exited", Info, KindSlotOOMKilled, End{policy.OOMKill, killed, usage, 0, 0}}},
 		},
 		{
 			"was killed", sigkill, does(runW, stop, ends(Exited{Exit: killed})),
-			[]line{{"killing -> exited", Info, KindSlotExited, End{Signalled, killed, usage, 0, 0}}},
+			[]line{{"killing -> exited", Info, KindSlotExited, End{policy.Signalled, killed, usage, 0, 0}}},
 		},
 		{
 			"has finished and is started by hand", exec, does(runW, ends(Exited{}), byHand(verb.Start)),
@@ -312,7 +313,7 @@ func reportCases() []reportCase {
 				p.send(SpawnFailed{p.slot("w.0").next.proc, "no memory"})
 			}),
 			[]line{
-				{"starting -> failed", Warning, KindSlotFailed, End{Result: Resources, Exit: noExit}},
+				{"starting -> failed", Warning, KindSlotFailed, End{Result: policy.Resources, Exit: policy.NoExit}},
 				{"", Warning, KindSlotNotRecycled, End{}},
 			},
 		},
@@ -320,7 +321,7 @@ func reportCases() []reportCase {
 			"cannot be killed", sigkill, does(runW, stop, func(p *player) { p.exit("other.0", termed) }, due),
 			[]line{
 				{"", Err, "", End{}},
-				{"killing -> failed", Err, KindSlotFailed, End{Exit: noExit}},
+				{"killing -> failed", Err, KindSlotFailed, End{Exit: policy.NoExit}},
 				{"", Notice, "", End{}},
 			},
 		},

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // A slot is moved to another revision by a slot of the same name that takes its place:
@@ -34,14 +36,14 @@ type move struct {
 	former   *slot // whose place it is to take
 	moving   bool  // it counts for the change, and is not proven
 	fresh    bool  // there was no such slot before the change
-	provenAt Instant
+	provenAt policy.Instant
 }
 
 // onItsWay reports whether a change waits for this slot.
 func (s *slot) onItsWay() bool { return s.moving || s.next != nil }
 
 // step begins as many moves as each worker allows.
-func (c *change) step(now Instant) {
+func (c *change) step(now policy.Instant) {
 	for again := true; again; { // one that is moved on the spot may be what others wait for
 		again = false
 		for _, w := range slices.Clone(c.fleet.workers) {
@@ -90,7 +92,7 @@ func (c *change) choose(w *worker) *slot {
 
 // interrupts reports whether the canary of a worker is missed while it is replaced.
 func (c *change) interrupts(w *worker) bool {
-	return c.configOf(w.config.Name).Roll.Order != StartFirst && !slices.ContainsFunc(w.slots, func(s *slot) bool { return s.fresh })
+	return c.configOf(w.config.Name).Roll.Order != policy.StartFirst && !slices.ContainsFunc(w.slots, func(s *slot) bool { return s.fresh })
 }
 
 // provesFirst reports whether there are canaries, not proven yet, whose failure nobody would
@@ -109,12 +111,12 @@ func (w *worker) drains(index int) bool {
 }
 
 // stuck reports whether SIGKILL did not end it: that is not waited for.
-func (s *slot) stuck() bool { return s.state == StateKilling && s.deadline == Never }
+func (s *slot) stuck() bool { return s.state == StateKilling && s.deadline == policy.Never }
 
 func (s *slot) serves() bool { return s.state == StateReady || s.state == StateListening }
 
 // begin moves a slot.
-func (c *change) begin(now Instant, s *slot) {
+func (c *change) begin(now policy.Instant, s *slot) {
 	switch {
 	case s.fresh:
 		if s.moving = !s.config.OnDemand; !s.moving {
@@ -144,7 +146,7 @@ func (c *change) begin(now Instant, s *slot) {
 		c.fleet.arrange()
 		switch {
 		case s.state == StateStopping || s.state == StateKilling: // it waits for that
-		case n.config.Roll.Order == StartFirst:
+		case n.config.Roll.Order == policy.StartFirst:
 			n.woken = true
 			n.start(now)
 		default:
@@ -157,12 +159,12 @@ const stuckText = ": its process does not end from SIGKILL"
 
 // passes reports whether a slot is replaced though its process stays: on the way back it
 // has to be.
-func (c *change) passes(w *Worker) bool {
-	return c.phase == phaseReturning || w.Roll.Order == StartFirst
+func (c *change) passes(w *policy.Worker) bool {
+	return c.phase == phaseReturning || w.Roll.Order == policy.StartFirst
 }
 
 // stuckOnItsWay: a change does not wait for a process that does not end from SIGKILL.
-func (s *slot) stuckOnItsWay(now Instant) {
+func (s *slot) stuckOnItsWay(now policy.Instant) {
 	c := s.fleet.change
 	switch {
 	case c == nil:
@@ -184,7 +186,7 @@ func (s *slot) stuckOnItsWay(now Instant) {
 }
 
 // givePlace gives a slot's place to its successor, which starts if it has waited for that.
-func (s *slot) givePlace(now Instant) {
+func (s *slot) givePlace(now policy.Instant) {
 	n := s.next
 	n.takePlace(now, "")
 	if n.state == StateWaiting {
@@ -211,7 +213,7 @@ func (s *slot) succeeds(old *slot) {
 }
 
 // takePlace makes a slot the current one of its name. The one before ends.
-func (s *slot) takePlace(now Instant, why string) {
+func (s *slot) takePlace(now policy.Instant, why string) {
 	w := s.worker
 	old := w.slots[s.index]
 	w.slots[s.index] = s
@@ -223,12 +225,12 @@ func (s *slot) takePlace(now Instant, why string) {
 
 // depart gives up the place of a slot, or the claim to one.
 func (s *slot) depart() {
-	s.role, s.former, s.moving, s.provenAt = leaving, nil, false, Never
+	s.role, s.former, s.moving, s.provenAt = leaving, nil, false, policy.Never
 	s.worker.leaving = append(s.worker.leaving, s)
 }
 
 // leave ends a slot that nothing takes the place of.
-func (s *slot) leave(now Instant, why string) {
+func (s *slot) leave(now policy.Instant, why string) {
 	s.worker.slots = slices.DeleteFunc(s.worker.slots, func(o *slot) bool { return o == s })
 	s.depart()
 	s.end(now, why)
@@ -236,11 +238,11 @@ func (s *slot) leave(now Instant, why string) {
 }
 
 // end stops what a slot that leaves has.
-func (s *slot) end(now Instant, why string) {
+func (s *slot) end(now policy.Instant, why string) {
 	switch {
 	case s.proc == 0:
 		s.withdraw()
-		s.enter(now, StateExited, Never, "", Debug, cmp.Or(why, "its place is another's"))
+		s.enter(now, StateExited, policy.Never, "", Debug, cmp.Or(why, "its place is another's"))
 	case s.state == StateStarting || s.state == StateReady:
 		s.stop(now, KindSlotStops, why)
 	}
@@ -257,7 +259,7 @@ func (s *slot) withdraw() {
 }
 
 // withdrawSuccessor ends the successor of a slot. One that was stopped for its sake starts again.
-func (c *change) withdrawSuccessor(now Instant, s *slot) {
+func (c *change) withdrawSuccessor(now policy.Instant, s *slot) {
 	n := s.next
 	s.next = nil
 	n.depart()
@@ -268,8 +270,8 @@ func (c *change) withdrawSuccessor(now Instant, s *slot) {
 }
 
 // proven: a slot was ready for long enough.
-func (s *slot) proven(now Instant) {
-	s.provenAt, s.moving = Never, false
+func (s *slot) proven(now policy.Instant) {
+	s.provenAt, s.moving = policy.Never, false
 	c, place := s.fleet.change, ""
 	if c != nil {
 		c.moved++
@@ -290,17 +292,17 @@ func (s *slot) proven(now Instant) {
 
 // concludeMove is the end of a process whose slot has another to take its place, or is to
 // take one, or has lost its own. Any other slot is left to the restart policy.
-func (s *slot) concludeMove(now Instant, what string) bool {
+func (s *slot) concludeMove(now policy.Instant, what string) bool {
 	switch {
 	case s.role == leaving:
 		place := "; its place is another's"
 		if w := s.worker; !w.stays || s.index >= len(w.slots) {
 			place = "; there is no such slot any more"
 		}
-		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+place)
+		s.enter(now, StateExited, policy.Never, s.endKind(KindSlotExited), Info, what+place)
 		s.release()
 	case s.next != nil: // it ended by itself, or was stopped for its successor
-		s.enter(now, StateExited, Never, s.endKind(KindSlotExited), Info, what+"; its successor takes its place")
+		s.enter(now, StateExited, policy.Never, s.endKind(KindSlotExited), Info, what+"; its successor takes its place")
 		s.release()
 		s.givePlace(now)
 	case s.role == successor:
@@ -313,7 +315,7 @@ func (s *slot) concludeMove(now Instant, what string) bool {
 
 // cannotSucceed: a successor has ended. On the way back it takes the place all the same,
 // and its own policy holds.
-func (s *slot) cannotSucceed(now Instant, what string) {
+func (s *slot) cannotSucceed(now policy.Instant, what string) {
 	c, former := s.fleet.change, s.former
 	if c.phase == phaseReturning {
 		s.moving = false
@@ -321,7 +323,7 @@ func (s *slot) cannotSucceed(now Instant, what string) {
 		s.conclude(now, what)
 		return
 	}
-	s.enter(now, StateFailed, Never, s.endKind(KindSlotFailed), Warning, what+"; its predecessor goes on")
+	s.enter(now, StateFailed, policy.Never, s.endKind(KindSlotFailed), Warning, what+"; its predecessor goes on")
 	s.release()
 	former.next = nil
 	s.depart()
@@ -331,11 +333,11 @@ func (s *slot) cannotSucceed(now Instant, what string) {
 
 // failChange ends the change that a slot without a process any more was moved by, unless
 // it was proven and has ended well: it is recycled, or has finished.
-func (s *slot) failChange(now Instant, what string) {
+func (s *slot) failChange(now policy.Instant, what string) {
 	c := s.fleet.change
 	moving := s.moving
 	s.moving = false
-	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != Success && c.Kind != ChangeRecycle) {
+	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != policy.Success && c.Kind != ChangeRecycle) {
 		c.fail(now, ChangeFailed, s.name+": "+what)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // State is where a slot is in its life.
@@ -41,10 +43,10 @@ type slot struct {
 	origin
 	move
 	state    State
-	why      string  // of the state, for the operator
-	since    Instant // of the state
-	due      Instant // the next start
-	deadline Instant
+	why      string         // of the state, for the operator
+	since    policy.Instant // of the state
+	due      policy.Instant // the next start
+	deadline policy.Instant
 
 	run
 	record
@@ -53,7 +55,7 @@ type slot struct {
 
 // origin is what a slot's processes are born of.
 type origin struct {
-	config   *Worker
+	config   *policy.Worker
 	floor    *floor // if it is an entry
 	revision Revision
 }
@@ -67,11 +69,11 @@ type run struct {
 	recycling
 	meter
 
-	requestedAt Instant // when its process was asked for
-	startedAt   Instant // when it was assigned
-	readyAt     Instant
-	endedAt     Instant // once its process has ended
-	unfit       int     // processes that were passed over
+	requestedAt policy.Instant // when its process was asked for
+	startedAt   policy.Instant // when it was assigned
+	readyAt     policy.Instant
+	endedAt     policy.Instant // once its process has ended
+	unfit       int            // processes that were passed over
 	wasReady    bool
 	readyFor    time.Duration // once its process has ended
 }
@@ -92,8 +94,8 @@ type process struct {
 
 // outcome is how a process ended.
 type outcome struct {
-	result  Result
-	exit    Exit
+	result  policy.Result
+	exit    policy.Exit
 	refusal string // why it could not become the slot, in its own words
 	usage   Usage
 }
@@ -107,21 +109,21 @@ type said struct {
 
 // beat is the watchdog of a process.
 type beat struct {
-	watchdog time.Duration // the interval
-	beatDue  Instant       // the next keep-alive
-	forgiven int           // times that its delay was, since the last one
+	watchdog time.Duration  // the interval
+	beatDue  policy.Instant // the next keep-alive
+	forgiven int            // times that its delay was, since the last one
 }
 
 // record is what a slot remembers of its runs.
 type record struct {
-	failures   int                  // in a row
-	lastDelay  time.Duration        // before the last restart, jitter apart
-	waits      time.Duration        // before the next start
-	starts     []Instant            // the last ones, for the start limit
-	startCount int                  // in all
-	restarts   [len(allResults)]int // by the result of the process before
-	lastResult Result               // of the last process that has ended
-	recycled   [len(RecycleReasons)]int
+	failures   int                      // in a row
+	lastDelay  time.Duration            // before the last restart, jitter apart
+	waits      time.Duration            // before the next start
+	starts     []policy.Instant         // the last ones, for the start limit
+	startCount int                      // in all
+	restarts   [len(policy.Results)]int // by the result of the process before
+	lastResult policy.Result            // of the last process that has ended
+	recycled   [len(policy.RecycleReasons)]int
 	tooLarge   int // processes in a row that had recycle_private when they were measured first
 	tasks      []task
 	lines      taskLines
@@ -129,12 +131,12 @@ type record struct {
 
 // hold is what keeps a slot from going its way, or makes it.
 type hold struct {
-	held           bool    // an operator has stopped it
-	startOnceEnded bool    // an operator wants it to start once it has ended
-	frozen         bool    // by an operator; its deadline and beatDue do not pass meanwhile
-	frozenAt       Instant // while it is
-	blocked        bool    // due, but there is no floor to fork from
-	woken          bool    // a connection waits for it to start
+	held           bool           // an operator has stopped it
+	startOnceEnded bool           // an operator wants it to start once it has ended
+	frozen         bool           // by an operator; its deadline and beatDue do not pass meanwhile
+	frozenAt       policy.Instant // while it is
+	blocked        bool           // due, but there is no floor to fork from
+	woken          bool           // a connection waits for it to start
 }
 
 // newSlot makes a slot of the fleet as it is.
@@ -142,8 +144,8 @@ func (f *Fleet) newSlot(w *worker, index int) *slot {
 	f.last.slot++
 	return &slot{
 		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
-		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: Never},
-		due: Never, deadline: Never, run: newRun(),
+		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: policy.Never},
+		due: policy.Never, deadline: policy.Never, run: newRun(),
 		record: record{tasks: newTasks(w.config.Tasks), lines: taskLines{left: maxTaskLines}},
 	}
 }
@@ -152,13 +154,13 @@ func (s *slot) info() SlotInfo {
 	return SlotInfo{ID: s.id, Revision: s.revision, Name: s.name, Worker: s.worker.id, WorkerName: s.config.Name, Index: s.index}
 }
 
-func (s *slot) policy() *Policy { return &s.config.Policy }
+func (s *slot) policy() *policy.Policy { return &s.config.Policy }
 
 // enter is the only place that writes a slot's state. No deadline survives it but until,
 // which is due of a slot that waits and the deadline of one that has a process.
-func (s *slot) enter(now Instant, to State, until Instant, kind Kind, level Level, why string) {
+func (s *slot) enter(now policy.Instant, to State, until policy.Instant, kind Kind, level Level, why string) {
 	from := s.state
-	s.due, s.deadline, s.beatDue, s.provenAt = Never, Never, Never, Never
+	s.due, s.deadline, s.beatDue, s.provenAt = policy.Never, policy.Never, policy.Never, policy.Never
 	s.reloading, s.blocked, s.woken = false, false, false
 	if to != StateReady {
 		s.forget() // what it has asked for while it started is still wanted
@@ -194,7 +196,7 @@ func (s State) live() bool {
 }
 
 // advance does what is due.
-func (s *slot) advance(now Instant) {
+func (s *slot) advance(now policy.Instant) {
 	if s.frozen {
 		return // it cannot do what it is expected to
 	}
@@ -213,7 +215,7 @@ func (s *slot) advance(now Instant) {
 		case now >= s.provenAt:
 			s.proven(now)
 		case now >= s.beatDue:
-			s.abort(now, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", Span(s.watchdog)))
+			s.abort(now, fmt.Sprintf("no WATCHDOG=1 for %s (watchdog_sec)", policy.Span(s.watchdog)))
 		case now >= s.deadline:
 			s.reloadTimeout()
 		}
@@ -229,47 +231,47 @@ func (s *slot) advance(now Instant) {
 	}
 }
 
-func (s *slot) startTimeout(now Instant) {
-	s.result = Timeout
+func (s *slot) startTimeout(now policy.Instant) {
+	s.result = policy.Timeout
 	what := "start"
 	if s.running {
 		what = "send READY=1"
 	}
 	s.stop(now, KindSlotTimeout, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
-		Span(s.policy().TimeoutStart), s.lastWords()))
+		policy.Span(s.policy().TimeoutStart), s.lastWords()))
 }
 
 // start gives a slot that is due a process, or makes it wait for one.
-func (s *slot) start(now Instant) {
+func (s *slot) start(now policy.Instant) {
 	listen := s.config.OnDemand && !s.woken
 	if s.config.Entry && !s.floor.pool.canFork() && !(listen && s.floor.loaded) {
-		s.due, s.blocked = Never, true
+		s.due, s.blocked = policy.Never, true
 		return
 	}
 	if listen {
-		s.enter(now, StateListening, Never, KindSlotListens, Info, "a connection starts it")
+		s.enter(now, StateListening, policy.Never, KindSlotListens, Info, "a connection starts it")
 		return
 	}
 	if !s.mayStart(now) {
-		s.giveUp(now, StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
-			s.policy().StartLimitBurst, Span(s.policy().StartLimitPeriod)))
+		s.giveUp(now, policy.StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
+			s.policy().StartLimitBurst, policy.Span(s.policy().StartLimitPeriod)))
 		return
 	}
 	s.startCount++
-	if i := slices.Index(allResults[:], s.lastResult); i >= 0 {
+	if i := slices.Index(policy.Results[:], s.lastResult); i >= 0 {
 		s.restarts[i]++
 	}
 	s.startOnceEnded = false
 	s.run = newRun()
-	s.exit, s.requestedAt, s.startedAt = noExit, now, now
+	s.exit, s.requestedAt, s.startedAt = policy.NoExit, now, now
 	s.forgetTasks(now)
 	if s.config.Entry {
-		s.enter(now, StateStarting, Never, "", Debug, "due") // the floor has a deadline of its own
+		s.enter(now, StateStarting, policy.Never, "", Debug, "due") // the floor has a deadline of its own
 		s.floor.pool.queue = append(s.floor.pool.queue, s)
 		s.floor.pool.serve(now)
 		return
 	}
-	s.enter(now, StateStarting, now.timeout(s.policy().TimeoutStart), "", Debug, "due")
+	s.enter(now, StateStarting, now.Timeout(s.policy().TimeoutStart), "", Debug, "due")
 	p := s.fleet.newProc()
 	s.own(p)
 	s.fleet.do(StartShim{Proc: p, Slot: s.id})
@@ -277,7 +279,7 @@ func (s *slot) start(now Instant) {
 
 // mayStart keeps the times of the last StartLimitBurst starts: the limit is
 // hit if all of them lie within the period.
-func (s *slot) mayStart(now Instant) bool {
+func (s *slot) mayStart(now policy.Instant) bool {
 	p := s.policy()
 	if p.StartLimitBurst == 0 || p.StartLimitPeriod == 0 {
 		return true
@@ -305,24 +307,24 @@ func (s *slot) release() {
 
 // assign lets a process that waits at its gate become the slot. This is its start: the
 // slot may have waited long for a process.
-func (s *slot) assign(now Instant, p Proc, pid, generation int) {
+func (s *slot) assign(now policy.Instant, p Proc, pid, generation int) {
 	s.own(p)
 	s.pid, s.generation, s.assigned, s.startedAt = pid, generation, true, now
 	if n := len(s.starts); n > 0 {
 		s.starts[n-1] = now
 	}
 	s.watchdog = s.policy().Watchdog
-	s.deadline = now.timeout(s.policy().TimeoutStart)
+	s.deadline = now.Timeout(s.policy().TimeoutStart)
 	s.fleet.do(Assign{Proc: p, Slot: s.id})
 }
 
 // introduced: the process that was asked for waits at its gate.
-func (s *slot) introduced(now Instant, ev Introduced) {
+func (s *slot) introduced(now policy.Instant, ev Introduced) {
 	switch {
 	case s.assigned || s.sweeping:
 	case s.state == StateKilling:
 		s.pid = ev.PID
-		s.fleet.signal(ev.Proc, SIGKILL, true)
+		s.fleet.signal(ev.Proc, policy.SIGKILL, true)
 	case s.state == StateStarting:
 		s.assign(now, ev.Proc, ev.PID, 0)
 	}
@@ -336,11 +338,11 @@ func (s *slot) cannotBecome(why string) {
 }
 
 // spawnFailed: it gets no process, or the one that it has must end.
-func (s *slot) spawnFailed(now Instant, why string) {
+func (s *slot) spawnFailed(now policy.Instant, why string) {
 	if s.sweeping {
 		return
 	}
-	s.result, s.refusal = Resources, why
+	s.result, s.refusal = policy.Resources, why
 	switch {
 	case !s.assigned && s.pid == 0:
 		s.conclude(now, why)
@@ -350,7 +352,7 @@ func (s *slot) spawnFailed(now Instant, why string) {
 }
 
 // runs: its process has left its gate.
-func (s *slot) runs(now Instant) {
+func (s *slot) runs(now policy.Instant) {
 	if s.state != StateStarting || !s.assigned || s.running {
 		return // it was stopped meanwhile
 	}
@@ -363,13 +365,13 @@ func (s *slot) runs(now Instant) {
 	s.becomeReady(now)
 }
 
-func (s *slot) becomeReady(now Instant) {
+func (s *slot) becomeReady(now policy.Instant) {
 	s.readyAt, s.wasReady = now, true
 	why := "running"
 	if s.failures > 0 {
 		why = fmt.Sprintf("running, after %s", times(s.failures, "failure"))
 	}
-	s.enter(now, StateReady, Never, KindSlotReady, Info, why)
+	s.enter(now, StateReady, policy.Never, KindSlotReady, Info, why)
 	s.beats(now)
 	s.ages(now)
 	if s.moving {

@@ -6,13 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 var (
-	status0 = Exit{}
-	status1 = Exit{Code: 1}
-	killed  = Exit{Signal: SIGKILL}
-	termed  = Exit{Signal: SIGTERM}
+	status0 = policy.Exit{}
+	status1 = policy.Exit{Code: 1}
+	killed  = policy.Exit{Signal: policy.SIGKILL}
+	termed  = policy.Exit{Signal: policy.SIGTERM}
 )
 
 // wantDelay checks a delay of d and up to 10 % more.
@@ -24,7 +26,7 @@ func wantDelay(t *testing.T, got, d time.Duration) {
 }
 
 func TestCrashLoopDelays(t *testing.T) {
-	for _, w := range []Worker{execWorker("w", 1), entryWorker("w", 1)} {
+	for _, w := range []policy.Worker{execWorker("w", 1), entryWorker("w", 1)} {
 		p := play(t, fleetOf(w))
 		p.up()
 		for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
@@ -40,7 +42,7 @@ func TestCrashLoopDelays(t *testing.T) {
 func TestSlotsThatCrashTogetherReturnApart(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 50)))
 	p.up()
-	dues := map[Instant]bool{}
+	dues := map[policy.Instant]bool{}
 	for i := range p.f.slots {
 		p.send(Exited{Proc: p.f.slots[i].proc, Exit: status1})
 		dues[p.f.slots[i].due] = true
@@ -67,7 +69,7 @@ func TestBackoffStartsOverAfterReset(t *testing.T) {
 		{"5 s, just before", 5 * sec, sec, 5*sec - 1, 4 * sec, 3, 2},
 		{"5 s, at", 5 * sec, sec, 5 * sec, sec, 1, 2},
 		{"0: every slot that was ready", 0, sec, 0, sec, 1, 2},
-		{"never", Forever, sec, 1000 * time.Hour, 4 * sec, 3, 2},
+		{"never", policy.Forever, sec, 1000 * time.Hour, 4 * sec, 3, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := execWorker("w", 1)
@@ -113,16 +115,16 @@ func TestCleanExitsRestartWithoutBackoff(t *testing.T) {
 		{0, 0, minStartInterval},
 		{0, minStartInterval - 1, 1},
 		{0, minStartInterval, 0},
-		{Forever, time.Hour, Forever},
+		{policy.Forever, time.Hour, policy.Forever},
 	} {
 		w := execWorker("w", 1)
-		w.Policy.Restart, w.Policy.RestartSec = RestartAlways, c.delay
+		w.Policy.Restart, w.Policy.RestartSec = policy.RestartAlways, c.delay
 		p := play(t, fleetOf(w))
 		p.up()
 		for range 3 {
 			p.wait(c.readyFor)
 			p.exit("w.0", status0)
-			if c.want == Forever {
+			if c.want == policy.Forever {
 				p.wantState("w.0", StateWaiting)
 				break
 			}
@@ -139,7 +141,7 @@ func TestCleanExitsRestartWithoutBackoff(t *testing.T) {
 
 func TestCleanExitForgetsFailures(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.Restart = RestartAlways
+	w.Policy.Restart = policy.RestartAlways
 	p := play(t, fleetOf(w))
 	for range 4 {
 		p.exit("w.0", status1)
@@ -154,9 +156,9 @@ func TestCleanExitForgetsFailures(t *testing.T) {
 // Two starts of one slot are at least 100 ms apart, whatever ends the first.
 func TestMinStartInterval(t *testing.T) {
 	for _, entry := range []bool{false, true} {
-		w := Worker{Name: "w", Count: 1, Entry: entry, Policy: defaults()}
-		w.Policy.Restart, w.Policy.RestartSec = RestartAlways, 0
-		for _, e := range []Exit{status0, status1} {
+		w := policy.Worker{Name: "w", Count: 1, Entry: entry, Policy: defaults()}
+		w.Policy.Restart, w.Policy.RestartSec = policy.RestartAlways, 0
+		for _, e := range []policy.Exit{status0, status1} {
 			p := play(t, fleetOf(w))
 			p.up()
 			p.wait(30 * ms)
@@ -172,7 +174,7 @@ func TestMinStartInterval(t *testing.T) {
 // its RestartSec count from there.
 func TestWaitingForAForkIsNotRunning(t *testing.T) {
 	w := entryWorker("w", 1)
-	w.Policy.Restart = RestartAlways
+	w.Policy.Restart = policy.RestartAlways
 	p := play(t, fleetOf(w))
 	p.loaded()
 	p.wait(9 * sec)
@@ -186,7 +188,7 @@ func TestWaitingForAForkIsNotRunning(t *testing.T) {
 
 func TestInfiniteDelayNeverPasses(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.RestartSec, w.Policy.RestartMaxDelay = Forever, Forever
+	w.Policy.RestartSec, w.Policy.RestartMaxDelay = policy.Forever, policy.Forever
 	p := play(t, fleetOf(w))
 	p.up()
 	p.exit("w.0", status1)
@@ -202,7 +204,7 @@ func TestShimFailed(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	p.send(SpawnFailed{p.slot("w.0").proc, "fork: resource temporarily unavailable"})
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", Resources)
+	p.wantResult("w.0", policy.Resources)
 	p.wantStatus("w.0 restarts in 1.1s (resources: fork: resource temporarily unavailable, 1st in a row)")
 	wantDelay(t, p.untilDue(), sec)
 	p.wantState("w.0", StateStarting)
@@ -218,7 +220,7 @@ func TestSpawnFailureIsInNoExitList(t *testing.T) {
 }
 
 func TestSpawnFailedAfterAssign(t *testing.T) {
-	for _, w := range []Worker{execWorker("w", 1), entryWorker("w", 1)} {
+	for _, w := range []policy.Worker{execWorker("w", 1), entryWorker("w", 1)} {
 		p := play(t, fleetOf(w))
 		if w.Entry {
 			p.loaded()
@@ -228,13 +230,13 @@ func TestSpawnFailedAfterAssign(t *testing.T) {
 		}
 		proc := p.slot("w.0").proc
 		p.send(SpawnFailed{proc, "send orders: broken pipe"})
-		p.want(Kill{proc, SIGKILL, true})
+		p.want(Kill{proc, policy.SIGKILL, true})
 		p.wantState("w.0", StateKilling)
 		p.send(SpawnFailed{proc, "send orders: broken pipe"})
 		none[Kill](p)
 		p.send(Exited{Proc: proc, Exit: killed})
 		p.wantState("w.0", StateWaiting)
-		p.wantResult("w.0", Resources)
+		p.wantResult("w.0", policy.Resources)
 		if why := p.slot("w.0").why; !strings.Contains(why, "send orders: broken pipe") {
 			t.Errorf("reported as %q", why)
 		}
@@ -246,8 +248,8 @@ func TestRefusalIsShownWithTheExit(t *testing.T) {
 	proc := p.slot("w.0").proc
 	p.send(CannotBecome{proc, "too early"}) // not told yet: whatever this is, it is not about the slot
 	p.send(Introduced{proc, 7}, CannotBecome{proc, "execve /usr/bin/x: no such file or directory"})
-	p.send(Exited{Proc: proc, Exit: Exit{Code: 203}})
-	p.wantResult("w.0", ExitCode)
+	p.send(Exited{Proc: proc, Exit: policy.Exit{Code: 203}})
+	p.wantResult("w.0", policy.ExitCode)
 	want := "exit-code: exited with status 203: execve /usr/bin/x: no such file or directory; starts again in 1.1s (1st failure in a row)"
 	if got := p.slot("w.0").why; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -282,18 +284,18 @@ func TestFinishedAndFailedSlots(t *testing.T) {
 	prevent := execWorker("w", 1)
 	prevent.Policy.RestartPrevent.Codes = []int{0, 9}
 	no := execWorker("w", 1)
-	no.Policy.Restart = RestartNo
+	no.Policy.Restart = policy.RestartNo
 	for _, c := range []struct {
-		w    Worker
-		e    Exit
+		w    policy.Worker
+		e    policy.Exit
 		want State
 		why  string
 	}{
 		{execWorker("w", 1), status0, StateExited, `exited with status 0 after 0ms; finished (restart = "on-failure")`},
 		{execWorker("w", 1), termed, StateExited, `killed by SIGTERM (a clean exit) after 0ms; finished (restart = "on-failure")`},
 		{prevent, status0, StateExited, "exited with status 0 after 0ms; finished (restart_prevent_exit_status)"},
-		{prevent, Exit{Code: 9}, StateFailed, "exit-code: exited with status 9 after 0ms; will not be restarted (restart_prevent_exit_status)"},
-		{no, Exit{Signal: 6, Core: true}, StateFailed, `core-dump: killed by SIGABRT (core dumped) after 0ms; will not be restarted (restart = "no")`},
+		{prevent, policy.Exit{Code: 9}, StateFailed, "exit-code: exited with status 9 after 0ms; will not be restarted (restart_prevent_exit_status)"},
+		{no, policy.Exit{Signal: 6, Core: true}, StateFailed, `core-dump: killed by SIGABRT (core dumped) after 0ms; will not be restarted (restart = "no")`},
 	} {
 		p := play(t, fleetOf(c.w, execWorker("other", 1)))
 		p.run("w.0")
@@ -307,11 +309,11 @@ func TestFinishedAndFailedSlots(t *testing.T) {
 
 func TestForcedRestart(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.Restart = RestartNo
-	w.Policy.RestartForce = ExitSet{Codes: []int{0, 9}}
+	w.Policy.Restart = policy.RestartNo
+	w.Policy.RestartForce = policy.ExitSet{Codes: []int{0, 9}}
 	p := play(t, fleetOf(w))
 	p.run("w.0")
-	p.exit("w.0", Exit{Code: 9})
+	p.exit("w.0", policy.Exit{Code: 9})
 	wantDelay(t, p.untilDue(), sec)
 	p.run("w.0")
 	p.wait(sec)
@@ -335,7 +337,7 @@ func TestUnkillableSlotWaits(t *testing.T) {
 
 func TestKillSignalSIGKILL(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.KillSignal = SIGKILL
+	w.Policy.KillSignal = policy.SIGKILL
 	p := play(t, fleetOf(w))
 	p.up()
 	p.send(StopRequested{"SIGTERM"})

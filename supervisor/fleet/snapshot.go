@@ -5,18 +5,20 @@ package fleet
 import (
 	"slices"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Snapshot is a fleet at one time, for those who look at it.
 type Snapshot struct {
-	State      string    // "activating", "active" or "deactivating"
-	Status     string    // as in Status
-	Generation int       // of the floor; 0 if no floor was ever needed
-	Floor      Proc      // 0: there is none, or none that is loaded
-	FloorSince Instant   // when it began to be loaded, if it is
-	Spares     int       // processes that wait to become a slot
-	Floors     []Unnamed // that are loaded
-	Waiting    []Unnamed // the spares
+	State      string         // "activating", "active" or "deactivating"
+	Status     string         // as in Status
+	Generation int            // of the floor; 0 if no floor was ever needed
+	Floor      Proc           // 0: there is none, or none that is loaded
+	FloorSince policy.Instant // when it began to be loaded, if it is
+	Spares     int            // processes that wait to become a slot
+	Floors     []Unnamed      // that are loaded
+	Waiting    []Unnamed      // the spares
 	Spawns     Histogram
 	Slots      []SlotSnapshot
 	Revision   Revision
@@ -43,17 +45,17 @@ type SlotSnapshot struct {
 	Proc         Proc // 0: there is none
 	State        State
 	Why          string
-	Since        Instant               // of State
-	PID          int                   // 0: there is no process
-	Generation   int                   // of the floor that the process was forked from
-	Result       Result                // of the last process that has ended; "" before that
-	Failures     int                   // in a row
-	Restarts     int                   // in all
-	ByResult     map[Result]int        // restarts, by the result of the process before
-	Recycles     map[RecycleReason]int // that have been done
-	RecycleAt    Instant               // when it is to be recycled for its age; Never
+	Since        policy.Instant               // of State
+	PID          int                          // 0: there is no process
+	Generation   int                          // of the floor that the process was forked from
+	Result       policy.Result                // of the last process that has ended; "" before that
+	Failures     int                          // in a row
+	Restarts     int                          // in all
+	ByResult     map[policy.Result]int        // restarts, by the result of the process before
+	Recycles     map[policy.RecycleReason]int // that have been done
+	RecycleAt    policy.Instant               // when it is to be recycled for its age; Never
 	Frozen       bool
-	Due          Instant        // the next start; Never if there is none, or none that is known
+	Due          policy.Instant // the next start; Never if there is none, or none that is known
 	Text         string         // STATUS= of its process
 	Tasks        []TaskSnapshot // in the order of the file
 	LoopLag      time.Duration  // how late the loop of its tasks was the last time
@@ -66,13 +68,13 @@ type SlotSnapshot struct {
 type TaskSnapshot struct {
 	Name     string
 	State    State
-	Since    Instant // of State
+	Since    policy.Instant // of State
 	Why      string
-	Result   Result  // of its last end; "" before that
-	Failures int     // in a row
-	Restarts int     // in all
-	Due      Instant // the next start, Never if there is none
-	Text     string  // what it says of itself
+	Result   policy.Result  // of its last end; "" before that
+	Failures int            // in a row
+	Restarts int            // in all
+	Due      policy.Instant // the next start, Never if there is none
+	Text     string         // what it says of itself
 }
 
 // Beside is another process of a slot, the zero Beside if there is none.
@@ -82,7 +84,7 @@ type Beside struct {
 	Generation int
 }
 
-func (f *Fleet) snapshot(now Instant) Snapshot {
+func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
 		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
@@ -140,15 +142,15 @@ func (w *worker) ending(index int) *slot {
 }
 
 // byResult is nil for a slot that was never restarted.
-func (r *record) byResult() (by map[Result]int) {
+func (r *record) byResult() (by map[policy.Result]int) {
 	for i, n := range r.restarts {
 		if n == 0 {
 			continue
 		}
 		if by == nil {
-			by = map[Result]int{}
+			by = map[policy.Result]int{}
 		}
-		by[allResults[i]] = n
+		by[policy.Results[i]] = n
 	}
 	return by
 }

@@ -2,7 +2,11 @@
 
 package fleet
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/decnet/prefork/supervisor/policy"
+)
 
 // see asks for a view and wants nothing else to happen.
 func (p *player) see() Snapshot {
@@ -24,17 +28,17 @@ func TestViewOfAFleetInTrouble(t *testing.T) {
 	p.send(Notified{Proc: p.slot("w.0").proc, HasStatus: true, Status: "at work"})
 	ready := p.now
 	p.wait(3 * sec)
-	if s := p.see().Slots[0]; s.State != StateReady || s.Since != ready || s.PID == 0 || s.Due != Never || s.Text != "at work" || s.Result != "" {
+	if s := p.see().Slots[0]; s.State != StateReady || s.Since != ready || s.PID == 0 || s.Due != policy.Never || s.Text != "at work" || s.Result != "" {
 		t.Errorf("when it is ready: %+v", s)
 	}
 	p.exit("w.0", status1)
 	v := p.see()
-	if s := v.Slots[0]; v.State != "active" || s.State != StateWaiting || s.Since != p.now || s.PID != 0 || s.Result != ExitCode ||
+	if s := v.Slots[0]; v.State != "active" || s.State != StateWaiting || s.Since != p.now || s.PID != 0 || s.Result != policy.ExitCode ||
 		s.Failures != 1 || s.Restarts != 0 || s.Due != p.slot("w.0").due {
 		t.Errorf("when it has failed: %+v", v)
 	}
 	p.untilDue()
-	if s := p.see().Slots[0]; s.State != StateStarting || s.Result != ExitCode || s.Restarts != 1 || s.Due != Never || s.Text != "" {
+	if s := p.see().Slots[0]; s.State != StateStarting || s.Result != policy.ExitCode || s.Restarts != 1 || s.Due != policy.Never || s.Text != "" {
 		t.Errorf("when it starts again: %+v", s)
 	}
 	p.run("w.0")
@@ -51,7 +55,7 @@ func TestViewOfASlotThatGaveUp(t *testing.T) {
 	p.run("other.0")
 	p.exit("w.0", status1)
 	p.untilDue()
-	if s := p.see().Slots[0]; s.State != StateFailed || s.Result != StartLimitHit {
+	if s := p.see().Slots[0]; s.State != StateFailed || s.Result != policy.StartLimitHit {
 		t.Errorf("got %+v", s)
 	}
 }

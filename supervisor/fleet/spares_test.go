@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -17,7 +18,7 @@ func TestForkRefused(t *testing.T) {
 		wantDelay(t, p.untilDue(), d*sec)
 		p.send(SpawnFailed{p.f.floor.pool.request(), "fork: cannot allocate memory"})
 		p.wantState("w.0", StateWaiting)
-		p.wantResult("w.0", Resources)
+		p.wantResult("w.0", policy.Resources)
 		none[Fork](p)
 	}
 	p.wantStatus("(resources: fork: cannot allocate memory, 4th in a row)")
@@ -33,7 +34,7 @@ func TestForkedProcessEndsEarly(t *testing.T) {
 	p.untilDue()
 	p.send(Exited{Proc: p.f.floor.pool.request(), Exit: killed})
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", Resources)
+	p.wantResult("w.0", policy.Resources)
 }
 
 // Only the slot that has waited longest pays for a refused fork.
@@ -87,7 +88,7 @@ func TestForksTogether(t *testing.T) {
 	stop := operator(verb.Stop)
 	stop.Slot = "w.3"
 	p.send(stop, Introduced{second[0], 9}, Introduced{second[1], 10})
-	p.want(Kill{Proc: second[1], Signal: SIGKILL, All: true})
+	p.want(Kill{Proc: second[1], Signal: policy.SIGKILL, All: true})
 	p.run("w.4")
 }
 
@@ -143,7 +144,7 @@ func TestSparesThatDie(t *testing.T) {
 	for _, d := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 		p.send(Exited{Proc: p.f.floor.pool.spares[0].proc, Exit: killed})
 		none[Fork](p)
-		p.want(Report{Level: Warning, Kind: KindSpareFailed, Text: "spare: killed by SIGKILL; the next one in " + Span(d*sec)})
+		p.want(Report{Level: Warning, Kind: KindSpareFailed, Text: "spare: killed by SIGKILL; the next one in " + policy.Span(d*sec)})
 		if got := p.untilDue(); got != d*sec {
 			t.Fatalf("the next spare in %s, want %d s", got, d)
 		}
@@ -192,7 +193,7 @@ func TestSpareThatIsUnfit(t *testing.T) {
 	p.untilDue()
 	p.want(Assign{spares[0].proc, p.slot("w.0").id})
 	p.send(Unfit{spares[0].proc, "pid 7 is stopped"})
-	p.want(Kill{Proc: spares[0].proc, Signal: SIGKILL, All: true})
+	p.want(Kill{Proc: spares[0].proc, Signal: policy.SIGKILL, All: true})
 	p.want(Assign{spares[1].proc, p.slot("w.0").id})
 	p.send(Unfit{spares[1].proc, "pid 8 ends"}, Exited{Proc: spares[1].proc, Exit: killed}, Exited{Proc: spares[0].proc, Exit: killed})
 	p.wantState("w.0", StateStarting)
@@ -214,6 +215,6 @@ func TestEachForkIsUnfit(t *testing.T) {
 		p.send(Unfit{p.slot("w.0").proc, "pid 7 is stopped"})
 	}
 	p.wantState("w.0", StateWaiting)
-	p.wantResult("w.0", Resources)
+	p.wantResult("w.0", policy.Resources)
 	p.wantStatus("(resources: spare: pid 7 is stopped, 2nd in a row)")
 }

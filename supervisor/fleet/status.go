@@ -4,8 +4,11 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // tally counts slots by what matters to the fleet as a whole.
@@ -62,8 +65,86 @@ func (f *Fleet) count() tally {
 	return n
 }
 
+// judge looks at the fleet as a whole: is it ready, is it over?
+func (f *Fleet) judge(now policy.Instant) {
+	n := f.count()
+	switch {
+	case f.phase == stopping:
+	case n.finished() == n.slots && n.held == 0 && f.change == nil:
+		f.stop(now, boolInt(n.failed > 0), n.ending())
+	case f.phase == starting && f.readyNow(n):
+		f.serve(now)
+		f.reportKind(KindFleetReady, Notice, fmt.Sprintf("fleet is ready: %d of %d slots", n.ready, n.slots))
+	case f.phase == starting && now >= f.agenda.startDeadline:
+		f.startTimeout(now, n)
+	}
+	if f.phase == stopping && f.nothingLeft() {
+		f.quit(now)
+	}
+}
+
+// nothingLeft counts anew: a slot without a process has ended by being stopped.
+func (f *Fleet) nothingLeft() bool {
+	return f.agenda.probe.proc == 0 && !slices.ContainsFunc(f.floors, func(l *floor) bool { return l.proc != 0 || !l.pool.empty() }) &&
+		!slices.ContainsFunc(f.slots, func(s *slot) bool { return s.state != StateExited && s.state != StateFailed })
+}
+
+func (f *Fleet) readyNow(n tally) bool {
+	switch {
+	case f.cfg.ReadyWhen.Floor:
+		return !f.floor.needed || f.floor.state == floorUp
+	case f.cfg.ReadyWhen.N > 0:
+		return n.ready+n.exited >= min(f.cfg.ReadyWhen.N, n.slots-n.failed)
+	default:
+		return n.ready+n.exited+n.failed == n.slots
+	}
+}
+
+// serve ends the start.
+func (f *Fleet) serve(now policy.Instant) {
+	f.phase, f.agenda.startDeadline = serving, policy.Never
+	f.floor.limitLoading(now)
+	f.sayReady()
+}
+
+func (f *Fleet) sayReady() {
+	if !f.agenda.isReady {
+		f.agenda.isReady = true
+		f.do(Ready{})
+	}
+}
+
+// startTimeout ends the start: one crash-looping worker never takes the others
+// down, but a fleet in which nothing is ready has failed.
+func (f *Fleet) startTimeout(now policy.Instant, n tally) {
+	limit := policy.Span(f.cfg.TimeoutStart)
+	if n.ready > 0 {
+		f.serve(now)
+		f.reportKind(KindFleetDegraded, Warning, fmt.Sprintf("fleet is ready, but degraded: %d of %d slots after %s (timeout_start_sec)",
+			n.ready, n.slots, limit))
+		return
+	}
+	why := fmt.Sprintf("no slot was ready within %s (timeout_start_sec)", limit)
+	switch s := n.worst; {
+	case f.floor.state == floorLoading:
+		why = fmt.Sprintf("floor: %s did not finish within %s (timeout_start_sec)", f.floor.doing(), limit)
+	case f.floor.cause != "":
+		why += "; floor: " + f.floor.cause
+	case s != nil:
+		why += fmt.Sprintf("; %s: %s", s.name, s.why)
+	}
+	f.stop(now, 1, why)
+}
+
+func (f *Fleet) quit(now policy.Instant) {
+	f.phase = ended
+	f.refreshStatus(now)
+	f.report(Notice, "fleet shut down")
+	f.do(Quit{Code: f.stopping.code, Why: f.stopping.why})
+}
+
 // refreshStatus says Status when it has changed.
-func (f *Fleet) refreshStatus(now Instant) {
+func (f *Fleet) refreshStatus(now policy.Instant) {
 	if text := f.describe(now); text != f.status {
 		f.status = text
 		f.do(Status{Text: text})
@@ -71,7 +152,7 @@ func (f *Fleet) refreshStatus(now Instant) {
 }
 
 // describe answers in one line: is it well, and if not, what is next?
-func (f *Fleet) describe(now Instant) string {
+func (f *Fleet) describe(now policy.Instant) string {
 	switch f.phase {
 	case ended:
 		return f.lastStatus()
@@ -119,12 +200,12 @@ func (f *Fleet) lastStatus() string {
 	return "stopped: " + f.stopping.why
 }
 
-func (l *floor) inStatus(now Instant) string {
+func (l *floor) inStatus(now policy.Instant) string {
 	switch l.state {
 	case floorLoading:
 		return "floor: " + l.doing()
 	case floorWaiting:
-		return fmt.Sprintf("floor is lost (%s) and loads again in %s, successors wait", l.cause, Span(l.due.Sub(now)))
+		return fmt.Sprintf("floor is lost (%s) and loads again in %s, successors wait", l.cause, policy.Span(l.due.Sub(now)))
 	case floorEnding:
 		return "floor is being replaced: " + l.cause
 	case floorNone, floorUp:
@@ -135,7 +216,7 @@ func (l *floor) inStatus(now Instant) string {
 // trouble orders slots for the operator: what gave up first, then what cannot
 // go on, then what waits longest for its restart. 0 is no trouble.
 func (s *slot) trouble() time.Duration {
-	const gaveUp, stuck = Forever, Forever - 1
+	const gaveUp, stuck = policy.Forever, policy.Forever - 1
 	switch {
 	case s.state == StateFailed:
 		return gaveUp
@@ -172,7 +253,7 @@ func (f *Fleet) live() int {
 	return n
 }
 
-func (s *slot) inStatus(now Instant) string {
+func (s *slot) inStatus(now policy.Instant) string {
 	if t := s.worstTask(); t != nil {
 		return t.inStatus(now, s.name)
 	}
@@ -183,7 +264,7 @@ func (s *slot) inStatus(now Instant) string {
 	case StateWaiting:
 		next := "waits for the floor"
 		if !s.blocked {
-			next = "restarts in " + Span(s.due.Sub(now))
+			next = "restarts in " + policy.Span(s.due.Sub(now))
 		}
 		return fmt.Sprintf("%s %s (%s, %s in a row)", s.name, next, cause, ordinal(s.failures))
 	case StateStarting:
@@ -196,9 +277,9 @@ func (s *slot) inStatus(now Instant) string {
 // cause is the result with what makes it concrete: "exit-code 1".
 func (s *slot) cause() string {
 	switch s.result {
-	case ExitCode, Signalled, CoreDump:
+	case policy.ExitCode, policy.Signalled, policy.CoreDump:
 		return fmt.Sprintf("%s %s", s.result, s.exit)
-	case Resources:
+	case policy.Resources:
 		return fmt.Sprintf("%s: %s", s.result, s.refusal)
 	default:
 		return string(s.result)
@@ -217,4 +298,70 @@ func (c *change) inStatus() string {
 		return fmt.Sprintf("%s is being recycled", c.Slots[0])
 	}
 	return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
+}
+
+// endOf is the end of the process that a change of the state is about.
+func (s *slot) endOf(from State) End {
+	switch {
+	case s.state.live():
+		return End{Result: s.result}
+	case s.state == StateFailed && !from.live(): // it was not started again
+		return End{Result: s.result, Exit: policy.NoExit, Failures: s.failures}
+	case from.live():
+		end := End{Result: s.result, Exit: s.exit, Usage: s.usage, Failures: s.failures}
+		if s.state == StateWaiting {
+			end.Delay = s.waits
+		}
+		return end
+	default:
+		return End{}
+	}
+}
+
+// describe says how the slot's process ended.
+func (s *slot) describe() string {
+	p := s.policy()
+	text := fmt.Sprintf("exited with status %d", s.exit.Code)
+	if s.exit.Signal != 0 {
+		text = fmt.Sprintf("killed by %s", s.exit.Signal)
+		if s.exit.Core {
+			text += " (core dumped)"
+		}
+	}
+	switch {
+	case s.result == policy.OOMKill:
+		text += " (out of memory)"
+	case s.result == policy.Protocol:
+		text += " before it sent READY=1"
+	case s.result == "" && p.Clean(s.exit) && s.exit != (policy.Exit{}):
+		text += " (a clean exit)"
+	}
+	return text
+}
+
+// times counts things: "1 process", "3 processes".
+func times(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case what == "process":
+		return fmt.Sprintf("%d processes", n)
+	default:
+		return fmt.Sprintf("%d %ss", n, what)
+	}
+}
+
+// ordinal numbers things: "1st", "2nd".
+func ordinal(n int) string {
+	suffix := "th"
+	switch {
+	case n%100 >= 11 && n%100 <= 13:
+	case n%10 == 1:
+		suffix = "st"
+	case n%10 == 2:
+		suffix = "nd"
+	case n%10 == 3:
+		suffix = "rd"
+	}
+	return fmt.Sprintf("%d%s", n, suffix)
 }

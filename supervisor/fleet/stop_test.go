@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // TestStopOrder: READY before STOPPING, then every slot at once, the spares, and
@@ -27,13 +29,13 @@ func TestStopOrder(t *testing.T) {
 	})
 	want := []Action{
 		Stopping{},
-		Kill{w0, SIGTERM, false},
-		Kill{w0, SIGCONT, false},
-		Kill{w1, SIGTERM, false},
-		Kill{w1, SIGCONT, false},
-		Kill{x, SIGTERM, false},
-		Kill{x, SIGCONT, false},
-		Kill{spare, SIGKILL, true},
+		Kill{w0, policy.SIGTERM, false},
+		Kill{w0, policy.SIGCONT, false},
+		Kill{w1, policy.SIGTERM, false},
+		Kill{w1, policy.SIGCONT, false},
+		Kill{x, policy.SIGTERM, false},
+		Kill{x, policy.SIGCONT, false},
+		Kill{spare, policy.SIGKILL, true},
 		StopFloor{floor},
 	}
 	if !slices.Equal(acts, want) {
@@ -51,16 +53,16 @@ func TestStopOrder(t *testing.T) {
 
 func TestWorkerKilledAfterStopDeadline(t *testing.T) {
 	w := execWorker("w", 1)
-	w.Policy.TimeoutStop, w.Policy.KillSignal = 3*sec, SIGINT
+	w.Policy.TimeoutStop, w.Policy.KillSignal = 3*sec, policy.SIGINT
 	p := play(t, fleetOf(w))
 	p.up()
 	proc := p.slot("w.0").proc
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGINT, false})
+	p.want(Kill{proc, policy.SIGINT, false})
 	if got := p.untilDue(); got != 3*sec {
 		t.Fatalf("killed after %s, want 3 s", got)
 	}
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantQuit(0)
 }
@@ -74,7 +76,7 @@ func TestSecondStopKills(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	p.send(Exited{Proc: w0, Exit: termed})
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{w1, SIGKILL, true}, Kill{floor, SIGKILL, true})
+	p.want(Kill{w1, policy.SIGKILL, true}, Kill{floor, policy.SIGKILL, true})
 	if got := len(all[Kill](p.got)); got != 2 {
 		t.Errorf("%d kills, want 2", got)
 	}
@@ -100,7 +102,7 @@ func TestFirstStopOfAFleetThatStopsIsGraceful(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	none[Kill](p)
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{p.slot("w.0").proc, SIGKILL, true})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGKILL, true})
 	p.exit("w.0", killed)
 	p.wantQuit(0)
 }
@@ -150,7 +152,7 @@ func drain(t *testing.T, name string, p *player) {
 				step(Exited{Proc: l.proc, Exit: killed})
 			}
 		}
-		if !p.f.Ended() && p.f.Deadline() != Never {
+		if !p.f.Ended() && p.f.Deadline() != policy.Never {
 			p.now = p.f.Deadline()
 			step(Tick{})
 		}
@@ -182,7 +184,7 @@ func TestStopAtTheGateKills(t *testing.T) {
 	p := play(t, fleetOf(execWorker("w", 1)))
 	proc := p.slot("w.0").proc
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.send(SpawnFailed{proc, "fork: try again"})
 	p.wantQuit(0)
 }
@@ -193,7 +195,7 @@ func TestLateAnswersAfterStop(t *testing.T) {
 	proc := p.slot("w.0").proc
 	p.send(Introduced{proc, 7})
 	p.send(StopRequested{"SIGTERM"})
-	p.want(Kill{proc, SIGTERM, false})
+	p.want(Kill{proc, policy.SIGTERM, false})
 	p.send(Running{proc}, CannotBecome{proc, "no such file"})
 	p.wantState("w.0", StateStopping)
 	p.exit("w.0", termed)
@@ -220,7 +222,7 @@ func TestFloorKilledAfterGrace(t *testing.T) {
 	if got := p.untilDue(); got != floorStopGrace {
 		t.Fatalf("killed after %s", got)
 	}
-	p.want(Kill{floor, SIGKILL, false})
+	p.want(Kill{floor, policy.SIGKILL, false})
 	p.loseFloor()
 	p.wantQuit(0)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/verb"
 )
 
@@ -17,11 +18,11 @@ import (
 // the reason.
 func (st *stage) taskSaid(proc Proc, words []string) Event {
 	st.t.Helper()
-	ev := TaskSaid{Proc: proc, Task: words[0], Next: Never}
+	ev := TaskSaid{Proc: proc, Task: words[0], Next: policy.Never}
 	for i, word := range words[1:] {
 		switch key, value, _ := strings.Cut(word, "="); key {
 		case "result":
-			ev.Result = Result(value)
+			ev.Result = policy.Result(value)
 		case "failures":
 			ev.Failures = st.number(value)
 		case "next":
@@ -40,7 +41,7 @@ func (st *stage) taskSaid(proc Proc, words []string) Event {
 	return ev
 }
 
-func tasksWorker(names ...string) Worker {
+func tasksWorker(names ...string) policy.Worker {
 	w := entryWorker("w", 1)
 	w.Tasks, w.Policy.Notify = names, true
 	return w
@@ -94,7 +95,9 @@ func TestAFloodOfTaskWordsIsNotLogged(t *testing.T) {
 // Each change of a task is a line of its own kind, with how its last run ended.
 func TestReportsOfTasks(t *testing.T) {
 	p, w := playTasks(t)
-	ended := func(r Result, row int, delay time.Duration) End { return End{r, noExit, Usage{}, row, delay} }
+	ended := func(r policy.Result, row int, delay time.Duration) End {
+		return End{r, policy.NoExit, Usage{}, row, delay}
+	}
 	at := Code{"/app.py", 3, "f"}
 	for _, c := range []struct {
 		ev   Event
@@ -103,20 +106,20 @@ func TestReportsOfTasks(t *testing.T) {
 		{TaskSaid{Task: "t", State: StateStarting, Reason: "due"}, Report{Level: Debug, Text: "waiting -> starting: due"}},
 		{TaskSaid{Task: "t", State: StateReady, Reason: "running"}, Report{Level: Info, Kind: KindTaskReady, Text: "starting -> ready: running"}},
 		{
-			TaskSaid{Task: "t", State: StateWaiting, Result: ExitCode, Failures: 2, Next: p.now.Add(2 * sec), Reason: "no"},
-			Report{Level: Warning, Kind: KindTaskRestarts, Text: "ready -> waiting: no", End: ended(ExitCode, 2, 2*sec)},
+			TaskSaid{Task: "t", State: StateWaiting, Result: policy.ExitCode, Failures: 2, Next: p.now.Add(2 * sec), Reason: "no"},
+			Report{Level: Warning, Kind: KindTaskRestarts, Text: "ready -> waiting: no", End: ended(policy.ExitCode, 2, 2*sec)},
 		},
 		{
-			TaskSaid{Task: "t", State: StateWaiting, Result: Success, Next: p.now.Add(sec), Reason: "again"},
-			Report{Level: Info, Kind: KindTaskRestarts, Text: "waiting -> waiting: again", End: ended(Success, 0, sec)},
+			TaskSaid{Task: "t", State: StateWaiting, Result: policy.Success, Next: p.now.Add(sec), Reason: "again"},
+			Report{Level: Info, Kind: KindTaskRestarts, Text: "waiting -> waiting: again", End: ended(policy.Success, 0, sec)},
 		},
 		{
-			TaskSaid{Task: "t", State: StateFailed, Result: StartLimitHit, Failures: 3, Reason: "gave up"},
-			Report{Level: Err, Kind: KindTaskFailed, Text: "waiting -> failed: gave up", End: ended(StartLimitHit, 3, 0)},
+			TaskSaid{Task: "t", State: StateFailed, Result: policy.StartLimitHit, Failures: 3, Reason: "gave up"},
+			Report{Level: Err, Kind: KindTaskFailed, Text: "waiting -> failed: gave up", End: ended(policy.StartLimitHit, 3, 0)},
 		},
 		{
-			TaskSaid{Task: "t", State: StateExited, Result: Success, Reason: "stop"},
-			Report{Level: Info, Kind: KindTaskExited, Text: "failed -> exited: stop", End: ended(Success, 0, 0)},
+			TaskSaid{Task: "t", State: StateExited, Result: policy.Success, Reason: "stop"},
+			Report{Level: Info, Kind: KindTaskExited, Text: "failed -> exited: stop", End: ended(policy.Success, 0, 0)},
 		},
 		{TaskFault{Task: "t", Blocks: true, Reason: "blocks", Code: at}, Report{Level: Err, Kind: KindLoopBlocked, Text: "blocks", Code: at}},
 		{TaskFault{Task: "t", Reason: "goes on", Code: at}, Report{Level: Warning, Kind: KindTaskLate, Text: "goes on", Code: at}},
@@ -175,13 +178,13 @@ func TestTasksAreOrdered(t *testing.T) {
 func TestTasksOfASuccessorAreNew(t *testing.T) {
 	p, w := playTasks(t)
 	p.send(TaskSaid{Proc: w, Task: "t", State: StateReady},
-		TaskSaid{Proc: w, Task: "t", State: StateWaiting, Result: ExitCode, Failures: 3, Next: p.now.Add(sec), Reason: "x"})
+		TaskSaid{Proc: w, Task: "t", State: StateWaiting, Result: policy.ExitCode, Failures: 3, Next: p.now.Add(sec), Reason: "x"})
 	p.exit("w.0", status1)
 	p.untilDue()
 	p.forked()
 	p.send(Inspect{})
 	got := all[Show](p.got)[0].Snapshot.Slots[0].Tasks
-	if len(got) != 2 || got[0] != (TaskSnapshot{Name: "t", Since: p.now, Due: Never, Restarts: 1}) {
+	if len(got) != 2 || got[0] != (TaskSnapshot{Name: "t", Since: p.now, Due: policy.Never, Restarts: 1}) {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -193,7 +196,7 @@ func TestTasksOfARolledSlot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{t: t, cfg: Config{TimeoutStart: 5 * time.Minute, Host: Host{Seed: 1}}}
+	st := &stage{t: t, cfg: policy.Config{TimeoutStart: 5 * time.Minute, Host: policy.Host{Seed: 1}}}
 	for line := range strings.Lines(string(script)) {
 		if line != "\n" && line[0] != '#' && line[0] != '\t' {
 			st.line(strings.Fields(line))
@@ -210,15 +213,15 @@ func TestTasksOfARolledSlot(t *testing.T) {
 
 // policyStep is one run of a slot, and what the fleet decides when it has ended.
 type policyStep struct {
-	Now    int64  `json:"now"`    // when it started
-	Ready  int64  `json:"ready"`  // for how long it was ready; negative: never
-	Lived  int64  `json:"lived"`  // in all
-	Result Result `json:"result"` // how it ended
-	Jitter int64  `json:"jitter"` // that was drawn
-	State  string `json:"state"`  // what has become of it
-	Delay  int64  `json:"delay"`  // before the next start, if it waits
-	Row    int    `json:"row"`    // failures
-	Hit    bool   `json:"hit"`    // the start limit, at the next start
+	Now    int64         `json:"now"`    // when it started
+	Ready  int64         `json:"ready"`  // for how long it was ready; negative: never
+	Lived  int64         `json:"lived"`  // in all
+	Result policy.Result `json:"result"` // how it ended
+	Jitter int64         `json:"jitter"` // that was drawn
+	State  string        `json:"state"`  // what has become of it
+	Delay  int64         `json:"delay"`  // before the next start, if it waits
+	Row    int           `json:"row"`    // failures
+	Hit    bool          `json:"hit"`    // the start limit, at the next start
 }
 
 type policyCase struct {
@@ -231,7 +234,7 @@ type policyCase struct {
 func TestPolicyOfTasks(t *testing.T) {
 	const golden = "testdata/policy.json"
 	var cases []policyCase
-	for _, restart := range Restarts {
+	for _, restart := range policy.Restarts {
 		for _, c := range []struct {
 			first, most, reset, period time.Duration
 			burst                      int
@@ -240,13 +243,13 @@ func TestPolicyOfTasks(t *testing.T) {
 			{200 * ms, sec, -1, 10 * sec, 3},
 			{0, 0, 0, 0, 0},
 			{10 * ms, 10 * ms, 5 * sec, 0, 0},
-			{3 * sec, 20 * sec, Forever, 20 * sec, 4},
-			{sec, 60 * sec, -1, Forever, 9},
+			{3 * sec, 20 * sec, policy.Forever, 20 * sec, 4},
+			{sec, 60 * sec, -1, policy.Forever, 9},
 		} {
-			policy := defaults()
-			policy.Restart, policy.RestartSec, policy.RestartMaxDelay, policy.RestartReset = restart, c.first, c.most, c.reset
-			policy.StartLimitBurst, policy.StartLimitPeriod = c.burst, c.period
-			cases = append(cases, playPolicy(t, policy))
+			p := defaults()
+			p.Restart, p.RestartSec, p.RestartMaxDelay, p.RestartReset = restart, c.first, c.most, c.reset
+			p.StartLimitBurst, p.StartLimitPeriod = c.burst, c.period
+			cases = append(cases, playPolicy(t, p))
 		}
 	}
 	got, err := json.MarshalIndent(cases, "", " ")
@@ -264,27 +267,27 @@ func TestPolicyOfTasks(t *testing.T) {
 	}
 }
 
-func playPolicy(t *testing.T, policy Policy) policyCase {
+func playPolicy(t *testing.T, told policy.Policy) policyCase {
 	w := execWorker("w", 1)
-	w.Policy = policy
+	w.Policy = told
 	w.Policy.Notify = true
 	p := play(t, fleetOf(w))
 	c := policyCase{Policy: map[string]any{
-		"restart": policy.Restart, "restart_sec": policy.RestartSec, "restart_max_delay_sec": policy.RestartMaxDelay,
-		"restart_reset_sec": policy.RestartReset, "start_limit_burst": policy.StartLimitBurst, "start_limit_interval_sec": policy.StartLimitPeriod,
+		"restart": told.Restart, "restart_sec": told.RestartSec, "restart_max_delay_sec": told.RestartMaxDelay,
+		"restart_reset_sec": told.RestartReset, "start_limit_burst": told.StartLimitBurst, "start_limit_interval_sec": told.StartLimitPeriod,
 	}}
 	ready := []time.Duration{0, -1, ms, 0, 6 * sec, 31 * sec, 0, -1, 0, 0, 70 * sec, ms}
 	for i := range 14 {
 		s := p.slot("w.0")
 		p.send(Introduced{s.proc, 100}, Running{s.proc})
-		step := policyStep{Now: int64(s.startedAt), Ready: int64(ready[i%len(ready)]), Result: ExitCode}
+		step := policyStep{Now: int64(s.startedAt), Ready: int64(ready[i%len(ready)]), Result: policy.ExitCode}
 		lived := 10 * ms
-		exit := Exit{Code: 1}
+		exit := policy.Exit{Code: 1}
 		if step.Ready >= 0 {
 			p.send(Notified{Proc: s.proc, Ready: true})
 			lived = time.Duration(step.Ready)
 			if i%5 == 3 {
-				step.Result, exit = Success, Exit{}
+				step.Result, exit = policy.Success, policy.Exit{}
 			}
 		}
 		p.now = p.now.Add(lived)

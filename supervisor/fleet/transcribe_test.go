@@ -5,6 +5,8 @@ package fleet
 import (
 	"fmt"
 	"strings"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 var levels = map[Level]string{Err: "error", Warning: "warning", Notice: "notice", Info: "info", Debug: "debug"}
@@ -76,7 +78,7 @@ func tellAction(a Action) string {
 	case Status:
 		return "STATUS=" + a.Text
 	case Extend:
-		return "EXTEND_TIMEOUT of " + Span(a.By)
+		return "EXTEND_TIMEOUT of " + policy.Span(a.By)
 	case Ping:
 		return "WATCHDOG=1"
 	case Report:
@@ -137,7 +139,7 @@ func (st *stage) notified(proc Proc, words []string) Event {
 		case "EXTEND_TIMEOUT_USEC":
 			ev.Extend = st.span(value)
 		case "X_PREFORK_RECYCLE":
-			ev.Recycle = RecycleReason(value)
+			ev.Recycle = policy.RecycleReason(value)
 		case "ERRNO":
 			ev.Errno = value
 		case "STATUS":
@@ -165,9 +167,9 @@ func (st *stage) exited(proc Proc, words []string) Event {
 		case "leaving":
 			ev.Left = st.number(value)
 		case "by":
-			for n, name := range signalNames {
-				if name == value {
-					ev.Exit.Signal = Signal(n)
+			for signal := policy.SIGHUP; signal < 32; signal++ {
+				if signal.String() == value {
+					ev.Exit.Signal = signal
 				}
 			}
 		default:

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -79,17 +81,17 @@ func compare(t *testing.T, got, want string) {
 // stage is where a script is performed.
 type stage struct {
 	t   *testing.T
-	cfg Config
+	cfg policy.Config
 	f   *Fleet
-	now Instant
+	now policy.Instant
 
-	next     Config // of the file that is read next
+	next     policy.Config // of the file that is read next
 	revision Revision
 }
 
 // perform returns the script with what the fleet does about it.
 func perform(t *testing.T, script string) string {
-	st := &stage{t: t, cfg: Config{TimeoutStart: 5 * time.Minute, Host: Host{Seed: 1}}}
+	st := &stage{t: t, cfg: policy.Config{TimeoutStart: 5 * time.Minute, Host: policy.Host{Seed: 1}}}
 	var out strings.Builder
 	for line := range strings.Lines(script) {
 		line = strings.TrimSuffix(line, "\n")
@@ -142,7 +144,7 @@ func (st *stage) moment(text string) {
 	if after, ok := strings.CutPrefix(text, "+"); ok {
 		st.now = last.Add(st.span(after))
 	} else {
-		st.now = Instant(st.span(text))
+		st.now = policy.Instant(st.span(text))
 	}
 	if st.now < last {
 		st.t.Fatalf("%s lies before %s", text, time.Duration(last))
@@ -167,7 +169,7 @@ func (st *stage) number(text string) int {
 	return n
 }
 
-func (st *stage) fleet(cfg *Config, settings []string) {
+func (st *stage) fleet(cfg *policy.Config, settings []string) {
 	for _, s := range settings {
 		key, value, _ := strings.Cut(s, "=")
 		switch key {
@@ -180,7 +182,7 @@ func (st *stage) fleet(cfg *Config, settings []string) {
 		case "extend":
 			cfg.Extend = true
 		case "floor":
-			cfg.FloorKeys = []Key{{"preload", Birth, uint64(st.number(value))}}
+			cfg.FloorKeys = []policy.Key{{Name: "preload", Class: policy.Birth, Sum: uint64(st.number(value))}}
 		default:
 			st.t.Fatalf("unknown setting %s", s)
 		}
@@ -190,24 +192,24 @@ func (st *stage) fleet(cfg *Config, settings []string) {
 // settings that are not born with.
 var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private"}
 
-func (st *stage) worker(cfg *Config, words []string) {
-	w := Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: Rolling{Order: StartFirst, Settle: sec}}
+func (st *stage) worker(cfg *policy.Config, words []string) {
+	w := policy.Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: policy.Rolling{Order: policy.StartFirst, Settle: sec}}
 	for _, s := range words[1:] {
 		key, value, _ := strings.Cut(s, "=")
-		class, value64 := Birth, uint64(0)
+		class, value64 := policy.Birth, uint64(0)
 		if slices.Contains(liveSettings, key) {
-			class = Live
+			class = policy.Live
 		}
 		for _, c := range value {
 			value64 = value64*256 + uint64(c)
 		}
-		w.Keys = append(w.Keys, Key{key, class, value64})
+		w.Keys = append(w.Keys, policy.Key{Name: key, Class: class, Sum: value64})
 		switch key {
 		case "version":
 		case "memory_max":
-			w.Keys[len(w.Keys)-1].Class = Limit
+			w.Keys[len(w.Keys)-1].Class = policy.Limit
 		case "roll":
-			w.Roll.Order = Order(value)
+			w.Roll.Order = policy.Order(value)
 		case "max_unavailable":
 			w.Roll.MaxUnavailable = st.number(value)
 		case "settle_sec":
@@ -218,7 +220,7 @@ func (st *stage) worker(cfg *Config, words []string) {
 		case "count":
 			w.Count = st.number(value)
 		case "restart":
-			w.Policy.Restart = Restart(value)
+			w.Policy.Restart = policy.Restart(value)
 		case "start_limit_burst":
 			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
 		case "type":
@@ -236,7 +238,7 @@ func (st *stage) worker(cfg *Config, words []string) {
 		case "tasks":
 			w.Tasks, w.Policy.Notify = strings.Split(value, ","), true
 		case "kill_mode":
-			w.Policy.KillMode = KillMode(value)
+			w.Policy.KillMode = policy.KillMode(value)
 		default:
 			st.t.Fatalf("unknown setting %s", s)
 		}
@@ -337,15 +339,15 @@ func (st *stage) propose(kind ChangeKind, words []string) Event {
 	if kind == ChangeReload || ev.Fresh && len(st.next.Workers) > 0 {
 		next := st.next
 		next.TimeoutStart = max(next.TimeoutStart, 5*time.Minute)
-		ev.Config, ev.Reloads, st.next = &next, true, Config{}
+		ev.Config, ev.Reloads, st.next = &next, true, policy.Config{}
 		return ev
 	}
 	if kind == ChangeScale {
-		count := FromFile
+		count := policy.FromFile
 		if words[1] != "file" {
 			count = st.number(words[1])
 		}
-		ev.Scale = &Scale{words[0], count}
+		ev.Scale = &policy.Scale{Worker: words[0], Count: count}
 		return ev
 	}
 	ev.Slots = words

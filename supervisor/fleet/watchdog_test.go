@@ -5,6 +5,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // TestStuckWorker: SIGABRT, SIGKILL, result watchdog, restart.
@@ -22,7 +24,7 @@ func TestStuckWorker(t *testing.T) {
 	if got := p.untilDue(); got != 5*sec {
 		t.Fatalf("aborted after %s, want 5 s", got)
 	}
-	p.want(Kill{proc, SIGABRT, false})
+	p.want(Kill{proc, policy.SIGABRT, false})
 	p.wantState("w.0", StateStopping)
 	p.wantWhy("w.0", "no WATCHDOG=1 for 5s (watchdog_sec); sent SIGABRT, SIGKILL follows in 15s")
 	p.say("w.0", Notified{Watchdog: true}) // too late
@@ -30,9 +32,9 @@ func TestStuckWorker(t *testing.T) {
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("killed after %s, want 15 s", got)
 	}
-	p.want(Kill{proc, SIGKILL, true})
+	p.want(Kill{proc, policy.SIGKILL, true})
 	p.exit("w.0", killed)
-	p.wantResult("w.0", Watchdog)
+	p.wantResult("w.0", policy.Watchdog)
 	p.wantState("w.0", StateWaiting)
 	p.wantStatus("w.0 restarts in 1.1s (watchdog, 1st in a row)")
 	wantDelay(t, p.untilDue(), sec)
@@ -43,26 +45,26 @@ func TestStuckWorker(t *testing.T) {
 func TestResultOfAStuckWorker(t *testing.T) {
 	for _, ev := range []Exited{
 		{Exit: status0},
-		{Exit: Exit{Signal: SIGABRT, Core: true}},
+		{Exit: policy.Exit{Signal: policy.SIGABRT, Core: true}},
 		{Exit: killed, OOM: true},
 		{Exit: status1, Left: 1},
 	} {
 		w := notifyWorker()
-		w.Policy.Restart = RestartOnWatchdog
+		w.Policy.Restart = policy.RestartOnWatchdog
 		p := playBeside(t, w)
 		p.ready()
 		p.untilDue()
 		ev.Proc = p.slot("w.0").proc
 		p.send(ev, Swept{ev.Proc})
-		p.wantResult("w.0", Watchdog)
+		p.wantResult("w.0", policy.Watchdog)
 		p.wantState("w.0", StateWaiting)
 	}
 	w := notifyWorker()
-	w.Policy.Restart = RestartOnAbort // SIGABRT came from here
+	w.Policy.Restart = policy.RestartOnAbort // SIGABRT came from here
 	p := playBeside(t, w)
 	p.ready()
 	p.untilDue()
-	p.exit("w.0", Exit{Signal: SIGABRT, Core: true})
+	p.exit("w.0", policy.Exit{Signal: policy.SIGABRT, Core: true})
 	p.wantState("w.0", StateFailed)
 }
 
@@ -74,11 +76,11 @@ func TestSimpleWorkerWithWatchdog(t *testing.T) {
 	if got := p.untilDue(); got != 3*sec {
 		t.Errorf("aborted after %s, want 3 s", got)
 	}
-	p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGABRT, false})
 }
 
 func TestNoWatchdog(t *testing.T) {
-	for _, watchdog := range []time.Duration{0, Forever} {
+	for _, watchdog := range []time.Duration{0, policy.Forever} {
 		w := notifyWorker()
 		w.Policy.Watchdog = watchdog
 		p := playBeside(t, w)
@@ -110,7 +112,7 @@ func TestWatchdogInterval(t *testing.T) {
 	}
 	p.wantWhy("w.0", "no WATCHDOG=1 for 20s (watchdog_sec); sent SIGABRT, SIGKILL follows in 15s")
 	p.say("w.0", Notified{Interval: sec})
-	if got := p.slot("w.0").beatDue; got != Never {
+	if got := p.slot("w.0").beatDue; got != policy.Never {
 		t.Error("a keep-alive is due from a process that was aborted")
 	}
 
@@ -121,8 +123,8 @@ func TestWatchdogInterval(t *testing.T) {
 	if got := p.beatLeft("w.0"); got != 5*sec {
 		t.Errorf("after a restart: due in %s, want 5 s", got)
 	}
-	p.say("w.0", Notified{Interval: Forever})
-	if got := p.f.Deadline(); got != Never {
+	p.say("w.0", Notified{Interval: policy.Forever})
+	if got := p.f.Deadline(); got != policy.Never {
 		t.Errorf("without a watchdog something is due in %s", got.Sub(p.now))
 	}
 }
@@ -145,7 +147,7 @@ func TestKeepAliveDuringReload(t *testing.T) {
 	if got := p.untilDue(); got != 5*sec {
 		t.Errorf("aborted after %s, want 5 s", got)
 	}
-	p.wantResult("w.0", Watchdog)
+	p.wantResult("w.0", policy.Watchdog)
 }
 
 // Who is asked to end need not say that it lives.
@@ -167,13 +169,13 @@ func TestTrigger(t *testing.T) {
 		p := playBeside(t, w)
 		until(p)
 		p.say("w.0", Notified{Trigger: true, HasStatus: true, Status: "lost the lock"})
-		p.want(Kill{p.slot("w.0").proc, SIGABRT, false})
+		p.want(Kill{p.slot("w.0").proc, policy.SIGABRT, false})
 		p.wantState("w.0", StateStopping)
 		p.wantWhy("w.0", `sent WATCHDOG=trigger; its last status: "lost the lock"; sent SIGABRT, SIGKILL follows in 15s`)
 		p.say("w.0", Notified{Trigger: true})
 		p.wantNothing()
 		p.exit("w.0", status0)
-		p.wantResult("w.0", Watchdog)
+		p.wantResult("w.0", policy.Watchdog)
 		p.wantState("w.0", StateWaiting)
 		t.Log(name)
 	}

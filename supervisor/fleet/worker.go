@@ -2,21 +2,25 @@
 
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
+)
 
 // worker is one worker of the fleet, with its slots.
 type worker struct {
 	fleet  *Fleet
 	id     WorkerID
-	config *Worker // of the fleet as it is
+	config *policy.Worker // of the fleet as it is
 	slots  []*slot
 	demand demand
 
 	leaving []*slot // that were replaced or are not wanted any more, and end
 	stays   bool    // it is in the fleet as it is, or in that which a change makes of it
 
-	recycleFailures int     // in a row
-	recycleAgain    Instant // none of its slots is recycled before; Never: each may be
+	recycleFailures int            // in a row
+	recycleAgain    policy.Instant // none of its slots is recycled before; Never: each may be
 }
 
 // demand is what is known of the connections that wait for a worker that is
@@ -27,28 +31,28 @@ type worker struct {
 // settleTime.
 type demand struct {
 	watched bool
-	looked  bool    // PollSockets was asked for and is not answered
-	lookAt  Instant // Never: watch
+	looked  bool           // PollSockets was asked for and is not answered
+	lookAt  policy.Instant // Never: watch
 }
 
 // settleTime is how long the slots that run have to take what waits.
 const settleTime = 100 * time.Millisecond
 
 // advance watches what is to be watched, and nothing else.
-func (w *worker) advance(now Instant) {
+func (w *worker) advance(now policy.Instant) {
 	d := &w.demand
 	switch {
 	case !w.config.OnDemand, !w.wantsDemand():
 		if d.watched {
 			w.fleet.do(Unwatch{Worker: w.id})
 		}
-		*d = demand{lookAt: Never}
+		*d = demand{lookAt: policy.Never}
 	case d.looked || d.watched:
-		d.lookAt = Never // a successor that has become ready meanwhile is not waited for
+		d.lookAt = policy.Never // a successor that has become ready meanwhile is not waited for
 	case now >= d.lookAt:
-		d.looked, d.lookAt = true, Never
+		d.looked, d.lookAt = true, policy.Never
 		w.fleet.do(PollSockets{Worker: w.id})
-	case d.lookAt == Never:
+	case d.lookAt == policy.Never:
 		d.watched = true
 		w.fleet.do(Watch{Worker: w.id})
 	}
@@ -69,7 +73,7 @@ func (w *worker) wantsDemand() bool {
 }
 
 // demanded takes the news that a connection waits.
-func (w *worker) demanded(now Instant) {
+func (w *worker) demanded(now policy.Instant) {
 	d := &w.demand
 	if !d.watched && !d.looked {
 		return
@@ -95,14 +99,14 @@ func (w *worker) notDemanded() { w.demand.looked = false }
 
 // listenDelay is how long a slot that ended cleanly stays away from its sockets,
 // so that one that ends without having accepted is not started without end.
-func (s *slot) listenDelay(now Instant) time.Duration {
+func (s *slot) listenDelay(now policy.Instant) time.Duration {
 	s.failures = 0
 	return max(0, s.startedAt.Add(minStartInterval).Sub(now))
 }
 
-func (f *Fleet) newWorker(config *Worker) *worker {
+func (f *Fleet) newWorker(config *policy.Worker) *worker {
 	f.last.worker++
-	w := &worker{fleet: f, id: f.last.worker, config: config, stays: true, demand: demand{lookAt: Never}, recycleAgain: Never}
+	w := &worker{fleet: f, id: f.last.worker, config: config, stays: true, demand: demand{lookAt: policy.Never}, recycleAgain: policy.Never}
 	f.workers = append(f.workers, w)
 	return w
 }
@@ -120,4 +124,42 @@ func (f *Fleet) arrange() {
 		}
 		f.slots = append(f.slots, w.leaving...)
 	}
+}
+
+// SlotInfo is what does not change of a slot.
+type SlotInfo struct {
+	ID         SlotID
+	Revision   Revision
+	Name       string // "web.0": at any time it belongs to one slot
+	Worker     WorkerID
+	WorkerName string
+	Index      int // among the slots of its worker
+}
+
+// Slots lists the slots, each worker's in order, in the order of the Config.
+func (f *Fleet) Slots() (all []SlotInfo) {
+	for _, s := range f.slots {
+		all = append(all, s.info())
+	}
+	return all
+}
+
+// named returns a slot by its name, nil if there is none.
+func (f *Fleet) named(name string) *slot {
+	for _, s := range f.slots {
+		if s.name == name && s.role == current {
+			return s
+		}
+	}
+	return nil
+}
+
+// demanding returns a worker that is started on demand by its id, nil if there is none.
+func (f *Fleet) demanding(id WorkerID) *worker {
+	for _, w := range f.workers {
+		if w.id == id && w.config.OnDemand {
+			return w
+		}
+	}
+	return nil
 }

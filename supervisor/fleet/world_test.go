@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // world is a little machine that a fleet runs on: floors, and processes that
@@ -16,8 +18,8 @@ import (
 type world struct {
 	t     testing.TB
 	f     *Fleet
-	cfg   Config
-	now   Instant
+	cfg   policy.Config
+	now   policy.Instant
 	bytes []byte
 
 	procs    map[Proc]*being
@@ -32,7 +34,7 @@ type world struct {
 	revision  Revision // that was last proposed
 	reloading bool
 
-	starts   map[SlotID][]Instant
+	starts   map[SlotID][]policy.Instant
 	excused  map[SlotID]int // so many of them, by an operator
 	ready    int
 	quits    int
@@ -71,7 +73,7 @@ type being struct {
 	dying     bool // a signal that it heeds, or SIGKILL, was sent
 	killed    bool // SIGKILL was sent to all of it
 	abandoned bool // its gate is closed; it is not the fleet's any more
-	leftAt    Instant
+	leftAt    policy.Instant
 	revision  Revision // of a floor
 	forks     int      // that it takes at a time
 	more      bool     // another is asked together with the last
@@ -89,18 +91,18 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, requests: map[Proc][]Proc{}, revision: 1}
+	w := &world{t: t, bytes: data, now: policy.Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]policy.Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, requests: map[Proc][]Proc{}, revision: 1}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
 }
 
-func (w *world) config() Config {
-	cfg := Config{
-		ReadyWhen:    pick(w, ReadyWhen{}, ReadyWhen{Floor: true}, ReadyWhen{N: 1}, ReadyWhen{N: 3}),
-		TimeoutStart: pick(w, 60*sec, 5*sec, 0, Forever),
+func (w *world) config() policy.Config {
+	cfg := policy.Config{
+		ReadyWhen:    pick(w, policy.ReadyWhen{}, policy.ReadyWhen{Floor: true}, policy.ReadyWhen{N: 1}, policy.ReadyWhen{N: 3}),
+		TimeoutStart: pick(w, 60*sec, 5*sec, 0, policy.Forever),
 		Spares:       pick(w, 1, 0, 2),
-		Host: Host{
+		Host: policy.Host{
 			StopAfter: pick(w, 0, 0, 0, 40*sec),
 			PingEvery: pick(w, 0, 5*sec),
 			Extend:    w.byte()%2 == 1,
@@ -109,37 +111,37 @@ func (w *world) config() Config {
 		},
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
-		worker := Worker{
+		worker := policy.Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
-			Roll:    Rolling{pick(w, StartFirst, StopFirst), pick(w, 1, 2, 0), pick(w, sec, 0, 5*sec)},
+			Roll:    policy.Rolling{Order: pick(w, policy.StartFirst, policy.StopFirst), MaxUnavailable: pick(w, 1, 2, 0), Settle: pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),
 		}
 		// As of a file: what a process is born with has keys.
-		worker.Keys = []Key{{"entry", Birth, uint64(boolInt(worker.Entry))}, {"on_demand", Birth, uint64(boolInt(worker.OnDemand))}}
+		worker.Keys = []policy.Key{{Name: "entry", Class: policy.Birth, Sum: uint64(boolInt(worker.Entry))}, {Name: "on_demand", Class: policy.Birth, Sum: uint64(boolInt(worker.OnDemand))}}
 		cfg.Workers = append(cfg.Workers, worker)
 	}
 	return cfg
 }
 
-func (w *world) policy() Policy {
-	p := Policy{
-		Restart:         pick(w, append(slices.Repeat([]Restart{RestartAlways, RestartOnFailure}, 6), Restarts...)...),
-		RestartSec:      pick(w, sec, 0, sec, 30*ms, 7*sec, sec, 0, Forever),
-		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, Forever),
-		RestartReset:    pick(w, -1, 0, 3*sec, Forever),
-		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, Forever),
-		TimeoutStop:     pick(w, 15*sec, 0, sec, Forever),
-		KillSignal:      pick(w, SIGTERM, SIGINT, SIGKILL),
-		KillMode:        pick(w, "", KillMixed, KillControlGroup),
+func (w *world) policy() policy.Policy {
+	p := policy.Policy{
+		Restart:         pick(w, append(slices.Repeat([]policy.Restart{policy.RestartAlways, policy.RestartOnFailure}, 6), policy.Restarts...)...),
+		RestartSec:      pick(w, sec, 0, sec, 30*ms, 7*sec, sec, 0, policy.Forever),
+		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, policy.Forever),
+		RestartReset:    pick(w, -1, 0, 3*sec, policy.Forever),
+		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, policy.Forever),
+		TimeoutStop:     pick(w, 15*sec, 0, sec, policy.Forever),
+		KillSignal:      pick(w, policy.SIGTERM, policy.SIGINT, policy.SIGKILL),
+		KillMode:        pick(w, "", policy.KillMixed, policy.KillControlGroup),
 		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
 	}
 	p.Notify = w.byte()%3 == 0
-	p.Watchdog = pick(w, 0, 0, 3*sec, Forever)
-	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, Forever)
+	p.Watchdog = pick(w, 0, 0, 3*sec, policy.Forever)
+	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, policy.Forever)
 	if w.byte()%4 == 1 {
 		p.RestartPrevent.Codes = []int{int(w.byte()) % 4}
-		p.RestartForce.Signals = []Signal{SIGKILL, SIGTERM}
+		p.RestartForce.Signals = []policy.Signal{policy.SIGKILL, policy.SIGTERM}
 		p.Success.Codes = []int{2}
 	}
 	return p
@@ -353,11 +355,11 @@ func (w *world) kill(a Kill) {
 	switch {
 	case b.state == left && !a.All:
 		w.fail("signal to process %d, which has ended", a.Proc)
-	case a.Signal == SIGCONT:
+	case a.Signal == policy.SIGCONT:
 		return
-	case b.state == left && b.killed && a.Signal != SIGKILL:
+	case b.state == left && b.killed && a.Signal != policy.SIGKILL:
 		w.fail("%s, which has got SIGKILL", tellAction(a))
-	case a.Signal == SIGKILL:
+	case a.Signal == policy.SIGKILL:
 		b.dying, b.frozen = true, b.frozen && !a.All
 		b.killed = b.killed || a.All
 	default:

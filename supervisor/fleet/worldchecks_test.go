@@ -4,6 +4,8 @@ package fleet
 
 import (
 	"slices"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // vacant checks that nothing is left of a slot that gets a process.
@@ -16,11 +18,11 @@ func (w *world) vacant(id SlotID) {
 	}
 }
 
-func (w *world) policyOf(id SlotID) *Policy {
+func (w *world) policyOf(id SlotID) *policy.Policy {
 	w.t.Helper()
 	i := slices.IndexFunc(w.f.slots, func(s *slot) bool { return s.id == id })
 	if i < 0 {
-		return &Policy{} // it has left in the same turn
+		return &policy.Policy{} // it has left in the same turn
 	}
 	return w.f.slots[i].policy()
 }
@@ -28,13 +30,13 @@ func (w *world) policyOf(id SlotID) *Policy {
 // started checks how often a slot is started.
 func (w *world) started(id SlotID) {
 	w.t.Helper()
-	policy := w.policyOf(id)
+	limits := w.policyOf(id)
 	s := append(w.starts[id], w.now)
 	if n := len(s); n > 1 && s[n-1].Sub(s[n-2]) < minStartInterval {
 		w.fail("slot %d starts %s after its last start", id, s[n-1].Sub(s[n-2]))
 	}
-	if n, burst := len(s), policy.StartLimitBurst; burst > 0 && n-w.excused[id] > burst && policy.StartLimitPeriod > 0 &&
-		s[n-1] < s[n-1-burst].Add(policy.StartLimitPeriod) {
+	if n, burst := len(s), limits.StartLimitBurst; burst > 0 && n-w.excused[id] > burst && limits.StartLimitPeriod > 0 &&
+		s[n-1] < s[n-1-burst].Add(limits.StartLimitPeriod) {
 		w.fail("slot %d starts %d times within %s", id, burst+1, s[n-1].Sub(s[n-1-burst]))
 	}
 	w.starts[id] = s
@@ -56,21 +58,21 @@ func (w *world) continued(acts []Action) {
 	w.t.Helper()
 	for i, a := range acts {
 		k, ok := a.(Kill)
-		if !ok || k.Signal == SIGKILL || k.Signal == SIGCONT || k.Signal == SIGHUP {
+		if !ok || k.Signal == policy.SIGKILL || k.Signal == policy.SIGCONT || k.Signal == policy.SIGHUP {
 			continue
 		}
-		if want := (Kill{k.Proc, SIGCONT, k.All}); i+1 >= len(acts) || acts[i+1] != Action(want) {
+		if want := (Kill{k.Proc, policy.SIGCONT, k.All}); i+1 >= len(acts) || acts[i+1] != Action(want) {
 			w.fail("no SIGCONT follows in:\n%s", transcribe(acts))
 		}
 	}
 }
 
 // recycling is when the processes of a worker are recycled.
-func (w *world) recycling() (r Recycling) {
+func (w *world) recycling() (r policy.Recycling) {
 	if w.byte()%2 == 0 {
 		return r
 	}
-	return Recycling{pick(w, 0, 10*sec, 60*sec), pick(w, 0, uint64(100), 1), pick(w, 0, 1000)}
+	return policy.Recycling{After: pick(w, 0, 10*sec, 60*sec), Private: pick(w, 0, uint64(100), 1), Requests: pick(w, 0, 1000)}
 }
 
 // isMeasured answers a Measure, of which there may have been one.
@@ -95,7 +97,7 @@ func (w *world) checkRecycling(f *Fleet) {
 	}
 	if s := f.named(c.Slots[0]); c.id > w.recycled {
 		w.recycled = c.id
-		if !s.wasReady || w.now.Sub(s.readyAt) < MinRecycleAge || s.config.Entry && s.floor.state != floorUp && s.floor.state != floorEnding {
+		if !s.wasReady || w.now.Sub(s.readyAt) < policy.MinRecycleAge || s.config.Entry && s.floor.state != floorUp && s.floor.state != floorEnding {
 			w.fail("%s is recycled %s after it was ready (%t), floor %d", s.name, w.now.Sub(s.readyAt), s.wasReady, s.floor.state)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // fleetDraft is a Fleet while it is read. Its tables wait until those that they
@@ -20,20 +20,20 @@ type fleetDraft struct {
 var topTable = table[fleetDraft]{
 	fields: []field[fleetDraft]{
 		{Key{
-			Name: "description", Kind: KindString, Class: fleet.Live, Example: `"edge collectors"`,
+			Name: "description", Kind: KindString, Class: policy.Live, Example: `"edge collectors"`,
 			Rule: "a string of one line",
 		}, text(func(f *fleetDraft) *string { return &f.Description }, isLine)},
 		{Key{
-			Name: "ready_when", Kind: KindReady, Class: fleet.Live, Default: `"all"`, Example: `1`,
+			Name: "ready_when", Kind: KindReady, Class: policy.Live, Default: `"all"`, Example: `1`,
 			Rule: `"all", "floor" or a number from 1 up`,
 			Only: "cannot be more than there are slots",
 		}, value[fleetDraft]{setReady, showReady}},
 		{Key{
-			Name: "timeout_start_sec", Kind: KindSpan, Class: fleet.Live, Default: `"5min"`, Example: `"10min"`,
+			Name: "timeout_start_sec", Kind: KindSpan, Class: policy.Live, Default: `"5min"`, Example: `"10min"`,
 			Rule: "a time span",
 		}, timeout(func(f *fleetDraft) *time.Duration { return &f.TimeoutStart })},
 		{Key{
-			Name: "start", Kind: KindChoice, Class: fleet.Live, Default: `"manual"`, Example: `"boot"`,
+			Name: "start", Kind: KindChoice, Class: policy.Live, Default: `"manual"`, Example: `"boot"`,
 			Rule: `"manual", "boot" or "connection"`,
 			Only: "\"connection\" with a [socket.NAME]",
 		}, choice(func(f *fleetDraft) *Start { return &f.Start }, StartManual, StartBoot, StartConnection)},
@@ -68,11 +68,11 @@ func setReady(c *cell, f *fleetDraft) {
 	n, isInt := c.v.(int64)
 	switch {
 	case c.v == "all":
-		f.ReadyWhen = fleet.ReadyWhen{}
+		f.ReadyWhen = policy.ReadyWhen{}
 	case c.v == "floor":
-		f.ReadyWhen = fleet.ReadyWhen{Floor: true}
+		f.ReadyWhen = policy.ReadyWhen{Floor: true}
 	case isInt && n > 0:
-		f.ReadyWhen = fleet.ReadyWhen{N: int(n)}
+		f.ReadyWhen = policy.ReadyWhen{N: int(n)}
 	default:
 		c.refuse()
 	}
@@ -92,69 +92,69 @@ var floorTable = table[Floor]{
 	header: "[floor]",
 	fields: []field[Floor]{
 		{Key{
-			Name: "zygote", Kind: KindStrings, Class: fleet.Birth, Example: `["ruby", "/usr/share/prefork/zygote.rb"]`,
+			Name: "zygote", Kind: KindStrings, Class: policy.Birth, Example: `["ruby", "/usr/share/prefork/zygote.rb"]`,
 			Rule: "a list of a program and its arguments",
 			Only: "not with python, gc_freeze, immortal or repack",
 		}, value[Floor]{setZygote, func(f *Floor) string { return showTexts(f.Zygote) }}},
 		{Key{
-			Name: "python", Kind: KindString, Class: fleet.Birth, Default: `"python3"`, Example: `"/usr/bin/python3"`,
+			Name: "python", Kind: KindString, Class: policy.Birth, Default: `"python3"`, Example: `"/usr/bin/python3"`,
 			Rule: "the name or the path of a program",
 			Only: "not with zygote",
 		}, ofPython(file(func(f *Floor) *string { return &f.Python }, true))},
 		{Key{
-			Name: "preload", Kind: KindStrings, Class: fleet.Birth, Example: `["json", "asyncio"]`,
+			Name: "preload", Kind: KindStrings, Class: policy.Birth, Example: `["json", "asyncio"]`,
 			Rule: "a list of module names, or of what zygote loads",
 		}, byZygote(func(valid func(string) bool) value[Floor] {
 			return texts(func(f *Floor) *[]string { return &f.Preload }, valid)
 		}, isModule)},
 		{Key{
-			Name: "path", Kind: KindStrings, Class: fleet.Birth, Example: `["/opt/app"]`,
+			Name: "path", Kind: KindStrings, Class: policy.Birth, Example: `["/opt/app"]`,
 			Rule: "a list of directories",
 		}, directories(func(f *Floor) *[]string { return &f.Path })},
 		{Key{
-			Name: "setup", Kind: KindString, Class: fleet.Birth, Example: `"app.base:load_model"`,
+			Name: "setup", Kind: KindString, Class: policy.Birth, Example: `"app.base:load_model"`,
 			Rule: callableRule,
 		}, callable(func(f *Floor) *string { return &f.Setup })},
 		{Key{
-			Name: "warm", Kind: KindString, Class: fleet.Birth, Example: `"app.base:warm"`,
+			Name: "warm", Kind: KindString, Class: policy.Birth, Example: `"app.base:warm"`,
 			Rule: callableRule,
 		}, callable(func(f *Floor) *string { return &f.Warm })},
 		{Key{
-			Name: "repack", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Name: "repack", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false", Only: "with floor.warm; not with zygote",
 		}, ofPython(truth(func(f *Floor) *bool { return &f.Repack }))},
 		{Key{
-			Name: "immortal", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Name: "immortal", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false",
 			Only: "not with zygote",
 		}, ofPython(truth(func(f *Floor) *bool { return &f.Immortal }))},
 		{Key{
-			Name: "after_fork", Kind: KindString, Class: fleet.Birth, Example: `"app.base:reopen"`,
+			Name: "after_fork", Kind: KindString, Class: policy.Birth, Example: `"app.base:reopen"`,
 			Rule: callableRule,
 		}, callable(func(f *Floor) *string { return &f.AfterFork })},
 		{Key{
-			Name: "env", Kind: KindEnv, Class: fleet.Birth, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
+			Name: "env", Kind: KindEnv, Class: policy.Birth, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
 			Rule: "a table of strings",
 		}, environment(func(f *Floor) *map[string]string { return &f.Env })},
 		{Key{
-			Name: "user", Kind: KindID, Class: fleet.Birth, Example: `"app"`,
+			Name: "user", Kind: KindID, Class: policy.Birth, Example: `"app"`,
 			Rule: "the name or the number of a user",
 		}, identity(func(f *Floor) *string { return &f.User })},
 		{Key{
-			Name: "threads", Kind: KindChoice, Class: fleet.Birth, Default: `"refuse"`, Example: `"allow"`,
+			Name: "threads", Kind: KindChoice, Class: policy.Birth, Default: `"refuse"`, Example: `"allow"`,
 			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.Threads }, Refuse, Allow)},
 		{Key{
-			Name: "fds", Kind: KindChoice, Class: fleet.Birth, Default: `"refuse"`, Example: `"allow"`,
+			Name: "fds", Kind: KindChoice, Class: policy.Birth, Default: `"refuse"`, Example: `"allow"`,
 			Rule: `"refuse" or "allow"`,
 		}, choice(func(f *Floor) *Guard { return &f.FDs }, Refuse, Allow)},
 		{Key{
-			Name: "gc_freeze", Kind: KindBool, Class: fleet.Birth, Default: `true`, Example: `false`,
+			Name: "gc_freeze", Kind: KindBool, Class: policy.Birth, Default: `true`, Example: `false`,
 			Rule: "true or false",
 			Only: "not with zygote",
 		}, ofPython(truth(func(f *Floor) *bool { return &f.GCFreeze }))},
 		{Key{
-			Name: "spares", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
+			Name: "spares", Kind: KindInteger, Class: policy.Live, Default: `1`, Example: `4`,
 			Rule: "a whole number from 0 to 1000",
 		}, whole(func(f *Floor) *int { return &f.Spares }, 0, 1000)},
 	},

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -28,28 +28,28 @@ const (
 // resourceFields are the keys of a slot's cgroup, see systemd.resource-control(5).
 var resourceFields = []field[draft]{
 	{Key{
-		Name: "memory_high", Kind: KindSize, Class: fleet.Limit, Example: `"150M"`,
+		Name: "memory_high", Kind: KindSize, Class: policy.Limit, Example: `"150M"`,
 		Rule: `a size or "infinity"`,
 		Only: "not above memory_max",
 	}, memory(func(d *draft) *uint64 { return &d.MemoryHigh })},
 	{Key{
-		Name: "memory_max", Kind: KindSize, Class: fleet.Limit, Example: `"1.5G"`,
+		Name: "memory_max", Kind: KindSize, Class: policy.Limit, Example: `"1.5G"`,
 		Rule: `a size or "infinity"`,
 	}, memory(func(d *draft) *uint64 { return &d.MemoryMax })},
 	{Key{
-		Name: "tasks_max", Kind: KindCount, Class: fleet.Limit, Example: `64`,
+		Name: "tasks_max", Kind: KindCount, Class: policy.Limit, Example: `64`,
 		Rule: `a whole number from 1 to 4194304 or "infinity"`,
 	}, value[draft]{setTasksMax, showTasksMax}},
 	{Key{
-		Name: "cpu_weight", Kind: KindInteger, Class: fleet.Limit, Example: `200`,
+		Name: "cpu_weight", Kind: KindInteger, Class: policy.Limit, Example: `200`,
 		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.CPUWeight })},
 	{Key{
-		Name: "cpu_quota", Kind: KindPercent, Class: fleet.Limit, Example: `"150%"`,
+		Name: "cpu_quota", Kind: KindPercent, Class: policy.Limit, Example: `"150%"`,
 		Rule: "a percentage with at most two decimals",
 	}, value[draft]{setCPUQuota, showCPUQuota}},
 	{Key{
-		Name: "io_weight", Kind: KindInteger, Class: fleet.Limit, Example: `50`,
+		Name: "io_weight", Kind: KindInteger, Class: policy.Limit, Example: `50`,
 		Rule: "a whole number from 1 to 10000",
 	}, weight(func(d *draft) *int { return &d.IOWeight })},
 }
@@ -208,7 +208,7 @@ func limitFields() []field[draft] {
 	fields := make([]field[draft], len(limits))
 	for i, lim := range limits {
 		fields[i] = field[draft]{Key{
-			Name: "limit_" + lim.name, Kind: KindLimit, Class: fleet.Birth, Example: lim.example,
+			Name: "limit_" + lim.name, Kind: KindLimit, Class: policy.Birth, Example: lim.example,
 			Rule: `a limit, "infinity" or "soft:hard" with soft not above hard`,
 		}, value[draft]{lim.set, lim.show}}
 	}
@@ -271,7 +271,7 @@ func parseBytes(s string) (uint64, bool) {
 // parseSeconds rounds up, as systemd does: RLIMIT_CPU is in seconds.
 func parseSeconds(s string) (uint64, bool) {
 	d, err := quantity.ParseTimeSpan(s)
-	if err != nil || d == fleet.Forever {
+	if err != nil || d == policy.Forever {
 		return quantity.Infinity, err == nil
 	}
 	n := uint64(d / time.Second)
@@ -285,7 +285,7 @@ func formatSeconds(n uint64) string { return quantity.FormatTimeSpan(time.Durati
 
 func parseMicroseconds(s string) (uint64, bool) {
 	d, err := quantity.ParseSpanIn(s, 1)
-	if err != nil || d == fleet.Forever {
+	if err != nil || d == policy.Forever {
 		return quantity.Infinity, err == nil
 	}
 	return uint64(d / time.Microsecond), true

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // socketDraft is a Socket while it is read.
@@ -25,42 +25,42 @@ var socketTable = table[socketDraft]{
 	header: "[socket.NAME]",
 	fields: []field[socketDraft]{
 		{Key{
-			Name: "listen", Kind: KindOneOrAll, Class: fleet.Birth, Example: `["0.0.0.0:8080", "[::]:8080"]`,
+			Name: "listen", Kind: KindOneOrAll, Class: policy.Birth, Example: `["0.0.0.0:8080", "[::]:8080"]`,
 			Rule: "an address or a list of them",
 			Only: "is needed; an address can be listed once in a file",
 		}, value[socketDraft]{setListen, showListen}},
 		{Key{
-			Name: "type", Kind: KindChoice, Class: fleet.Birth, Default: `"stream"`, Example: `"datagram"`,
+			Name: "type", Kind: KindChoice, Class: policy.Birth, Default: `"stream"`, Example: `"datagram"`,
 			Rule: `"stream", "datagram" or "seqpacket"`,
 			Only: "seqpacket is for Unix sockets",
 		}, choice(func(s *socketDraft) *SocketType { return &s.Type }, Stream, Datagram, Seqpacket)},
 		{Key{
-			Name: "backlog", Kind: KindInteger, Class: fleet.Live, Default: `4096`, Example: `128`,
+			Name: "backlog", Kind: KindInteger, Class: policy.Live, Default: `4096`, Example: `128`,
 			Rule: "a whole number from 1 to 2147483647",
 			Only: "not with type = \"datagram\"",
 		}, backlog()},
 		{Key{
-			Name: "reuse_port", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Name: "reuse_port", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false",
 			Only: "with an IP address in listen",
 		}, truth(func(s *socketDraft) *bool { return &s.ReusePort })},
 		{Key{
-			Name: "free_bind", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+			Name: "free_bind", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 			Rule: "true or false",
 			Only: "with an IP address in listen",
 		}, truth(func(s *socketDraft) *bool { return &s.FreeBind })},
 		{Key{
-			Name: "mode", Kind: KindMode, Class: fleet.Live, Default: `"0666"`, Example: `"0660"`,
+			Name: "mode", Kind: KindMode, Class: policy.Live, Default: `"0666"`, Example: `"0660"`,
 			Rule: "an octal number from 0000 to 0777",
 			Only: "with a path in listen",
 		}, value[socketDraft]{setSocketMode, showSocketMode}},
 		{Key{
-			Name: "user", Kind: KindID, Class: fleet.Live, Example: `"root"`,
+			Name: "user", Kind: KindID, Class: policy.Live, Example: `"root"`,
 			Rule: "the name or the number of a user",
 			Only: "with a path in listen",
 		}, identity(func(s *socketDraft) *string { return &s.User })},
 		{Key{
-			Name: "group", Kind: KindID, Class: fleet.Live, Example: `"www-data"`,
+			Name: "group", Kind: KindID, Class: policy.Live, Example: `"www-data"`,
 			Rule: "the name or the number of a group",
 			Only: "with a path in listen",
 		}, identity(func(s *socketDraft) *string { return &s.Group })},
@@ -186,7 +186,7 @@ var metricsTable = table[metricsDraft]{
 	header: "[metrics]",
 	fields: []field[metricsDraft]{
 		{Key{
-			Name: "listen", Kind: KindString, Class: fleet.Start, Example: `"127.0.0.1:9090"`,
+			Name: "listen", Kind: KindString, Class: policy.Start, Example: `"127.0.0.1:9090"`,
 			Rule: "an address",
 			Only: "is needed; an address can be listed once in a file",
 		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(m.Listen.Text) }}},

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -21,53 +21,53 @@ type taskDraft struct {
 
 var taskFields = []field[taskDraft]{
 	{Key{
-		Name: "entry", Kind: KindString, Class: fleet.Birth, Example: `"app.poll:main"`,
+		Name: "entry", Kind: KindString, Class: policy.Birth, Example: `"app.poll:main"`,
 		Rule: `"module:callable"`,
 		Only: "needed",
 	}, text(func(d *taskDraft) *string { return &d.Entry }, isCallable)},
 	{Key{
-		Name: "args", Kind: KindList, Class: fleet.Birth, Example: `["eth0", 3]`,
+		Name: "args", Kind: KindList, Class: policy.Birth, Example: `["eth0", 3]`,
 		Rule: "a list",
 	}, arguments(func(d *taskDraft) *[]any { return &d.Args })},
 	{Key{
-		Name: "kwargs", Kind: KindTable, Class: fleet.Birth, Example: `{ interval = 30 }`,
+		Name: "kwargs", Kind: KindTable, Class: policy.Birth, Example: `{ interval = 30 }`,
 		Rule: "a table",
 	}, namedArguments(func(d *taskDraft) *map[string]any { return &d.Kwargs })},
 	{Key{
-		Name: "failure_action", Kind: KindChoice, Class: fleet.Birth, Default: `"none"`, Example: `"exit"`,
+		Name: "failure_action", Kind: KindChoice, Class: policy.Birth, Default: `"none"`, Example: `"exit"`,
 		Rule: `"none" or "exit"`,
 	}, choice(func(d *taskDraft) *FailureAction { return &d.FailureAction }, FailureNone, FailureExit)},
 	{Key{
-		Name: "type", Kind: KindChoice, Class: fleet.Birth, Example: `"notify"`,
+		Name: "type", Kind: KindChoice, Class: policy.Birth, Example: `"notify"`,
 		Rule: `"simple" or "notify"`,
 	}, serviceType(func(d *taskDraft) *bool { return &d.Policy.Notify })},
 	{Key{
-		Name: "restart", Kind: KindChoice, Class: fleet.Birth, Example: `"always"`,
+		Name: "restart", Kind: KindChoice, Class: policy.Birth, Example: `"always"`,
 		Rule: `"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort" or "always"`,
-	}, choice(func(d *taskDraft) *fleet.Restart { return &d.Policy.Restart }, fleet.Restarts...)},
+	}, choice(func(d *taskDraft) *policy.Restart { return &d.Policy.Restart }, policy.Restarts...)},
 	{Key{
-		Name: "restart_sec", Kind: KindSpan, Class: fleet.Birth, Example: `"2s"`,
+		Name: "restart_sec", Kind: KindSpan, Class: policy.Birth, Example: `"2s"`,
 		Rule: "a time span",
 	}, span(func(d *taskDraft) *time.Duration { return &d.Policy.RestartSec }, false)},
 	{Key{
-		Name: "restart_max_delay_sec", Kind: KindSpan, Class: fleet.Birth, Example: `"1min"`,
+		Name: "restart_max_delay_sec", Kind: KindSpan, Class: policy.Birth, Example: `"1min"`,
 		Rule: "a time span",
 		Only: "not below restart_sec",
 	}, span(func(d *taskDraft) *time.Duration { return &d.Policy.RestartMaxDelay }, false)},
 	{Key{
-		Name: "restart_reset_sec", Kind: KindSpan, Class: fleet.Birth, Example: `"5min"`,
+		Name: "restart_reset_sec", Kind: KindSpan, Class: policy.Birth, Example: `"5min"`,
 		Rule: "a time span",
 	}, span(func(d *taskDraft) *time.Duration { return &d.Policy.RestartReset }, true)},
 	{Key{
-		Name: "start_limit_burst", Kind: KindInteger, Class: fleet.Birth, Example: `5`,
+		Name: "start_limit_burst", Kind: KindInteger, Class: policy.Birth, Example: `5`,
 		Rule: "a whole number from 0 to 1000",
 	}, whole(func(d *taskDraft) *int { return &d.Policy.StartLimitBurst }, 0, 1000)},
 	{Key{
-		Name: "start_limit_interval_sec", Kind: KindSpan, Class: fleet.Birth, Example: `"1min"`,
+		Name: "start_limit_interval_sec", Kind: KindSpan, Class: policy.Birth, Example: `"1min"`,
 		Rule: "a time span",
 	}, span(func(d *taskDraft) *time.Duration { return &d.Policy.StartLimitPeriod }, true)},
 	{Key{
-		Name: "timeout_start_sec", Kind: KindSpan, Class: fleet.Birth, Example: `"3min"`,
+		Name: "timeout_start_sec", Kind: KindSpan, Class: policy.Birth, Example: `"3min"`,
 		Rule: "a time span",
 	}, timeout(func(d *taskDraft) *time.Duration { return &d.Policy.TimeoutStart })},
 }
@@ -165,10 +165,10 @@ func showTask(t *Task) string {
 }
 
 // tasksKey is the sum of all tasks of a worker: they are born together.
-func tasksKey(tasks []Task) fleet.Key {
+func tasksKey(tasks []Task) policy.Key {
 	var all strings.Builder
 	for i := range tasks {
 		all.WriteString(tasks[i].Name + " = " + showTask(&tasks[i]) + "\n")
 	}
-	return fleet.Key{Name: "tasks", Class: fleet.Birth, Sum: sum(all.String())}
+	return policy.Key{Name: "tasks", Class: policy.Birth, Sum: sum(all.String())}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -18,47 +18,47 @@ var workerTable = table[draft]{
 
 var programFields = []field[draft]{
 	{Key{
-		Name: "entry", Kind: KindString, Class: fleet.Birth, Example: `"app.web:serve"`, Own: true,
+		Name: "entry", Kind: KindString, Class: policy.Birth, Example: `"app.web:serve"`, Own: true,
 		Rule: callableRule,
 		Only: "with a [floor]; not with exec or tasks",
 	}, callable(func(d *draft) *string { return &d.Entry })},
 	{Key{
-		Name: "args", Kind: KindList, Class: fleet.Birth, Example: `["eth0", 3]`, Own: true,
+		Name: "args", Kind: KindList, Class: policy.Birth, Example: `["eth0", 3]`, Own: true,
 		Rule: "a list",
 		Only: "with entry",
 	}, arguments(func(d *draft) *[]any { return &d.Args })},
 	{Key{
-		Name: "kwargs", Kind: KindTable, Class: fleet.Birth, Example: `{ verbose = true }`, Own: true,
+		Name: "kwargs", Kind: KindTable, Class: policy.Birth, Example: `{ verbose = true }`, Own: true,
 		Rule: "a table",
 		Only: "with entry",
 	}, namedArguments(func(d *draft) *map[string]any { return &d.Kwargs })},
 	{Key{
-		Name: "exec", Kind: KindStrings, Class: fleet.Birth, Example: `["/usr/bin/sleep", "60"]`, Own: true,
+		Name: "exec", Kind: KindStrings, Class: policy.Birth, Example: `["/usr/bin/sleep", "60"]`, Own: true,
 		Rule: "a list of a program and its arguments",
 		Only: "not with entry or tasks",
 	}, value[draft]{setExec, func(d *draft) string { return showTexts(d.Exec) }}},
 	{Key{
-		Name: "tasks", Kind: KindTasks, Class: fleet.Birth, Example: `{ poller = "app.poll:main" }`, Own: true,
+		Name: "tasks", Kind: KindTasks, Class: policy.Birth, Example: `{ poller = "app.poll:main" }`, Own: true,
 		Rule: `a table of tasks, each "module:callable" or a table`,
 		Only: "with a [floor]; not with entry or exec; from 1 to 100 tasks",
 	}, value[draft]{set: setTasks}},
 	{Key{
-		Name: "lifespan", Kind: KindString, Class: fleet.Birth, Example: `"app.base:lifespan"`, Own: true,
+		Name: "lifespan", Kind: KindString, Class: policy.Birth, Example: `"app.base:lifespan"`, Own: true,
 		Rule: `"module:callable"`,
 		Only: "with tasks",
 	}, text(func(d *draft) *string { return &d.Lifespan }, isCallable)},
 	{Key{
-		Name: "count", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `4`,
+		Name: "count", Kind: KindInteger, Class: policy.Live, Default: `1`, Example: `4`,
 		Rule: "a whole number from 0 to 10000",
 		Only: "at most 10000 slots in a fleet",
-	}, whole(func(d *draft) *int { return &d.Count }, 0, fleet.MaxSlots)},
+	}, whole(func(d *draft) *int { return &d.Count }, 0, policy.MaxSlots)},
 	{Key{
-		Name: "sockets", Kind: KindNames, Class: fleet.Birth, Example: `["http"]`,
+		Name: "sockets", Kind: KindNames, Class: policy.Birth, Example: `["http"]`,
 		Rule: "a list of names of [socket.NAME] tables",
 		Only: "each must be declared, once; at most 250 addresses",
 	}, value[draft]{setSockets, func(d *draft) string { return showTexts(d.Sockets) }}},
 	{Key{
-		Name: "on_demand", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+		Name: "on_demand", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 		Rule: "true or false",
 		Only: "with sockets",
 	}, truth(func(d *draft) *bool { return &d.OnDemand })},
@@ -66,20 +66,20 @@ var programFields = []field[draft]{
 
 var notifyFields = []field[draft]{
 	{Key{
-		Name: "type", Kind: KindChoice, Class: fleet.Birth, Default: `"simple"`, Example: `"notify"`,
+		Name: "type", Kind: KindChoice, Class: policy.Birth, Default: `"simple"`, Example: `"notify"`,
 		Rule: `"simple" or "notify"`,
 	}, serviceType(func(d *draft) *bool { return &d.Policy.Notify })},
 	{Key{
-		Name: "notify_access", Kind: KindChoice, Class: fleet.Birth, Default: `"main"`, Example: `"all"`,
+		Name: "notify_access", Kind: KindChoice, Class: policy.Birth, Default: `"main"`, Example: `"all"`,
 		Rule: `"main", "all" or "none"`,
 		Only: "not \"none\" with tasks, type = \"notify\", watchdog_sec, file_descriptor_store_max or recycle_requests",
 	}, choice(func(d *draft) *NotifyAccess { return &d.NotifyAccess }, NotifyMain, NotifyAll, NotifyNone)},
 	{Key{
-		Name: "watchdog_sec", Kind: KindSpan, Class: fleet.Birth, Default: `0`, Example: `"10s"`,
+		Name: "watchdog_sec", Kind: KindSpan, Class: policy.Birth, Default: `0`, Example: `"10s"`,
 		Rule: "a time span",
 	}, watchdog()},
 	{Key{
-		Name: "file_descriptor_store_max", Kind: KindInteger, Class: fleet.Birth, Default: `0`, Example: `16`,
+		Name: "file_descriptor_store_max", Kind: KindInteger, Class: policy.Birth, Default: `0`, Example: `16`,
 		Rule: "a whole number from 0 to 128",
 		Only: "at most 250 together with the addresses of sockets",
 	}, whole(func(d *draft) *int { return &d.FDStoreMax }, 0, 128)},
@@ -87,55 +87,55 @@ var notifyFields = []field[draft]{
 
 var contextFields = []field[draft]{
 	{Key{
-		Name: "environment", Kind: KindEnv, Class: fleet.Birth, Example: `{ APP_MODE = "live" }`,
+		Name: "environment", Kind: KindEnv, Class: policy.Birth, Example: `{ APP_MODE = "live" }`,
 		Rule: "a table of strings",
 	}, environment(func(d *draft) *map[string]string { return &d.Environment })},
 	{Key{
-		Name: "environment_file", Kind: KindOneOrAll, Class: fleet.Birth, Example: `["/etc/default/app", "-local.env"]`,
+		Name: "environment_file", Kind: KindOneOrAll, Class: policy.Birth, Example: `["/etc/default/app", "-local.env"]`,
 		Rule: "a path or a list of paths",
 	}, value[draft]{setEnvFiles, showEnvFiles}},
 	{Key{
-		Name: "working_directory", Kind: KindString, Class: fleet.Birth, Example: `"/var/lib/app"`,
+		Name: "working_directory", Kind: KindString, Class: policy.Birth, Example: `"/var/lib/app"`,
 		Rule: "an absolute path",
 	}, text(func(d *draft) *string { return &d.WorkingDirectory }, isAbs)},
 	{Key{
-		Name: "user", Kind: KindID, Class: fleet.Birth, Example: `"app"`,
+		Name: "user", Kind: KindID, Class: policy.Birth, Example: `"app"`,
 		Rule: "the name or the number of a user",
 		Only: "not in an entry worker if floor.user is set",
 	}, identity(func(d *draft) *string { return &d.User })},
 	{Key{
-		Name: "group", Kind: KindID, Class: fleet.Birth, Example: `"app"`,
+		Name: "group", Kind: KindID, Class: policy.Birth, Example: `"app"`,
 		Rule: "the name or the number of a group",
 		Only: "not in an entry worker if floor.user is set",
 	}, identity(func(d *draft) *string { return &d.Group })},
 	{Key{
-		Name: "supplementary_groups", Kind: KindIDs, Class: fleet.Birth, Example: `["adm", "ssl-cert"]`,
+		Name: "supplementary_groups", Kind: KindIDs, Class: policy.Birth, Example: `["adm", "ssl-cert"]`,
 		Rule: "a list of groups",
 		Only: "not in an entry worker if floor.user is set",
 	}, value[draft]{setGroups, func(d *draft) string { return showTexts(d.SupplementaryGroups) }}},
 	{Key{
-		Name: "umask", Kind: KindMode, Class: fleet.Birth, Example: `"0027"`,
+		Name: "umask", Kind: KindMode, Class: policy.Birth, Example: `"0027"`,
 		Rule: "an octal number from 0000 to 0777",
 	}, value[draft]{setUmask, showUmask}},
 	{Key{
-		Name: "nice", Kind: KindInteger, Class: fleet.Birth, Example: `5`,
+		Name: "nice", Kind: KindInteger, Class: policy.Birth, Example: `5`,
 		Rule: "a whole number from -20 to 19",
 	}, optional(func(d *draft) **int { return &d.Nice }, -20, 19)},
 	{Key{
-		Name: "oom_score_adjust", Kind: KindInteger, Class: fleet.Birth, Example: `500`,
+		Name: "oom_score_adjust", Kind: KindInteger, Class: policy.Birth, Example: `500`,
 		Rule: "a whole number from -1000 to 1000",
 	}, optional(func(d *draft) **int { return &d.OOMScoreAdjust }, -1000, 1000)},
 	{Key{
-		Name: "ignore_sigpipe", Kind: KindBool, Class: fleet.Birth, Default: `true`, Example: `false`,
+		Name: "ignore_sigpipe", Kind: KindBool, Class: policy.Birth, Default: `true`, Example: `false`,
 		Rule: "true or false",
 		Only: "false only with exec",
 	}, truth(func(d *draft) *bool { return &d.IgnoreSIGPIPE })},
 	{Key{
-		Name: "no_new_privileges", Kind: KindBool, Class: fleet.Birth, Default: `false`, Example: `true`,
+		Name: "no_new_privileges", Kind: KindBool, Class: policy.Birth, Default: `false`, Example: `true`,
 		Rule: "true or false",
 	}, truth(func(d *draft) *bool { return &d.NoNewPrivileges })},
 	{Key{
-		Name: "ambient_capabilities", Kind: KindStrings, Class: fleet.Birth, Example: `["CAP_NET_RAW"]`,
+		Name: "ambient_capabilities", Kind: KindStrings, Class: policy.Birth, Example: `["CAP_NET_RAW"]`,
 		Rule: "a list of names from capabilities(7)",
 		Only: "with exec",
 	}, value[draft]{setCapabilities, func(d *draft) string { return showTexts(d.AmbientCapabilities) }}},
@@ -143,85 +143,85 @@ var contextFields = []field[draft]{
 
 var policyFields = []field[draft]{
 	{Key{
-		Name: "kill_signal", Kind: KindSignal, Class: fleet.Live, Default: `"SIGTERM"`, Example: `"SIGINT"`,
+		Name: "kill_signal", Kind: KindSignal, Class: policy.Live, Default: `"SIGTERM"`, Example: `"SIGINT"`,
 		Rule: "a signal",
-	}, signal(func(d *draft) *fleet.Signal { return &d.Policy.KillSignal })},
+	}, signal(func(d *draft) *policy.Signal { return &d.Policy.KillSignal })},
 	{Key{
-		Name: "kill_mode", Kind: KindChoice, Class: fleet.Live, Default: `"mixed"`, Example: `"control-group"`,
+		Name: "kill_mode", Kind: KindChoice, Class: policy.Live, Default: `"mixed"`, Example: `"control-group"`,
 		Rule: `"mixed" or "control-group"`,
 	}, killMode()},
 	{Key{
-		Name: "restart", Kind: KindChoice, Class: fleet.Live, Default: `"on-failure"`, Example: `"always"`,
+		Name: "restart", Kind: KindChoice, Class: policy.Live, Default: `"on-failure"`, Example: `"always"`,
 		Rule: `"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort" or "always"`,
-	}, choice(func(d *draft) *fleet.Restart { return &d.Policy.Restart }, fleet.Restarts...)},
+	}, choice(func(d *draft) *policy.Restart { return &d.Policy.Restart }, policy.Restarts...)},
 	{Key{
-		Name: "restart_sec", Kind: KindSpan, Class: fleet.Live, Default: `"1s"`, Example: `"2s"`,
+		Name: "restart_sec", Kind: KindSpan, Class: policy.Live, Default: `"1s"`, Example: `"2s"`,
 		Rule: "a time span",
 	}, span(func(d *draft) *time.Duration { return &d.Policy.RestartSec }, false)},
 	{Key{
-		Name: "restart_max_delay_sec", Kind: KindSpan, Class: fleet.Live, Default: `"30s"`, Example: `"1min"`,
+		Name: "restart_max_delay_sec", Kind: KindSpan, Class: policy.Live, Default: `"30s"`, Example: `"1min"`,
 		Rule: "a time span",
 		Only: "not below restart_sec",
 	}, span(func(d *draft) *time.Duration { return &d.Policy.RestartMaxDelay }, false)},
 	{Key{
-		Name: "restart_reset_sec", Kind: KindSpan, Class: fleet.Live, Example: `"5min"`,
+		Name: "restart_reset_sec", Kind: KindSpan, Class: policy.Live, Example: `"5min"`,
 		Rule: "a time span",
 	}, span(func(d *draft) *time.Duration { return &d.Policy.RestartReset }, true)},
 	{Key{
-		Name: "restart_prevent_exit_status", Kind: KindExits, Class: fleet.Live, Example: `[78, "SIGABRT"]`,
+		Name: "restart_prevent_exit_status", Kind: KindExits, Class: policy.Live, Example: `[78, "SIGABRT"]`,
 		Rule: "exit statuses from 0 to 255, their names, and signals",
-	}, exits(func(d *draft) *fleet.ExitSet { return &d.Policy.RestartPrevent })},
+	}, exits(func(d *draft) *policy.ExitSet { return &d.Policy.RestartPrevent })},
 	{Key{
-		Name: "restart_force_exit_status", Kind: KindExits, Class: fleet.Live, Example: `75`,
+		Name: "restart_force_exit_status", Kind: KindExits, Class: policy.Live, Example: `75`,
 		Rule: "exit statuses from 0 to 255, their names, and signals",
-	}, exits(func(d *draft) *fleet.ExitSet { return &d.Policy.RestartForce })},
+	}, exits(func(d *draft) *policy.ExitSet { return &d.Policy.RestartForce })},
 	{Key{
-		Name: "success_exit_status", Kind: KindExits, Class: fleet.Live, Example: `"TEMPFAIL 250 SIGKILL"`,
+		Name: "success_exit_status", Kind: KindExits, Class: policy.Live, Example: `"TEMPFAIL 250 SIGKILL"`,
 		Rule: "exit statuses from 0 to 255, their names, and signals",
-	}, exits(func(d *draft) *fleet.ExitSet { return &d.Policy.Success })},
+	}, exits(func(d *draft) *policy.ExitSet { return &d.Policy.Success })},
 	{Key{
-		Name: "start_limit_burst", Kind: KindInteger, Class: fleet.Live, Default: `0`, Example: `5`,
+		Name: "start_limit_burst", Kind: KindInteger, Class: policy.Live, Default: `0`, Example: `5`,
 		Rule: "a whole number from 0 to 1000",
 	}, burst()},
 	{Key{
-		Name: "start_limit_interval_sec", Kind: KindSpan, Class: fleet.Live, Example: `"1min"`,
+		Name: "start_limit_interval_sec", Kind: KindSpan, Class: policy.Live, Example: `"1min"`,
 		Rule: "a time span",
 		Only: "with start_limit_burst",
 	}, interval()},
 	{Key{
-		Name: "timeout_start_sec", Kind: KindSpan, Class: fleet.Live, Default: `"90s"`, Example: `"3min"`,
+		Name: "timeout_start_sec", Kind: KindSpan, Class: policy.Live, Default: `"90s"`, Example: `"3min"`,
 		Rule: "a time span",
 	}, timeout(func(d *draft) *time.Duration { return &d.Policy.TimeoutStart })},
 	{Key{
-		Name: "timeout_stop_sec", Kind: KindSpan, Class: fleet.Live, Default: `"15s"`, Example: `"1min"`,
+		Name: "timeout_stop_sec", Kind: KindSpan, Class: policy.Live, Default: `"15s"`, Example: `"1min"`,
 		Rule: "a time span",
 	}, timeout(func(d *draft) *time.Duration { return &d.Policy.TimeoutStop })},
 }
 
 var rollFields = []field[draft]{
 	{Key{
-		Name: "roll", Kind: KindChoice, Class: fleet.Live, Example: `"start-first"`,
+		Name: "roll", Kind: KindChoice, Class: policy.Live, Example: `"start-first"`,
 		Rule: `"start-first" or "stop-first"`,
-	}, choice(func(d *draft) *fleet.Order { return &d.Roll.Order }, fleet.StartFirst, fleet.StopFirst)},
+	}, choice(func(d *draft) *policy.Order { return &d.Roll.Order }, policy.StartFirst, policy.StopFirst)},
 	{Key{
-		Name: "max_unavailable", Kind: KindInteger, Class: fleet.Live, Default: `1`, Example: `2`,
+		Name: "max_unavailable", Kind: KindInteger, Class: policy.Live, Default: `1`, Example: `2`,
 		Rule: "a whole number from 1 to 10000",
-	}, whole(func(d *draft) *int { return &d.Roll.MaxUnavailable }, 1, fleet.MaxSlots)},
+	}, whole(func(d *draft) *int { return &d.Roll.MaxUnavailable }, 1, policy.MaxSlots)},
 	{Key{
-		Name: "settle_sec", Kind: KindSpan, Class: fleet.Live, Default: `"1s"`, Example: `"10s"`,
+		Name: "settle_sec", Kind: KindSpan, Class: policy.Live, Default: `"1s"`, Example: `"10s"`,
 		Rule: "a time span",
 	}, span(func(d *draft) *time.Duration { return &d.Roll.Settle }, false)},
 	{Key{
-		Name: "recycle_after", Kind: KindSpan, Class: fleet.Live, Default: `0`, Example: `"24h"`,
+		Name: "recycle_after", Kind: KindSpan, Class: policy.Live, Default: `0`, Example: `"24h"`,
 		Rule: "0 or a time span of 10s or more",
 	}, recycleAfter()},
 	{Key{
-		Name: "recycle_private", Kind: KindSize, Class: fleet.Live, Example: `"200M"`,
+		Name: "recycle_private", Kind: KindSize, Class: policy.Live, Example: `"200M"`,
 		Rule: `a size of 1M or more, or "infinity"`,
 		Only: "below memory_max",
 	}, recyclePrivate()},
 	{Key{
-		Name: "recycle_requests", Kind: KindInteger, Class: fleet.Birth, Default: `0`, Example: `10000`,
+		Name: "recycle_requests", Kind: KindInteger, Class: policy.Birth, Default: `0`, Example: `10000`,
 		Rule: "a whole number from 0 to 1000000000",
 		Only: "not with notify_access = \"none\"",
 	}, whole(func(d *draft) *int { return &d.Recycle.Requests }, 0, 1_000_000_000)},
@@ -234,8 +234,8 @@ func recycleAfter() value[draft] {
 	set := v.set
 	v.set = func(c *cell, d *draft) {
 		set(c, d)
-		if after := d.Recycle.After; !c.bad && after > 0 && after < fleet.MinRecycleAge {
-			c.fail(c.path, fmt.Sprintf("must be at least %s: a process is not replaced sooner", fleet.Span(fleet.MinRecycleAge)),
+		if after := d.Recycle.After; !c.bad && after > 0 && after < policy.MinRecycleAge {
+			c.fail(c.path, fmt.Sprintf("must be at least %s: a process is not replaced sooner", policy.Span(policy.MinRecycleAge)),
 				c.key.Name+" = 0 is never")
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Real-time signals as the C library numbers them: it keeps 32 and 33 for
@@ -22,13 +22,13 @@ const (
 )
 
 // ParseSignal reads SIGTERM, TERM, 15, SIGRTMIN+3 or SIGRTMAX-1.
-func ParseSignal(s string) (fleet.Signal, bool) {
+func ParseSignal(s string) (policy.Signal, bool) {
 	if n, err := strconv.Atoi(s); err == nil {
-		return fleet.Signal(n), s == strconv.Itoa(n) && (n >= 1 && n < 32 || n >= rtMin && n <= rtMax)
+		return policy.Signal(n), s == strconv.Itoa(n) && (n >= 1 && n < 32 || n >= rtMin && n <= rtMax)
 	}
 	name := strings.TrimPrefix(s, "SIG")
 	if n := unix.SignalNum("SIG" + name); n > 0 {
-		return fleet.Signal(n), true
+		return policy.Signal(n), true
 	}
 	if name == "RTMIN" {
 		return rtMin, true
@@ -38,17 +38,17 @@ func ParseSignal(s string) (fleet.Signal, bool) {
 	}
 	if offset, ok := strings.CutPrefix(name, "RTMIN+"); ok {
 		n, err := strconv.ParseUint(offset, 10, 8)
-		return fleet.Signal(rtMin + n), err == nil && rtMin+n <= rtMax
+		return policy.Signal(rtMin + n), err == nil && rtMin+n <= rtMax
 	}
 	if offset, ok := strings.CutPrefix(name, "RTMAX-"); ok {
 		n, err := strconv.ParseUint(offset, 10, 8)
-		return fleet.Signal(rtMax - n), err == nil && n <= rtMax-rtMin
+		return policy.Signal(rtMax - n), err == nil && n <= rtMax-rtMin
 	}
 	return 0, false
 }
 
 // signalName is the inverse of ParseSignal.
-func signalName(s fleet.Signal) string {
+func signalName(s policy.Signal) string {
 	if s >= rtMin {
 		return "SIGRTMIN+" + strconv.Itoa(int(s)-rtMin)
 	}
@@ -67,7 +67,7 @@ var exitNames = map[string]int{
 // exitSet collects exit statuses and signals without repetitions.
 type exitSet struct {
 	codes   map[int]bool
-	signals map[fleet.Signal]bool
+	signals map[policy.Signal]bool
 }
 
 // add takes one status or signal and reports whether it is one.
@@ -85,8 +85,8 @@ func (e *exitSet) add(s string) bool {
 	return ok
 }
 
-func (e *exitSet) set() fleet.ExitSet {
-	return fleet.ExitSet{
+func (e *exitSet) set() policy.ExitSet {
+	return policy.ExitSet{
 		Codes:   slices.Sorted(maps.Keys(e.codes)),
 		Signals: slices.Sorted(maps.Keys(e.signals)),
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Parse checks the text of a fleet file. The path is for errors and for
@@ -234,8 +234,8 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		d.defaultRoll(f)
 		countsSound = countsSound && !d.bad["count"]
 		before := total
-		if total += d.Count; total > fleet.MaxSlots && before <= fleet.MaxSlots {
-			l.errorf(cmp.Or(d.from["count"], path), "a fleet can have at most %d slots, this is number %d; lower count", fleet.MaxSlots, total)
+		if total += d.Count; total > policy.MaxSlots && before <= policy.MaxSlots {
+			l.errorf(cmp.Or(d.from["count"], path), "a fleet can have at most %d slots, this is number %d; lower count", policy.MaxSlots, total)
 		}
 		f.Workers = append(f.Workers, d.Worker)
 	}

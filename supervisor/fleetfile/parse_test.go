@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func mustParse(t *testing.T, text string) *fleetfile.File {
@@ -97,21 +97,21 @@ b = 1.5
 func TestExampleIsReadAsItIsMeant(t *testing.T) {
 	f := mustParse(t, exampleFile)
 	nice, oomScore, umask := 0, 0, uint32(0o27)
-	policy := fleet.Policy{
-		Restart: fleet.RestartAlways, RestartSec: time.Minute, RestartMaxDelay: time.Minute,
-		RestartReset: -1, TimeoutStart: 90 * time.Second, TimeoutStop: 15 * time.Second, KillSignal: fleet.SIGTERM,
-		Watchdog: time.Minute, KillMode: fleet.KillMixed,
+	ofAll := policy.Policy{
+		Restart: policy.RestartAlways, RestartSec: time.Minute, RestartMaxDelay: time.Minute,
+		RestartReset: -1, TimeoutStart: 90 * time.Second, TimeoutStop: 15 * time.Second, KillSignal: policy.SIGTERM,
+		Watchdog: time.Minute, KillMode: policy.KillMixed,
 	}
-	ofWeb := policy
-	ofWeb.KillMode = fleet.KillControlGroup
-	ofWeb.Restart, ofWeb.TimeoutStop, ofWeb.KillSignal = fleet.RestartOnAbort, fleet.Forever, 63
-	ofWeb.RestartPrevent = fleet.ExitSet{Codes: []int{0, 3, 75}, Signals: []fleet.Signal{fleet.SIGKILL}}
+	ofWeb := ofAll
+	ofWeb.KillMode = policy.KillControlGroup
+	ofWeb.Restart, ofWeb.TimeoutStop, ofWeb.KillSignal = policy.RestartOnAbort, policy.Forever, 63
+	ofWeb.RestartPrevent = policy.ExitSet{Codes: []int{0, 3, 75}, Signals: []policy.Signal{policy.SIGKILL}}
 	ofWeb.Notify, ofWeb.Watchdog = true, 0
 	ofWeb.StartLimitBurst, ofWeb.StartLimitPeriod = 2, 10*time.Second
 	ip := netip.MustParseAddrPort
 	want := &fleetfile.File{
 		Name: "test", Path: "/etc/prefork/test.toml", Description: "edge collectors",
-		ReadyWhen: fleet.ReadyWhen{N: 3}, TimeoutStart: fleet.Forever, Start: fleetfile.StartConnection,
+		ReadyWhen: policy.ReadyWhen{N: 3}, TimeoutStart: policy.Forever, Start: fleetfile.StartConnection,
 		Floor: &fleetfile.Floor{
 			Python: "/etc/prefork/venv/bin/python3", Path: []string{"/opt/app", "/etc/prefork/lib"},
 			Threads: fleetfile.Refuse, FDs: fleetfile.Refuse, GCFreeze: true, Spares: 1,
@@ -132,8 +132,8 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			MemoryHigh:          3 << 29, MemoryMax: 3 << 30, CPUWeight: 10,
 			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
 			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
-			Policy: policy,
-			Roll:   fleet.Rolling{Order: fleet.StopFirst, MaxUnavailable: 1, Settle: time.Second},
+			Policy: ofAll,
+			Roll:   policy.Rolling{Order: policy.StopFirst, MaxUnavailable: 1, Settle: time.Second},
 		}, {
 			Name: "web", Count: 4, IgnoreSIGPIPE: true, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
 			OnDemand: true, NotifyAccess: fleetfile.NotifyAll, FDStoreMax: 128,
@@ -156,7 +156,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 				{Resource: 15, Name: "rttime", Soft: 200, Hard: 200},
 			},
 			Policy: ofWeb,
-			Roll:   fleet.Rolling{Order: fleet.StartFirst, MaxUnavailable: 1, Settle: time.Second},
+			Roll:   policy.Rolling{Order: policy.StartFirst, MaxUnavailable: 1, Settle: time.Second},
 		}},
 	}
 	if !reflect.DeepEqual(f, want) {
@@ -166,7 +166,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 
 func TestEmptyFileIsAnEmptyFleet(t *testing.T) {
 	f := mustParse(t, "")
-	if len(f.Workers) != 0 || f.Floor != nil || f.TimeoutStart != 5*time.Minute || f.ReadyWhen != (fleet.ReadyWhen{}) {
+	if len(f.Workers) != 0 || f.Floor != nil || f.TimeoutStart != 5*time.Minute || f.ReadyWhen != (policy.ReadyWhen{}) {
 		t.Errorf("got %+v", f)
 	}
 }

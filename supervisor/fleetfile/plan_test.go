@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // TestWhatAChangeOfEachKeyCosts changes one key of the file after the other, and compares
@@ -33,12 +33,12 @@ func TestWhatAChangeOfEachKeyCosts(t *testing.T) {
 		if err != nil || also != nil {
 			return // the key is needed, or needs others
 		}
-		plan := fleet.Difference(old.Config(nil, nil), next.Config(nil, nil))
+		plan := policy.Difference(old.Config(nil, nil), next.Config(nil, nil))
 		fmt.Fprintf(&b, "%-45s %s\n", strings.TrimPrefix(header+" "+k.Name, " "), planText(&plan))
 		if plan.Empty() && k.Kind != fleetfile.KindTable {
 			t.Errorf("%s.%s: a change of it is not seen", header, k.Name)
 		}
-		if same := fleet.Difference(next.Config(nil, nil), next.Config(nil, nil)); !same.Empty() {
+		if same := policy.Difference(next.Config(nil, nil), next.Config(nil, nil)); !same.Empty() {
 			t.Errorf("%s.%s: %s though nothing has changed", header, k.Name, planText(&same))
 		}
 	})
@@ -53,7 +53,7 @@ func TestWhatAChangeOfEachKeyCosts(t *testing.T) {
 	}
 }
 
-func planText(p *fleet.Plan) string {
+func planText(p *policy.Plan) string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if len(p.Keys) > 0 {
@@ -62,13 +62,13 @@ func planText(p *fleet.Plan) string {
 	if len(p.Waits) > 0 {
 		add("at the next start %v", p.Waits)
 	}
-	for _, part := range append([]fleet.PartPlan{p.Floor}, p.Sockets...) {
-		if part.Step != fleet.Keep {
+	for _, part := range append([]policy.PartPlan{p.Floor}, p.Sockets...) {
+		if part.Step != policy.Keep {
 			add("%s %s %v", part.Step, part.Name, part.Keys)
 		}
 	}
 	for _, w := range p.Workers {
-		if w.Step != fleet.Keep {
+		if w.Step != policy.Keep {
 			add("%s %s %v", w.Step, w.Name, w.Keys)
 		}
 		if w.From != w.To {
@@ -82,7 +82,7 @@ func planText(p *fleet.Plan) string {
 func TestContentOfFilesIsCompared(t *testing.T) {
 	f := mustParse(t, "[worker.a]\nexec = [\"a\"]\nenvironment_file = \"/etc/a\"\n[worker.b]\nexec = [\"b\"]")
 	was, is := f.Config(map[string]uint64{"a": 1}, nil), f.Config(map[string]uint64{"a": 2}, nil)
-	plan := fleet.Difference(was, is)
+	plan := policy.Difference(was, is)
 	if got, want := planText(&plan), "roll a [environment_file]"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

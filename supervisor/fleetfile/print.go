@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // WriteTo writes the fleet as TOML with every default filled in and [defaults]
@@ -97,8 +97,8 @@ func Template() string { return template }
 // worker that names environment files, stamps tell apart what these hold: what has changed
 // there has changed. passed are the names of sockets that are not bound for the file: what
 // it says of them waits for the next start.
-func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
-	c := fleet.Config{
+func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
+	c := policy.Config{
 		ReadyWhen:    f.ReadyWhen,
 		TimeoutStart: f.TimeoutStart,
 		Keys:         append(sums(&topTable, &fleetDraft{File: f}), f.metricsKeys()...),
@@ -111,13 +111,13 @@ func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
 		keys := sums(&socketTable, &socketDraft{Socket: s})
 		for i := range keys {
 			if slices.Contains(passed, s.Name) {
-				keys[i].Class = fleet.Start
+				keys[i].Class = policy.Start
 			}
 		}
-		c.Sockets = append(c.Sockets, fleet.Socket{Name: s.Name, Keys: keys})
+		c.Sockets = append(c.Sockets, policy.Socket{Name: s.Name, Keys: keys})
 	}
 	for _, w := range f.Workers {
-		worker := fleet.Worker{
+		worker := policy.Worker{
 			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets,
 			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}), Tasks: w.TaskNames(),
 		}
@@ -136,7 +136,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) fleet.Config {
 }
 
 // metricsKeys are those of [metrics], by the names of the top of the file.
-func (f *File) metricsKeys() (keys []fleet.Key) {
+func (f *File) metricsKeys() (keys []policy.Key) {
 	if f.Metrics == nil {
 		return nil
 	}
@@ -148,14 +148,14 @@ func (f *File) metricsKeys() (keys []fleet.Key) {
 }
 
 // sums are those of the keys of a table, as they would be printed.
-func sums[T any](schema *table[T], t *T) (keys []fleet.Key) {
+func sums[T any](schema *table[T], t *T) (keys []policy.Key) {
 	for i := range schema.fields {
 		f := &schema.fields[i]
 		if f.show == nil {
 			continue
 		}
 		if text := f.show(t); text != "" {
-			keys = append(keys, fleet.Key{Name: f.Name, Class: f.Class, Sum: sum(text)})
+			keys = append(keys, policy.Key{Name: f.Name, Class: f.Class, Sum: sum(text)})
 		}
 	}
 	return keys

@@ -2,7 +2,9 @@
 
 package fleetfile
 
-import "github.com/decnet/prefork/supervisor/fleet"
+import (
+	"github.com/decnet/prefork/supervisor/policy"
+)
 
 // Kind says what a value of a key is, in the words of the manual.
 type Kind string
@@ -38,12 +40,12 @@ const (
 type Key struct {
 	Name    string
 	Kind    Kind
-	Class   fleet.Class // what a change of it costs; 0 for a table, whose keys have their own
-	Default string      // as it would be written; "" if there is none
-	Example string      // a value as it is written in TOML
-	Rule    string      // completes "must be"
-	Only    string      // what the key needs beside it, or excludes; "" if nothing
-	Own     bool        // cannot stand in [defaults]
+	Class   policy.Class // what a change of it costs; 0 for a table, whose keys have their own
+	Default string       // as it would be written; "" if there is none
+	Example string       // a value as it is written in TOML
+	Rule    string       // completes "must be"
+	Only    string       // what the key needs beside it, or excludes; "" if nothing
+	Own     bool         // cannot stand in [defaults]
 }
 
 // Table describes one table of a fleet file.

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // File is a fleet file that passed every check. Defaults are filled in. It is
@@ -17,8 +17,8 @@ type File struct {
 	Path         string // the file, as it was named
 	Description  string
 	Start        Start // for the generator; a fleet that was started needs it no more
-	ReadyWhen    fleet.ReadyWhen
-	TimeoutStart time.Duration // fleet.Forever: none
+	ReadyWhen    policy.ReadyWhen
+	TimeoutStart time.Duration // policy.Forever: none
 	Floor        *Floor        // nil if the file has no [floor]
 	Metrics      *Metrics      // nil if the file has no [metrics]
 	Sockets      []Socket      // in the order of the file
@@ -155,9 +155,9 @@ type Worker struct {
 	CPUQuota   time.Duration // processor time per second: 200ms is 20% of one processor
 	IOWeight   int
 
-	Policy  fleet.Policy
-	Roll    fleet.Rolling   // how its processes are replaced
-	Recycle fleet.Recycling // when they are, though nothing is wrong with them
+	Policy  policy.Policy
+	Roll    policy.Rolling   // how its processes are replaced
+	Recycle policy.Recycling // when they are, though nothing is wrong with them
 }
 
 // Callables are what its processes call, in the words of the file: none for a program.
@@ -192,7 +192,7 @@ type Task struct {
 	Entry         string // "module:callable"
 	Args          []any  // as of a Worker
 	Kwargs        map[string]any
-	Policy        fleet.Policy // of which restarts, the start limit, Notify and TimeoutStart are the task's
+	Policy        policy.Policy // of which restarts, the start limit, Notify and TimeoutStart are the task's
 	FailureAction FailureAction
 }
 

@@ -13,7 +13,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -103,7 +103,7 @@ func span[T any](dst func(*T) *time.Duration, endless bool) value[T] {
 				c.refuse()
 			case err != nil:
 				c.errorf(c.path, "%v", err)
-			case d == fleet.Forever && !endless:
+			case d == policy.Forever && !endless:
 				c.fail(c.path, "must be finite", `write a time span such as "30s"`)
 			default:
 				*dst(t) = d
@@ -124,7 +124,7 @@ func timeout[T any](dst func(*T) *time.Duration) value[T] {
 	set := v.set
 	v.set = func(c *cell, t *T) {
 		if set(c, t); *dst(t) == 0 {
-			*dst(t) = fleet.Forever
+			*dst(t) = policy.Forever
 		}
 	}
 	return v
@@ -132,7 +132,7 @@ func timeout[T any](dst func(*T) *time.Duration) value[T] {
 
 // killMode says why two of systemd's words are not among those of the key.
 func killMode() value[draft] {
-	v := choice(func(d *draft) *fleet.KillMode { return &d.Policy.KillMode }, fleet.KillMixed, fleet.KillControlGroup)
+	v := choice(func(d *draft) *policy.KillMode { return &d.Policy.KillMode }, policy.KillMixed, policy.KillControlGroup)
 	set := v.set
 	v.set = func(c *cell, d *draft) {
 		if c.v == "process" || c.v == "none" {
@@ -187,10 +187,10 @@ func mode(c *cell) (uint32, bool) {
 func showMode(n uint32) string { return fmt.Sprintf(`"%04o"`, n) }
 
 // exits is a set of exit statuses and signals.
-func exits[T any](dst func(*T) *fleet.ExitSet) value[T] {
+func exits[T any](dst func(*T) *policy.ExitSet) value[T] {
 	return value[T]{
 		set: func(c *cell, t *T) {
-			e := exitSet{map[int]bool{}, map[fleet.Signal]bool{}}
+			e := exitSet{map[int]bool{}, map[policy.Signal]bool{}}
 			for _, it := range c.items(true) {
 				s, ok := number(it.v)
 				for _, word := range strings.Fields(s) {
@@ -215,7 +215,7 @@ func exits[T any](dst func(*T) *fleet.ExitSet) value[T] {
 	}
 }
 
-func signal[T any](dst func(*T) *fleet.Signal) value[T] {
+func signal[T any](dst func(*T) *policy.Signal) value[T] {
 	return value[T]{
 		set: func(c *cell, t *T) {
 			s, ok := number(c.v)

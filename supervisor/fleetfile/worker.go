@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/envfile"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -28,16 +28,16 @@ type draft struct {
 }
 
 func newDraft() *draft {
-	return &draft{given: newGiven(), Worker: Worker{Count: 1, NotifyAccess: NotifyMain, IgnoreSIGPIPE: true, Policy: fleet.Policy{
-		Restart:         fleet.RestartOnFailure,
+	return &draft{given: newGiven(), Worker: Worker{Count: 1, NotifyAccess: NotifyMain, IgnoreSIGPIPE: true, Policy: policy.Policy{
+		Restart:         policy.RestartOnFailure,
 		RestartSec:      time.Second,
 		RestartMaxDelay: 30 * time.Second,
 		RestartReset:    -1,
 		TimeoutStart:    90 * time.Second,
 		TimeoutStop:     15 * time.Second,
-		KillSignal:      fleet.SIGTERM,
-		KillMode:        fleet.KillMixed,
-	}, Roll: fleet.Rolling{MaxUnavailable: 1, Settle: time.Second}}}
+		KillSignal:      policy.SIGTERM,
+		KillMode:        policy.KillMixed,
+	}, Roll: policy.Rolling{MaxUnavailable: 1, Settle: time.Second}}}
 }
 
 // clone shares lists and maps: setters replace them.
@@ -66,10 +66,10 @@ func (d *draft) defaultRoll(f *File) {
 	if d.Roll.Order != "" {
 		return
 	}
-	d.Roll.Order = fleet.StopFirst
+	d.Roll.Order = policy.StopFirst
 	for i := range f.Sockets {
 		if s := &f.Sockets[i]; s.Type == Stream && slices.Contains(d.Sockets, s.Name) {
-			d.Roll.Order = fleet.StartFirst
+			d.Roll.Order = policy.StartFirst
 		}
 	}
 }
@@ -318,7 +318,7 @@ func watchdog() value[draft] {
 	v := span(func(d *draft) *time.Duration { return &d.Policy.Watchdog }, true)
 	set := v.set
 	v.set = func(c *cell, d *draft) {
-		if set(c, d); d.Policy.Watchdog == fleet.Forever {
+		if set(c, d); d.Policy.Watchdog == policy.Forever {
 			d.Policy.Watchdog = 0
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/sockets"
@@ -197,7 +198,7 @@ func TestWhoSendsDescriptorsIsEnded(t *testing.T) {
 	if err := linux.Send(m.gate, nil); err == nil {
 		t.Error("more can be sent to the gate")
 	}
-	if m.errands.Due() == fleet.Never {
+	if m.errands.Due() == policy.Never {
 		t.Error("nothing is being closed")
 	}
 	errandstest.ProdAll(t, m.errands)

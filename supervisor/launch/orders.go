@@ -13,9 +13,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/rights"
@@ -193,7 +193,7 @@ func (b *book) workerOrders(file *fleetfile.File, w *fleetfile.Worker) *gate.Ord
 	if w.OOMScoreAdjust != nil {
 		o.OOMScoreAdjust = w.OOMScoreAdjust
 	}
-	if w.Policy.Watchdog > 0 && w.Policy.Watchdog != fleet.Forever {
+	if w.Policy.Watchdog > 0 && w.Policy.Watchdog != policy.Forever {
 		o.Watchdog = w.Policy.Watchdog
 	}
 	return o

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/gate"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/sockets"
@@ -46,8 +46,8 @@ func TestTheEnvironmentOfASlot(t *testing.T) {
 // What is the same for each start of a worker is made once, and no start changes it.
 func TestOrdersAreNotMixed(t *testing.T) {
 	h := newHouse(t, &fleetfile.File{Name: "test", Workers: []fleetfile.Worker{
-		{Name: "a", Count: 2, Exec: []string{"/bin/a"}, Policy: fleet.Policy{Watchdog: time.Second}},
-		{Name: "b", Count: 1, Exec: []string{"/bin/b"}, Nice: new(5), Limits: []fleetfile.Limit{{Resource: 7, Soft: 1, Hard: 2}}, Policy: fleet.Policy{Watchdog: fleet.Forever}},
+		{Name: "a", Count: 2, Exec: []string{"/bin/a"}, Policy: policy.Policy{Watchdog: time.Second}},
+		{Name: "b", Count: 1, Exec: []string{"/bin/b"}, Nice: new(5), Limits: []fleetfile.Limit{{Resource: 7, Soft: 1, Hard: 2}}, Policy: policy.Policy{Watchdog: policy.Forever}},
 	}})
 	var all []*gate.Orders
 	for _, s := range h.slots.All() {
@@ -101,7 +101,7 @@ func TestTasksAreSentWhatTheyRead(t *testing.T) {
 		Name: "test", Floor: &fleetfile.Floor{Python: "python3", AfterFork: "a:after"},
 		Workers: []fleetfile.Worker{{
 			Name: "io", Count: 1, NotifyAccess: fleetfile.NotifyMain, Lifespan: "a:lifespan",
-			Tasks: []fleetfile.Task{{Name: "t", Entry: "a:b", Args: []any{int64(1)}, Policy: fleet.Policy{RestartSec: time.Second}}},
+			Tasks: []fleetfile.Task{{Name: "t", Entry: "a:b", Args: []any{int64(1)}, Policy: policy.Policy{RestartSec: time.Second}}},
 		}},
 	})
 	o, _ := h.book.slotOrders(&procs.Process{}, h.slots.All()[0], nil, "")

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/sdnotify"
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Manager is the service manager, if there is one. What is to be said is kept until it
@@ -35,7 +35,7 @@ type Manager struct {
 	extend  time.Duration
 	ping    bool
 
-	retryAt  fleet.Instant
+	retryAt  policy.Instant
 	troubles int // failures in a row; one line for them is enough
 }
 
@@ -75,7 +75,7 @@ const (
 // said in the log. Its owner closes it.
 func New(env sdnotify.Environment, log *output.Log) *Manager {
 	m := &Manager{
-		log: log, retryAt: fleet.Never,
+		log: log, retryAt: policy.Never,
 		managed: env.SystemdExecPID == strconv.Itoa(os.Getpid()), sockets: env.FDStore != "", // it came with that version
 	}
 	client, err := sdnotify.New(env.NotifySocket)
@@ -137,7 +137,7 @@ func (m *Manager) Ping() { m.ping = true }
 
 // RetryAt is when [Manager.Flush] is to be called again, because something could not be
 // sent.
-func (m *Manager) RetryAt() fleet.Instant { return m.retryAt }
+func (m *Manager) RetryAt() policy.Instant { return m.retryAt }
 
 // ErrNoSockets is for a systemd that closes what it keeps on its only thread: the last
 // close of a socket can block it (SO_LINGER, socket(7)), and with it the machine.
@@ -165,8 +165,8 @@ func (m *Manager) Forget(name string) {
 }
 
 // Flush sends what has come up in a turn.
-func (m *Manager) Flush(now fleet.Instant) {
-	m.retryAt = fleet.Never
+func (m *Manager) Flush(now policy.Instant) {
+	m.retryAt = policy.Never
 	for _, fields := range m.datagrams() {
 		err := m.client.Send(fields...)
 		if err == nil {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/sdnotify"
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // systemd stands for systemd: a socket that is read when the test says so.
@@ -67,7 +67,7 @@ func (m *systemd) fill() {
 	m.t.Helper()
 	for range 1 << 16 {
 		m.n.SetStatus("filling")
-		if m.n.Flush(0); m.n.retryAt != fleet.Never {
+		if m.n.Flush(0); m.n.retryAt != policy.Never {
 			return
 		}
 	}
@@ -100,7 +100,7 @@ func TestSendsOneDatagramATurn(t *testing.T) {
 	m.want(m.read(everything), []string{"EXTEND_TIMEOUT_USEC=30000000", "READY=1", "STATUS=second", "WATCHDOG=1"})
 	m.n.Flush(0)
 	m.want(m.read(everything))
-	if m.n.retryAt != fleet.Never {
+	if m.n.retryAt != policy.Never {
 		t.Errorf("it wants to try again at %d", m.n.retryAt)
 	}
 }
@@ -121,7 +121,7 @@ func TestSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
 	m.n.SetStatus("stopping")
 	m.n.states = []state{ready, stopping}
 	m.n.Flush(0) // room for one
-	if m.n.retryAt == fleet.Never {
+	if m.n.retryAt == policy.Never {
 		t.Fatal("there was room for both")
 	}
 	got := m.read(everything)
@@ -135,7 +135,7 @@ func TestSaysReadyOnceIfThereWasRoomForOne(t *testing.T) {
 func TestTriesAgainWhenTheQueueIsFull(t *testing.T) {
 	m, said := newSystemd(t)
 	m.fill()
-	const now = fleet.Instant(5 * time.Second)
+	const now = policy.Instant(5 * time.Second)
 	for _, status := range []string{"one", "two", "three"} {
 		m.n.SetStatus(status)
 		m.n.ping = true
@@ -152,7 +152,7 @@ func TestTriesAgainWhenTheQueueIsFull(t *testing.T) {
 	m.want(m.read(everything), []string{"READY=1", "STATUS=three", "WATCHDOG=1"})
 	m.n.Flush(now)
 	m.want(m.read(everything))
-	if m.n.retryAt != fleet.Never {
+	if m.n.retryAt != policy.Never {
 		t.Errorf("it wants to try again at %d", m.n.retryAt)
 	}
 	if len(said.All()) != 0 {
@@ -165,7 +165,7 @@ func TestOutlivesAManagerThatIsGone(t *testing.T) {
 	_ = unix.Close(m.fd)
 	for range 3 {
 		m.n.SetStatus("nobody reads this")
-		if m.n.Flush(0); m.n.retryAt == fleet.Never {
+		if m.n.Flush(0); m.n.retryAt == policy.Never {
 			t.Error("it does not try again")
 		}
 	}
@@ -187,7 +187,7 @@ func TestAsksAManagerThatIsGoneEverLessOften(t *testing.T) {
 	m.n.client = gone
 	m.n.SetStatus("status")
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		if m.n.Flush(0); m.n.retryAt != fleet.Instant(want*time.Second) {
+		if m.n.Flush(0); m.n.retryAt != policy.Instant(want*time.Second) {
 			t.Errorf("tries again at %d, want after %d s", m.n.retryAt, want)
 		}
 	}
@@ -204,7 +204,7 @@ func TestWithoutAManagerIsSilent(t *testing.T) {
 	n.Flush(0)
 	n.Failed(errors.New("nothing"), 1)
 	n.Close()
-	if n.retryAt != fleet.Never || n.pingEvery != 0 || len(said.All()) != 0 {
+	if n.retryAt != policy.Never || n.pingEvery != 0 || len(said.All()) != 0 {
 		t.Errorf("it tries again at %d, pings every %s, said %q", n.retryAt, n.pingEvery, said.All())
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // family is a metric with all of its samples.
@@ -184,9 +185,9 @@ func slotsByState(p *printer, s *Sample) {
 
 // results are those that a restart can have. A counter that is there from the
 // start is one whose first step is seen.
-var results = []fleet.Result{
-	fleet.Success, fleet.ExitCode, fleet.Signalled, fleet.CoreDump, fleet.Watchdog,
-	fleet.Timeout, fleet.Protocol, fleet.OOMKill, fleet.Resources,
+var results = []policy.Result{
+	policy.Success, policy.ExitCode, policy.Signalled, policy.CoreDump, policy.Watchdog,
+	policy.Timeout, policy.Protocol, policy.OOMKill, policy.Resources,
 }
 
 func restartsByResult(p *printer, s *Sample) {
@@ -208,7 +209,7 @@ func restartsByResult(p *printer, s *Sample) {
 
 func recyclesByReason(p *printer, s *Sample) {
 	workers(s.Fleet.Slots, func(worker string, slots []control.SlotStatus) {
-		for _, reason := range fleet.RecycleReasons {
+		for _, reason := range policy.RecycleReasons {
 			n := uint64(0)
 			for i := range slots {
 				n += slots[i].Recycles[string(reason)]

@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/text"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Log writes the master's lines: as entries of the journal, with a coloured name
@@ -86,15 +87,15 @@ func (l *Log) EndJournal() {
 const journalRetry = 100 * time.Millisecond
 
 // RetryJournal sends what waits for the journal, and returns when to do so again.
-func (l *Log) RetryJournal(now fleet.Instant) fleet.Instant {
+func (l *Log) RetryJournal(now policy.Instant) policy.Instant {
 	w := l.handler.journal.Load()
 	if w == nil {
-		return fleet.Never
+		return policy.Never
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.retry() == nil {
-		return fleet.Never
+		return policy.Never
 	}
 	return now.Add(journalRetry)
 }

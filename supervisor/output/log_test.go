@@ -20,6 +20,7 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func TestLogWritesOneLineWithItsPriority(t *testing.T) {
@@ -285,7 +286,7 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 	for i := range count {
 		log.Info(fmt.Sprintf("entry %d", i))
 	}
-	for turn := 0; log.RetryJournal(1) != fleet.Never; turn++ {
+	for turn := 0; log.RetryJournal(1) != policy.Never; turn++ {
 		if read(); turn > count {
 			t.Fatal("the queue does not drain")
 		}
@@ -302,7 +303,7 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 	if lost := said.all(); got+len(lost) != 2*count || len(lost) == 0 || lost[len(lost)-1] != fmt.Sprintf("<6>entry %d\n", 2*count-1) {
 		t.Errorf("%d entries and %d lines, want %d together", got, len(lost), 2*count)
 	}
-	if log.RetryJournal(1) != fleet.Never {
+	if log.RetryJournal(1) != policy.Never {
 		t.Error("it waits for a journal that is not used any more")
 	}
 }

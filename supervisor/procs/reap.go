@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Dead returns the process of that id if its end may not have been seen yet.
@@ -25,7 +26,7 @@ func (t *Table) OfPID(pid int) *Process { return t.byPID[pid] }
 
 // Exit takes the exit status of a process, which stays a zombie until [Table.Reap]. ok is
 // false while it lives: the kernel spoke too early, and will again.
-func (t *Table) Exit(p *Process) (exit fleet.Exit, ok bool) {
+func (t *Table) Exit(p *Process) (exit policy.Exit, ok bool) {
 	w, err := linux.PeekPidfd(p.pidfd)
 	if err != nil {
 		t.log.Error(fmt.Sprintf("%s: its exit status: %v", p.Name, err), slog.Int("pid", p.PID))
@@ -38,7 +39,7 @@ func (t *Table) Exit(p *Process) (exit fleet.Exit, ok bool) {
 	if t.byPID[p.PID] == p {
 		delete(t.byPID, p.PID)
 	}
-	return fleet.Exit{Code: w.Code, Signal: fleet.Signal(w.Signal), Core: w.Core}, true
+	return policy.Exit{Code: w.Code, Signal: policy.Signal(w.Signal), Core: w.Core}, true
 }
 
 // Reap reaps the processes whose exit status has been taken. The kernel takes its time
@@ -54,7 +55,7 @@ func (t *Table) Reap() {
 // Settle tells the state machine of the end of a process: what it used, and how much of
 // it is left, in its group or as Sweep has found it. Where nothing is left it is
 // forgotten.
-func (t *Table) Settle(p *Process, exit fleet.Exit, left []int) fleet.Exited {
+func (t *Table) Settle(p *Process, exit policy.Exit, left []int) fleet.Exited {
 	ended := t.ended(p, exit)
 	switch {
 	case len(left) > 0:
@@ -68,7 +69,7 @@ func (t *Table) Settle(p *Process, exit fleet.Exit, left []int) fleet.Exited {
 
 // ended tells what a process has used and how much of it is left in its group,
 // of whose end it will be heard.
-func (t *Table) ended(p *Process, exit fleet.Exit) (ev fleet.Exited) {
+func (t *Table) ended(p *Process, exit policy.Exit) (ev fleet.Exited) {
 	ev = fleet.Exited{Proc: p.ID, Exit: exit}
 	if p.Group == nil {
 		return ev

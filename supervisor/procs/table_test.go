@@ -18,6 +18,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 const dead poll.Kind = 1
@@ -74,20 +75,20 @@ func TestLifeOfAProcess(t *testing.T) {
 	if exit, ok := m.Exit(p); ok {
 		t.Errorf("it lives, and has ended: %+v", exit)
 	}
-	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGKILL})
+	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGKILL})
 	ready := poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
 	if len(ready) != 1 || ready[0] != (poll.Event{Kind: dead, ID: 7}) || p.Lives() {
 		t.Fatalf("got %v", ready)
 	}
 	exit, ok := m.Exit(p)
-	if !ok || exit.Signal != fleet.SIGKILL || m.Dead(7) != nil || m.OfPID(p.PID) != nil {
+	if !ok || exit.Signal != policy.SIGKILL || m.Dead(7) != nil || m.OfPID(p.PID) != nil {
 		t.Errorf("got %+v, %t", exit, ok)
 	}
-	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM}) // its end is on its way to who asks
+	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGTERM}) // its end is on its way to who asks
 	if got := m.Settle(p, exit, nil); got != (fleet.Exited{Proc: 7, Exit: exit}) || m.Of(7) != nil {
 		t.Errorf("got %+v", got)
 	}
-	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM})
+	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGTERM})
 	if stat, err := linux.ReadStat(p.PID); err != nil || stat.State != 'Z' || !m.Unsearched() {
 		t.Errorf("before it is reaped: %+v, %v", stat, err)
 	}
@@ -157,7 +158,7 @@ func TestWhatIsLeftIsSignalled(t *testing.T) {
 	if got := m.Settle(p, exit, left); got.Left != len(left) || m.Of(7) != p {
 		t.Errorf("got %+v, want %d left", got, len(left))
 	}
-	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGKILL, All: true})
+	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGKILL, All: true})
 	var events []fleet.Event
 	testutil.Eventually(t, "the end of all", func() bool {
 		w, err := linux.PeekAny()
@@ -166,7 +167,7 @@ func TestWhatIsLeftIsSignalled(t *testing.T) {
 		}
 		m.ReapOrphan(w.PID)
 		events = append(events, m.SweepAgain(m.NotLeft(w.PID))...)
-		m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGKILL, All: true})
+		m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGKILL, All: true})
 		return len(events) > 0
 	})
 	if len(events) != 1 || events[0] != (fleet.Swept{Proc: 7}) || m.Of(7) != nil {
@@ -209,10 +210,10 @@ func TestSessionsAreSignalledWhenTheTurnEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := introduce(t, m, 7, pid)
-	m.Kill(fleet.Kill{Proc: 7, Signal: fleet.SIGTERM, All: true})
+	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGTERM, All: true})
 	m.Flush()
 	poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
-	if exit, ok := m.Exit(p); !ok || exit.Signal != fleet.SIGTERM {
+	if exit, ok := m.Exit(p); !ok || exit.Signal != policy.SIGTERM {
 		t.Errorf("got %+v, %t", exit, ok)
 	}
 	m.Forget(p)

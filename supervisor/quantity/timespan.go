@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 var (
@@ -70,7 +70,7 @@ const (
 
 // ParseTimeSpan reads a systemd time span: "1min 30s", "500ms", "1.5h"; a bare
 // number is seconds. The result is a multiple of a microsecond, as in systemd,
-// or fleet.Forever for "infinity".
+// or policy.Forever for "infinity".
 func ParseTimeSpan(s string) (time.Duration, error) {
 	return ParseSpanIn(s, int64(time.Second/time.Microsecond))
 }
@@ -83,7 +83,7 @@ func ParseSpanIn(s string, bare int64) (time.Duration, error) {
 		if strings.TrimLeft(rest, blanks) != "" {
 			return 0, ErrNotSpan
 		}
-		return fleet.Forever, nil
+		return policy.Forever, nil
 	}
 	if s == "" {
 		return 0, ErrNotSpan
@@ -163,10 +163,10 @@ func findUnit(units []unit, s string) unit {
 }
 
 // FormatTimeSpan writes a duration so that ParseTimeSpan reads it back:
-// "1min 30s", "infinity" for fleet.Forever. Parts of a microsecond are cut off.
+// "1min 30s", "infinity" for policy.Forever. Parts of a microsecond are cut off.
 // A negative duration is written as "0".
 func FormatTimeSpan(d time.Duration) string {
-	if d == fleet.Forever {
+	if d == policy.Forever {
 		return "infinity"
 	}
 	var parts []string

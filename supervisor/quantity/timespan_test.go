@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/quantity"
 )
 
@@ -29,7 +29,7 @@ func TestTimeSpanIsReadAsBySystemd(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"infinity", " infinity "} {
-		if got, err := quantity.ParseTimeSpan(text); err != nil || got != fleet.Forever {
+		if got, err := quantity.ParseTimeSpan(text); err != nil || got != policy.Forever {
 			t.Errorf("ParseTimeSpan(%q) = %v, %v, want fleet.Forever", text, got, err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestTimeSpanThatSystemdRefusesIsRefused(t *testing.T) {
 func TestFormatTimeSpanUsesTheLargestUnits(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"0": 0, "1min 30s": 90 * time.Second, "2w 1d 3h": 363 * time.Hour,
-		"1s 500ms": 1500 * time.Millisecond, "3us": 3*time.Microsecond + 7, "infinity": fleet.Forever,
+		"1s 500ms": 1500 * time.Millisecond, "3us": 3*time.Microsecond + 7, "infinity": policy.Forever,
 	} {
 		if got := quantity.FormatTimeSpan(d); got != want {
 			t.Errorf("FormatTimeSpan(%d) = %q, want %q", d, got, want)
@@ -74,7 +74,7 @@ func FuzzTimeSpan(f *testing.F) {
 			}
 			return
 		}
-		if d < 0 || d != fleet.Forever && d%time.Microsecond != 0 {
+		if d < 0 || d != policy.Forever && d%time.Microsecond != 0 {
 			t.Fatalf("ParseTimeSpan(%q) = %d", s, d)
 		}
 		if again, err := quantity.ParseTimeSpan(quantity.FormatTimeSpan(d)); err != nil || again != d {

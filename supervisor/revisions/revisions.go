@@ -17,6 +17,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
 
@@ -67,14 +68,14 @@ func (r *Revision) addresses(names []string) (n int) {
 }
 
 // Config is what the revision means for the state machine, but for the host.
-func (r *Revision) Config(passed []string) fleet.Config {
+func (r *Revision) Config(passed []string) policy.Config {
 	cfg := r.File.Config(r.stamps, passed)
 	cfg.Descriptors = r.Descriptors()
 	if r.credentials == 0 {
 		return cfg
 	}
 	// Whatever reads them has read them by now.
-	key := fleet.Key{Name: "credentials", Class: fleet.Birth, Sum: uint64(r.credentials)}
+	key := policy.Key{Name: "credentials", Class: policy.Birth, Sum: uint64(r.credentials)}
 	cfg.FloorKeys = append(cfg.FloorKeys, key)
 	for i := range cfg.Workers {
 		cfg.Workers[i].Keys = append(cfg.Workers[i].Keys, key)

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
 
@@ -88,7 +88,7 @@ func born(envs ...string) func(string) []Stamp {
 }
 
 func plan(old, next *Revision) string {
-	p := fleet.Difference(old.Config(nil), next.Config(nil))
+	p := policy.Difference(old.Config(nil), next.Config(nil))
 	return p.String()
 }
 

@@ -6,14 +6,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // budget bounds the datagrams of one slot: what is beyond it waits in the
 // kernel, where the slot alone feels it.
 type budget struct {
 	left float64
-	at   fleet.Instant // of left
+	at   policy.Instant // of left
 }
 
 const (
@@ -24,7 +24,7 @@ const (
 
 func fullBudget() budget { return budget{left: maxBudget} }
 
-func (b *budget) take(now fleet.Instant) bool {
+func (b *budget) take(now policy.Instant) bool {
 	if b.at != 0 {
 		b.left = min(maxBudget, b.left+now.Sub(b.at).Seconds()*budgetPerSec)
 	}
@@ -44,7 +44,7 @@ const maxHeld = 64
 
 // mute leaves a slot's socket alone until then, and until enough of what it sent has
 // been dropped.
-func (t *Table) mute(s *Slot, until fleet.Instant) {
+func (t *Table) mute(s *Slot, until policy.Instant) {
 	s.inbox.quiet = max(s.inbox.quiet, until)
 	if !slices.Contains(t.muted, s) {
 		_ = t.notices.Remove(s.inbox.server.FD()) // the poller has it: this cannot fail
@@ -55,11 +55,11 @@ func (t *Table) mute(s *Slot, until fleet.Instant) {
 
 // UnmuteAt is when [Table.Unmute] is to be called; that is also whenever something has been
 // dropped.
-func (t *Table) UnmuteAt() fleet.Instant { return t.unmuteAt }
+func (t *Table) UnmuteAt() policy.Instant { return t.unmuteAt }
 
 // Unmute listens again to those for whom the time has come.
-func (t *Table) Unmute(now fleet.Instant) {
-	t.unmuteAt = fleet.Never
+func (t *Table) Unmute(now policy.Instant) {
+	t.unmuteAt = policy.Never
 	t.muted = slices.DeleteFunc(t.muted, func(s *Slot) bool {
 		switch {
 		case now < s.inbox.quiet:

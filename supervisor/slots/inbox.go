@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/text"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 )
 
@@ -24,7 +25,7 @@ type inbox struct {
 	server   *sdnotify.Server // of its NOTIFY_SOCKET; nil if it has none
 	errands  *errands.Owner   // drops what was sent
 	budget   budget           // of datagrams
-	quiet    fleet.Instant    // it is not heard before
+	quiet    policy.Instant   // it is not heard before
 	burdened bool             // its next datagram is skipped where that may block
 	dropped  int              // datagrams, in the life of its process
 }
@@ -198,7 +199,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 	n := fleet.Notified{
 		Proc: proc, Ready: msg.Ready, Reloading: msg.Reloading, Stopping: msg.Stopping,
 		Watchdog: msg.Watchdog, Trigger: msg.Trigger, Interval: msg.WatchdogInterval, Extend: msg.Extend,
-		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: fleet.RecycleReason(msg.Recycle),
+		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: policy.RecycleReason(msg.Recycle),
 	}
 	n.Lag, n.HasLag = loopLag(msg)
 	switch {

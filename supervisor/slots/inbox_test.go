@@ -23,6 +23,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/testutil"
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/slots/slotstest"
 )
@@ -233,13 +234,13 @@ func TestAFloodIsMuted(t *testing.T) {
 		t.Error("it does before its time")
 	}
 	m.Unmute(m.unmuteAt)
-	if !polled() || m.unmuteAt != fleet.Never {
+	if !polled() || m.unmuteAt != policy.Never {
 		t.Error("the slot is not heard again")
 	}
 }
 
 func TestBudget(t *testing.T) {
-	b, now := fullBudget(), fleet.Instant(time.Second)
+	b, now := fullBudget(), policy.Instant(time.Second)
 	took := func() (n int) {
 		for b.take(now) {
 			n++

@@ -25,6 +25,7 @@ import (
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/manager"
 	"github.com/decnet/prefork/supervisor/output"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/sockets"
@@ -64,7 +65,7 @@ type Table struct {
 	received sdnotify.Buffer
 	burdened []*Slot // whose next datagram is skipped when what was said before it has been done
 	muted    []*Slot
-	unmuteAt fleet.Instant
+	unmuteAt policy.Instant
 	dropped  uint64 // notifications, of all slots
 
 	polled     map[uint64]*Slot // whose stored descriptors are polled, by number
@@ -77,7 +78,7 @@ type Table struct {
 func New(first *revisions.Revision, infos []fleet.SlotInfo, log *output.Log, mgr *manager.Manager, d *errands.Pool, notices, hangups poll.Source) *Table {
 	t := &Table{
 		log: log, manager: mgr, errands: d, notices: notices, hangups: hangups,
-		byID: map[fleet.SlotID]*Slot{}, unmuteAt: fleet.Never, polled: map[uint64]*Slot{},
+		byID: map[fleet.SlotID]*Slot{}, unmuteAt: policy.Never, polled: map[uint64]*Slot{},
 	}
 	for _, info := range infos {
 		t.add(first, info, &store{})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // What a process says of its tasks, in one datagram. It is written by prefork_tasks/words.py
@@ -71,9 +72,9 @@ var taskStates = func() map[string]fleet.State {
 }()
 
 // taskResult is a result that a task can have; what else it says is none.
-func taskResult(said string) fleet.Result {
-	switch r := fleet.Result(said); r {
-	case fleet.Success, fleet.ExitCode, fleet.Timeout, fleet.StartLimitHit:
+func taskResult(said string) policy.Result {
+	switch r := policy.Result(said); r {
+	case policy.Success, policy.ExitCode, policy.Timeout, policy.StartLimitHit:
 		return r
 	}
 	return ""
@@ -88,12 +89,12 @@ func number(text string) int {
 	return int(n)
 }
 
-func instant(usec string) fleet.Instant {
+func instant(usec string) policy.Instant {
 	n, err := strconv.ParseUint(usec, 10, 63)
 	if err != nil || n == 0 || n > math.MaxInt64/uint64(time.Microsecond) {
-		return fleet.Never
+		return policy.Never
 	}
-	return fleet.Instant(n * uint64(time.Microsecond))
+	return policy.Instant(n * uint64(time.Microsecond))
 }
 
 // loopLag is how late the loop of the tasks was.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // What a process says of its tasks is an event, whatever nonsense is in it: a name, a
@@ -19,10 +20,10 @@ func TestTaskWordsBecomeEvents(t *testing.T) {
 	w.Tasks = []fleetfile.Task{{Name: "t"}}
 	m := newWorld(t, w)
 	said := func(state fleet.State) fleet.TaskSaid {
-		return fleet.TaskSaid{Proc: 7, Task: "t", State: state, Next: fleet.Never}
+		return fleet.TaskSaid{Proc: 7, Task: "t", State: state, Next: policy.Never}
 	}
 	waiting := said(fleet.StateWaiting)
-	waiting.Result, waiting.Failures, waiting.Next, waiting.Reason, waiting.Status = fleet.ExitCode, 2, 5_000_000, "no [2J answer", "at work"
+	waiting.Result, waiting.Failures, waiting.Next, waiting.Reason, waiting.Status = policy.ExitCode, 2, 5_000_000, "no [2J answer", "at work"
 	long := said(fleet.StateReady)
 	long.Reason = strings.Repeat("x", 512)
 	for _, c := range []struct {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleet"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // badness orders states, the worst first.
@@ -62,7 +62,7 @@ func TasksInTrouble(s *control.SlotStatus) (all []control.TaskStatus) {
 func DoingTask(t *control.TaskStatus, now time.Time) string {
 	switch {
 	case t.NextStartTimestamp > 0:
-		return "starts in " + fleet.Span(Time(t.NextStartTimestamp).Sub(now))
+		return "starts in " + policy.Span(Time(t.NextStartTimestamp).Sub(now))
 	case t.State == "failed":
 		return "gave up"
 	default:
@@ -91,7 +91,7 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 	case Beside(s) != "":
 		return Beside(s)
 	case s.NextStartTimestamp > 0:
-		return "starts in " + fleet.Span(Time(s.NextStartTimestamp).Sub(now))
+		return "starts in " + policy.Span(Time(s.NextStartTimestamp).Sub(now))
 	case s.State == "waiting":
 		return "waits for the floor"
 	case s.StatusText == "" && s.MainPID > 0 && len(s.Tasks) > 0:

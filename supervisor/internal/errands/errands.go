@@ -21,9 +21,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Pool has the threads of all owners. Its methods are for the loop and do not block.
@@ -54,7 +54,7 @@ type Owner struct {
 	held int      // descriptors of all jobs
 	tid  int      // of the thread; 0: it has not begun
 
-	prodAt fleet.Instant // when the first has taken too long
+	prodAt policy.Instant // when the first has taken too long
 }
 
 type errand struct {
@@ -156,10 +156,10 @@ func (p *Pool) next(done *Owner) *Owner {
 }
 
 // Due is when [Pool.Prod] is to be called.
-func (p *Pool) Due() fleet.Instant {
+func (p *Pool) Due() policy.Instant {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	due := fleet.Never
+	due := policy.Never
 	for _, e := range p.placed {
 		due = min(due, e.prodAt)
 	}
@@ -168,7 +168,7 @@ func (p *Pool) Due() fleet.Instant {
 
 // Prod interrupts what takes too long. SIGURG is what the runtime stops a goroutine
 // with, and expects at any time.
-func (p *Pool) Prod(now fleet.Instant) {
+func (p *Pool) Prod(now policy.Instant) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.placed {

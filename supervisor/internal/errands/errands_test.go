@@ -9,13 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/errands/errandstest"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // So many owners are served at once; the rest wait in order. Each has what it gave
@@ -55,7 +55,7 @@ func TestPlacesAreBounded(t *testing.T) {
 		t.Errorf("done in the order %v", order)
 	}
 	close(proceed)
-	testutil.Eventually(t, "the end of all", func() bool { return d.Due() == fleet.Never })
+	testutil.Eventually(t, "the end of all", func() bool { return d.Due() == policy.Never })
 }
 
 // A last close that blocks is nobody's but the pool's, and a prod ends it.
@@ -64,7 +64,7 @@ func TestWhatBlocksIsProdded(t *testing.T) {
 	d := errands.New(poller.Wake())
 	owner, linger := d.Owner(), errandstest.Lingering(t)
 	errandstest.Quick(t, "two that block", func() { owner.Close(linger(), linger()) })
-	if owner.Idle() || owner.Holds() != 2 || d.Due() == fleet.Never {
+	if owner.Idle() || owner.Holds() != 2 || d.Due() == policy.Never {
 		t.Errorf("%d are held, to be prodded at %d", owner.Holds(), d.Due())
 	}
 	errandstest.ProdAll(t, d)
@@ -99,7 +99,7 @@ func TestSocketsAreClosedWithWhatIsInThem(t *testing.T) {
 			linux.CloseFD(&fd)
 		}
 		errandstest.Quick(t, "the close", func() { d.CloseSocket(source, &ours) })
-		if pending := d.Due() != fleet.Never; ours != -1 || pending != blocks {
+		if pending := d.Due() != policy.Never; ours != -1 || pending != blocks {
 			t.Errorf("blocks: %t; it is %d, and something is being closed: %t", blocks, ours, pending)
 		}
 		linux.CloseFD(&theirs)

@@ -19,12 +19,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Now is the time of CLOCK_MONOTONIC.
-func Now() fleet.Instant { return fleet.Instant(linux.Monotonic()) }
+func Now() policy.Instant { return policy.Instant(linux.Monotonic()) }
 
 // Kind says what a descriptor is for the reader of events. Events come in the order of
 // their kinds.
@@ -123,7 +123,7 @@ func (s Source) Remove(fd int) error {
 // ready: by kind, and within a kind in the order in which it became so. It rounds up to
 // whole milliseconds, so that a deadline has passed when it returns for one. What was said
 // before a [Wake.Up] is to be looked at after it.
-func (p *Poller) Wait(until, now fleet.Instant) []Event {
+func (p *Poller) Wait(until, now policy.Instant) []Event {
 	n, err := unix.EpollWait(p.epfd, p.events[:], timeout(until, now))
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		panic(os.NewSyscallError("epoll_wait", err)) // a programmer's mistake
@@ -139,10 +139,10 @@ func (p *Poller) Wait(until, now fleet.Instant) []Event {
 	return ready
 }
 
-func timeout(until, now fleet.Instant) int {
+func timeout(until, now policy.Instant) int {
 	const longest = 24 * time.Hour // far below what the argument can hold
 	switch {
-	case until == fleet.Never:
+	case until == policy.Never:
 		return -1
 	case until <= now:
 		return 0

@@ -12,21 +12,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Waiting too short would turn the loop for nothing; waiting for ever would miss
 // the deadline.
 func TestTimeoutRoundsUp(t *testing.T) {
-	const now = fleet.Instant(1e18)
+	const now = policy.Instant(1e18)
 	day := int(24 * time.Hour / time.Millisecond)
 	for _, c := range []struct {
-		until fleet.Instant
+		until policy.Instant
 		want  int
 	}{
-		{fleet.Never, -1},
+		{policy.Never, -1},
 		{0, 0},
 		{now - 1, 0},
 		{now, 0},
@@ -36,13 +36,13 @@ func TestTimeoutRoundsUp(t *testing.T) {
 		{now + 1_000_001, 2},
 		{now.Add(24 * time.Hour), day},
 		{now.Add(24*time.Hour + 1), day},
-		{fleet.Never - 1, day},
+		{policy.Never - 1, day},
 	} {
 		if got := timeout(c.until, now); got != c.want {
 			t.Errorf("%s: got %d ms, want %d", c.until.Sub(now), got, c.want)
 		}
 	}
-	if got := timeout(fleet.Never-1, 0); got != day {
+	if got := timeout(policy.Never-1, 0); got != day {
 		t.Errorf("the longest: got %d ms, want %d", got, day)
 	}
 }
@@ -74,7 +74,7 @@ func TestPollerReturnsTheEventThatItWasGiven(t *testing.T) {
 			if _, err := w.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
-			if got, want := p.Wait(fleet.Never, 0), (Event{kind, id}); len(got) != 1 || got[0] != want {
+			if got, want := p.Wait(policy.Never, 0), (Event{kind, id}); len(got) != 1 || got[0] != want {
 				t.Errorf("got %v, want %v", got, want)
 			}
 			_, _ = r.Close(), w.Close()
@@ -97,7 +97,7 @@ func TestEventsComeInTheOrderOfTheirKinds(t *testing.T) {
 	}
 	p.Wake().Up()
 	want := []Event{{0, 0}, {1, 0}, {3, 0}, {77, 0}, {200, 0}}
-	if got := p.Wait(fleet.Never, 0); !slices.Equal(got, want) {
+	if got := p.Wait(policy.Never, 0); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -149,7 +149,7 @@ func TestSignalsWakeThePoller(t *testing.T) {
 		if err := unix.Kill(os.Getpid(), sig); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Wait(fleet.Never, 0); !slices.Equal(got, []Event{{1, 0}}) {
+		if got := p.Wait(policy.Never, 0); !slices.Equal(got, []Event{{1, 0}}) {
 			t.Errorf("%s: got %v, want a wakeup", sig, got)
 		}
 		if got, ok := s.Next(); ok != (sig == unix.SIGUSR1) || ok && got != sig {

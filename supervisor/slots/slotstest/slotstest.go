@@ -6,6 +6,7 @@ package slotstest
 import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/sockets"
 )
@@ -17,9 +18,9 @@ func Revision(file *fleetfile.File) *revisions.Revision {
 
 // Infos are the slots that a fleet gives the workers of a file.
 func Infos(file *fleetfile.File) []fleet.SlotInfo {
-	var config fleet.Config
+	var config policy.Config
 	for _, w := range file.Workers {
-		config.Workers = append(config.Workers, fleet.Worker{Name: w.Name, Count: w.Count})
+		config.Workers = append(config.Workers, policy.Worker{Name: w.Name, Count: w.Count})
 	}
 	return fleet.New(config).Slots()
 }

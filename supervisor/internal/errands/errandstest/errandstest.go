@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/errands"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/testutil"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // LingerFor is how long a close of a socket of lingering blocks: longer than a test
@@ -78,6 +78,6 @@ func ProdAll(t testing.TB, d *errands.Pool) {
 	testutil.Eventually(t, "all is dropped", func() bool {
 		due := d.Due()
 		d.Prod(due)
-		return due == fleet.Never
+		return due == policy.Never
 	})
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleet
+package policy
 
 import "time"
 
@@ -62,3 +62,34 @@ type Rolling struct {
 	MaxUnavailable int           // slots that are replaced at the same time; 0 is 1
 	Settle         time.Duration // a successor counts when it has been ready for this long
 }
+
+// ReadyWhen says when a fleet is ready: all slots, the floor, or N slots.
+type ReadyWhen struct {
+	Floor bool // the floor is loaded; N is not used
+	N     int  // so many slots; 0: all of them
+}
+
+// Recycling says when the processes of a worker are recycled. 0 is never.
+type Recycling struct {
+	After    time.Duration // they have been ready for so long, or up to 10 % longer
+	Private  uint64        // bytes that they have and share with no other process
+	Requests int           // that they count themselves
+}
+
+// RecycleReason is why a slot is recycled.
+type RecycleReason string
+
+// The reasons.
+const (
+	RecyclePrivate  RecycleReason = "private"  // recycle_private
+	RecycleAge      RecycleReason = "age"      // recycle_after
+	RecycleRequests RecycleReason = "requests" // recycle_requests
+	RecycleAsked    RecycleReason = "asked"    // its process has asked for it
+)
+
+// RecycleReasons are all of them.
+var RecycleReasons = [...]RecycleReason{RecyclePrivate, RecycleAge, RecycleRequests, RecycleAsked}
+
+// MinRecycleAge is how long a process is ready at the least before it is recycled, whatever
+// it says and however large it is.
+const MinRecycleAge = 10 * time.Second

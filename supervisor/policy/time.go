@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleet
+package policy
 
 import (
 	"fmt"
@@ -14,6 +14,9 @@ type Instant int64
 
 // Never is the deadline that does not pass.
 const Never Instant = math.MaxInt64
+
+// Forever is a duration that never passes ("infinity" in a fleet file).
+const Forever time.Duration = 1<<63 - 1
 
 // Add returns the instant d after i, or Never if there is none.
 func (i Instant) Add(d time.Duration) Instant {
@@ -31,8 +34,8 @@ func (i Instant) Sub(j Instant) time.Duration {
 	return time.Duration(i - j)
 }
 
-// timeout is Add for a timeout, of which there is none if d is 0.
-func (i Instant) timeout(d time.Duration) Instant {
+// Timeout is Add for a timeout, of which there is none if d is 0.
+func (i Instant) Timeout(d time.Duration) Instant {
 	if d <= 0 {
 		return Never
 	}
@@ -68,18 +71,4 @@ func twoUnits(d, big time.Duration, bigName string, small time.Duration, smallNa
 		return fmt.Sprintf("%d%s %d%s", d/big, bigName, rest, smallName)
 	}
 	return fmt.Sprintf("%d%s", d/big, bigName)
-}
-
-func ordinal(n int) string {
-	suffix := "th"
-	switch {
-	case n%100 >= 11 && n%100 <= 13:
-	case n%10 == 1:
-		suffix = "st"
-	case n%10 == 2:
-		suffix = "nd"
-	case n%10 == 3:
-		suffix = "rd"
-	}
-	return fmt.Sprintf("%d%s", n, suffix)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package fleet
+package policy
 
 import (
 	"fmt"
@@ -149,7 +149,7 @@ func Again(old, next Config, fresh bool) Plan {
 			p.Step = Roll
 		}
 	}
-	if fresh && next.hasEntries() {
+	if fresh && next.HasEntries() {
 		again(&plan.Floor)
 	}
 	for i := range plan.Workers {
@@ -168,8 +168,8 @@ type Scale struct {
 // FromFile is the count of a Scale that ends what another one said.
 const FromFile = -1
 
-// scale is a fleet with another number of slots of one worker.
-func scale(cfg Config, s Scale) Config {
+// Rescale is a fleet with another number of slots of one worker.
+func Rescale(cfg Config, s Scale) Config {
 	cfg.Workers = slices.Clone(cfg.Workers)
 	for i := range cfg.Workers {
 		w := &cfg.Workers[i]
@@ -189,9 +189,9 @@ func scale(cfg Config, s Scale) Config {
 	return cfg
 }
 
-// keepScale lets what operators have scaled be as it is, unless the file has another count
+// KeepScale lets what operators have scaled be as it is, unless the file has another count
 // than before.
-func keepScale(running, next Config) Config {
+func KeepScale(running, next Config) Config {
 	next.Workers = slices.Clone(next.Workers)
 	for i := range next.Workers {
 		w := &next.Workers[i]
@@ -206,7 +206,7 @@ func keepScale(running, next Config) Config {
 
 func floorPlan(old, next *Config) PartPlan {
 	p := PartPlan{Name: "floor"}
-	switch had, has := old.hasEntries(), next.hasEntries(); {
+	switch had, has := old.HasEntries(), next.HasEntries(); {
 	case !had && has:
 		p.Step = Add
 	case had && !has:
@@ -220,8 +220,8 @@ func floorPlan(old, next *Config) PartPlan {
 	return p
 }
 
-// hasEntries reports whether something is to be forked from a floor.
-func (c *Config) hasEntries() bool {
+// HasEntries reports whether something is to be forked from a floor.
+func (c *Config) HasEntries() bool {
 	return slices.ContainsFunc(c.Workers, func(w Worker) bool { return w.Entry && w.Count > 0 })
 }
 
@@ -326,9 +326,9 @@ func asStarted(running, next []Key) []Key {
 	return append(kept, slices.DeleteFunc(slices.Clone(next), waits)...)
 }
 
-// startedAs is what a fleet is when it has become next, but for what waits for its next
+// StartedAs is what a fleet is when it has become next, but for what waits for its next
 // start: that is still to be done then.
-func startedAs(running, next Config) Config {
+func StartedAs(running, next Config) Config {
 	next.Keys = asStarted(running.Keys, next.Keys)
 	next.Sockets = slices.Clone(next.Sockets)
 	for i := range next.Sockets {
