@@ -41,6 +41,9 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.bridge.Idle()
 	case fleet.Reloading:
 		m.manager.Reloading()
+	case fleet.Draining:
+		m.manager.Stopping()
+		m.stops = 0 // the next signal is the first that ends anything
 	case fleet.Stopping:
 		m.manager.Stopping()
 		m.procs.Stopping()

@@ -46,6 +46,12 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 			f.SparePIDs[uint32(p.PID)] = uint32(spare.Generation)
 		}
 	}
+	for _, w := range v.Workers {
+		f.Workers = append(f.Workers, control.WorkerStatus{
+			Name: w.Name, Slots: uint32(w.Slots), Ready: uint32(w.Ready), Listening: uint32(w.Listening),
+			Waiting: uint32(w.Waiting), Exited: uint32(w.Exited), Failed: uint32(w.Failed), Needs: uint32(w.Needs),
+		})
+	}
 	for i := range v.Slots {
 		f.Slots = append(f.Slots, m.slotStatus(&v.Slots[i]))
 		f.NRestarts += f.Slots[i].NRestarts

@@ -156,6 +156,9 @@ func fleetOf(all managed) (*Status, error) {
 	}
 	f := &Status{Slots: []SlotStatus{}, Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{}}
 	setProperties(f, props)
+	if i := slices.IndexFunc(f.Workers, func(w WorkerStatus) bool { return !isName(w.Name) }); i >= 0 {
+		return nil, fmt.Errorf("the master says nonsense: a worker %.64q", f.Workers[i].Name)
+	}
 	for path, object := range all {
 		if strings.HasPrefix(string(path), string(slotsPath)+"/") {
 			var s SlotStatus

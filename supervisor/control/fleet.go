@@ -56,7 +56,23 @@ type Status struct {
 	LastChangeResult string `json:"last_change_result" emits:"true"`
 	LastChangeText   string `json:"last_change_text" emits:"true"`
 
+	// Workers are those of the fleet as it is, in the order of the file.
+	Workers []WorkerStatus `json:"workers" emits:"true"`
+
 	Slots []SlotStatus `json:"slots"` // objects of their own
+}
+
+// WorkerStatus counts the slots of a worker. What is neither ready nor waiting, nor has
+// ended, is starting or stopping.
+type WorkerStatus struct {
+	Name      string `json:"name"`
+	Slots     uint32 `json:"slots"`
+	Ready     uint32 `json:"ready"`     // that serve: listening ones count, frozen ones do not
+	Listening uint32 `json:"listening"` // of Ready: without a process until a connection waits
+	Waiting   uint32 `json:"waiting"`   // for their start
+	Exited    uint32 `json:"exited"`
+	Failed    uint32 `json:"failed"`
+	Needs     uint32 `json:"needs"` // ready slots without which the fleet is not ready; 0: it is ready without this worker
 }
 
 // SlotStatus is what there is to see of a slot. Timestamps are microseconds of
@@ -150,7 +166,9 @@ func every(field) bool { return true }
 func setProperties(object any, all map[string]dbus.Variant) {
 	v := reflect.ValueOf(object).Elem()
 	for i, field := range fieldsOf(v.Type()) {
-		if tasks, ok := v.Field(i).Addr().Interface().(*[]TaskStatus); ok {
+		if workers, ok := v.Field(i).Addr().Interface().(*[]WorkerStatus); ok {
+			setList(workers, all[field.Name])
+		} else if tasks, ok := v.Field(i).Addr().Interface().(*[]TaskStatus); ok {
 			setTasks(tasks, all[field.Name])
 		} else if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
 			if field.Type.Kind() == reflect.String {
@@ -161,12 +179,15 @@ func setProperties(object any, all map[string]dbus.Variant) {
 	}
 }
 
-// setTasks reads a list of tasks; one of another shape is none.
-func setTasks(to *[]TaskStatus, v dbus.Variant) {
+// setList reads a list of structures; one of another shape is none.
+func setList[T any](to *[]T, v dbus.Variant) {
 	if v.Value() == nil || dbus.Store([]any{v.Value()}, to) != nil || len(*to) == 0 {
-		*to = []TaskStatus{}
-		return
+		*to = []T{}
 	}
+}
+
+func setTasks(to *[]TaskStatus, v dbus.Variant) {
+	setList(to, v)
 	for i := range *to {
 		t := &(*to)[i]
 		for _, said := range []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} {

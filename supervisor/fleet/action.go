@@ -96,7 +96,9 @@ type (
 	// Ready tells the service manager that the fleet is ready.
 	Ready struct{}
 
-	// Stopping tells the service manager that the fleet stops.
+	// Draining tells the service manager that the fleet is to stop, and serves until then;
+	// Stopping that it stops.
+	Draining struct{}
 	Stopping struct{}
 
 	// Status tells the service manager and the operator how the fleet is.
@@ -188,6 +190,7 @@ func (Unwatch) action()     {}
 func (PollSockets) action() {}
 func (Measure) action()     {}
 func (Ready) action()       {}
+func (Draining) action()    {}
 func (Stopping) action()    {}
 func (Status) action()      {}
 func (Extend) action()      {}
@@ -229,6 +232,7 @@ type Kind string
 const (
 	KindFleetReady      Kind = "fleet-ready"
 	KindFleetDegraded   Kind = "fleet-degraded" // ready by its timeout only
+	KindFleetDrains     Kind = "fleet-drains"   // is to stop, and serves until then
 	KindFleetStops      Kind = "fleet-stops"
 	KindFleetFails      Kind = "fleet-fails"
 	KindFloorLoaded     Kind = "floor-loaded"

@@ -134,8 +134,8 @@ type proposal struct {
 
 // refuses says why a change is not to be.
 func (f *Fleet) refuses(ev *Propose) string {
-	if f.phase == stopping {
-		return "the fleet stops"
+	if f.phase == draining || f.phase == stopping {
+		return fleetStops
 	}
 	if p := f.pending; p != nil && !(p.whole() && ev.whole()) && !ev.Dry {
 		return fmt.Sprintf("%s %d waits already: try again when it is done, or prefork cancel it", p.Kind, p.id)
@@ -227,9 +227,8 @@ func (f *Fleet) changes(now policy.Instant) {
 		f.pending = nil
 		f.beginChange(now, p)
 	}
-	if f.reloading && f.change == nil && f.pending == nil {
-		f.reloading = false
-		f.do(Ready{})
+	if f.change == nil && f.pending == nil {
+		f.endReloading()
 	}
 	f.recycle(now)
 }

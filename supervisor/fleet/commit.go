@@ -73,15 +73,11 @@ func (f *Fleet) cancel(now policy.Instant, ev Cancel) {
 
 // stopChange ends a change for a fleet that stops.
 func (f *Fleet) stopChange() {
-	const why = "the fleet stops"
-	if p := f.pending; p != nil {
-		f.pending = nil
-		f.outcome(p.id, p.Kind, ChangeFailed, why)
-	}
+	f.dropPending()
 	if c := f.change; c != nil {
 		f.change = nil
 		if c.Kind != ChangeRecycle {
-			f.outcome(c.id, c.Kind, ChangeFailed, why)
+			f.outcome(c.id, c.Kind, ChangeFailed, fleetStops)
 		}
 	}
 	for _, s := range f.slots {
@@ -92,6 +88,21 @@ func (f *Fleet) stopChange() {
 		}
 	}
 	f.arrange()
+	f.endReloading()
+}
+
+const fleetStops = "the fleet stops"
+
+// dropPending ends the change that waits: it will not begin.
+func (f *Fleet) dropPending() {
+	if p := f.pending; p != nil {
+		f.pending = nil
+		f.outcome(p.id, p.Kind, ChangeFailed, fleetStops)
+	}
+}
+
+// endReloading tells the service manager that it need not wait any more.
+func (f *Fleet) endReloading() {
 	if f.reloading {
 		f.reloading = false
 		f.do(Ready{})

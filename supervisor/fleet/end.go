@@ -145,20 +145,6 @@ func (s *slot) grace() time.Duration {
 	return leftGrace
 }
 
-// stopRequested stops the fleet; asked a second time, it kills.
-func (f *Fleet) stopRequested(now policy.Instant, why string) {
-	second := f.stopping.asked
-	f.stopping.asked = true
-	switch {
-	case second:
-		f.killAll(now, why+" again")
-	case f.phase == stopping:
-		f.report(Notice, why+": already stopping; repeat it to kill what is left")
-	default:
-		f.stop(now, 0, why)
-	}
-}
-
 // killAll ends what a stop has left. Spares have been killed already.
 func (f *Fleet) killAll(now policy.Instant, why string) {
 	f.report(Warning, why+": killing what is left")
@@ -183,7 +169,7 @@ func (f *Fleet) stop(now policy.Instant, code int, why string) {
 		f.sayReady()
 	}
 	f.phase, f.stopping.code, f.stopping.why = stopping, code, why
-	f.agenda.startDeadline, f.agenda.stopAt = policy.Never, policy.Never
+	f.agenda.startDeadline, f.agenda.stopAt, f.agenda.drainedAt = policy.Never, policy.Never, policy.Never
 	if f.cfg.Extend {
 		f.agenda.nextExtend = now
 	}
@@ -297,8 +283,10 @@ func (s *slot) conclude(now policy.Instant, what string) {
 		s.backOff(now, what)
 	case s.result == policy.Success:
 		s.enter(now, StateExited, policy.Never, KindSlotExited, Info, fmt.Sprintf("%s; finished (%s)", what, rule))
+		s.vital = s.config.Vital.SuccessAction == policy.EndExit
 	default:
 		s.enter(now, StateFailed, policy.Never, s.endKind(KindSlotFailed), Err, fmt.Sprintf("%s: %s; will not be restarted (%s)", s.result, what, rule))
+		s.vital = s.config.Vital.FailureAction == policy.EndExit
 	}
 	s.release()
 	s.failChange(now, what)
@@ -354,4 +342,5 @@ func (s *slot) waitForRestart(now policy.Instant, level Level, delay time.Durati
 func (s *slot) giveUp(now policy.Instant, r policy.Result, why string) {
 	s.result, s.lastResult = r, r
 	s.enter(now, StateFailed, policy.Never, KindSlotFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
+	s.vital = s.config.Vital.FailureAction == policy.EndExit
 }

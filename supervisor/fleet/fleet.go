@@ -64,6 +64,7 @@ type phase int
 const (
 	starting phase = iota
 	serving        // READY was sent
+	draining       // it is to stop, and serves until then
 	stopping
 	ended
 )
@@ -111,6 +112,7 @@ type agenda struct {
 	isReady       bool // READY was sent
 	startDeadline policy.Instant
 	stopAt        policy.Instant
+	drainedAt     policy.Instant // when a fleet that drains stops; policy.Never: it does not drain
 	nextPing      policy.Instant
 	nextExtend    policy.Instant
 	late          lateness
@@ -130,7 +132,7 @@ func New(cfg policy.Config) *Fleet {
 		cfg:    cfg,
 		owners: map[Proc]*slot{},
 		random: cfg.Seed,
-		agenda: agenda{startDeadline: policy.Never, stopAt: policy.Never, nextPing: policy.Never, nextExtend: policy.Never, late: lateness{promised: policy.Never}, probe: noProbe},
+		agenda: agenda{startDeadline: policy.Never, stopAt: policy.Never, drainedAt: policy.Never, nextPing: policy.Never, nextExtend: policy.Never, late: lateness{promised: policy.Never}, probe: noProbe},
 	}
 	f.last.revision, f.revision = 1, 1
 	f.floor = f.newFloor(f.revision, cfg.HasEntries())
@@ -181,7 +183,7 @@ func (f *Fleet) Deadline() policy.Instant {
 	if f.phase == ended {
 		return policy.Never
 	}
-	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.nextPing, f.agenda.nextExtend, f.agenda.probe.deadline)
+	d := min(f.agenda.startDeadline, f.agenda.stopAt, f.agenda.drainedAt, f.agenda.nextPing, f.agenda.nextExtend, f.agenda.probe.deadline)
 	for _, l := range f.floors {
 		d = min(d, l.due, l.deadline, l.pool.due, l.pool.deadline)
 	}
@@ -224,8 +226,11 @@ func (f *Fleet) advance(now policy.Instant) {
 		f.do(Ping{})
 		f.agenda.nextPing = now.Add(f.cfg.PingEvery)
 	}
-	if now >= f.agenda.stopAt {
+	switch {
+	case now >= f.agenda.stopAt:
 		f.stop(now, 0, "time is up (--stop-after)")
+	case now >= f.agenda.drainedAt:
+		f.stop(now, 0, f.stopping.why)
 	}
 	for _, l := range f.floors {
 		l.advance(now)
@@ -311,7 +316,7 @@ func (f *Fleet) extend(now policy.Instant) {
 	if now < f.agenda.nextExtend {
 		return
 	}
-	if f.phase == starting || f.phase == stopping || f.reloading {
+	if f.phase == starting || f.phase == draining || f.phase == stopping || f.reloading {
 		f.do(Extend{By: extendBy})
 		f.agenda.nextExtend = now.Add(extendEvery)
 		return

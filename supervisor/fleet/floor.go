@@ -105,7 +105,7 @@ func (l *floor) load(now policy.Instant) {
 	l.fleet.last.generation++
 	l.generation = generation{number: l.fleet.last.generation, proc: l.fleet.newProc(), since: now, upAt: policy.Never}
 	l.state, l.due, l.deadline = floorLoading, policy.Never, policy.Never
-	if l.fleet.phase == serving {
+	if l.fleet.phase == serving || l.fleet.phase == draining {
 		l.limitLoading(now)
 	}
 	l.fleet.do(LoadFloor{Proc: l.proc, Generation: l.number, Revision: l.revision})

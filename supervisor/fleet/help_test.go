@@ -246,6 +246,12 @@ func check(f *Fleet, now policy.Instant) error {
 	if f.phase == ended {
 		return nil
 	}
+	if (f.phase == draining) != (f.agenda.drainedAt != policy.Never) {
+		return fmt.Errorf("phase %d, it drains until %d", f.phase, f.agenda.drainedAt)
+	}
+	if _, vital := f.vitalEnd(); vital != "" && f.phase != stopping {
+		return fmt.Errorf("the fleet goes on though %s", vital)
+	}
 	for _, s := range f.slots {
 		if err := checkSlot(f, s, now); err != nil {
 			return fmt.Errorf("%s (%s): %w", s.name, s.state, err)
@@ -372,7 +378,7 @@ func checkPool(f *Fleet, now policy.Instant) error {
 		return fmt.Errorf("what the floor left behind has %s", l.deadline.Sub(now))
 	case l.state == floorWaiting && l.due == policy.Never:
 		return fmt.Errorf("floor is never loaded again")
-	case f.agenda.isReady != (f.phase == serving) && f.phase != stopping:
+	case f.agenda.isReady != (f.phase == serving || f.phase == draining) && f.phase != stopping:
 		return fmt.Errorf("phase %d, ready %t", f.phase, f.agenda.isReady)
 	}
 	return nil

@@ -44,7 +44,7 @@ func (f *Fleet) obey(now policy.Instant, ev Operate) (refusal string) {
 	case handler == nil:
 		return fmt.Sprintf("there is no verb %q", string(ev.Call.Name))
 	case f.phase == stopping:
-		return "the fleet stops"
+		return fleetStops
 	case ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s):
 		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.Kind, f.change.id)
 	}

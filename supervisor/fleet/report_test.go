@@ -201,6 +201,13 @@ func TestKindsOfTheFleet(t *testing.T) {
 	p.send(StopRequested{"SIGTERM"})
 	wants(p, Notice, KindFleetStops)
 
+	drains := fleetOf(execWorker("w", 1))
+	drains.StopDelay = 5 * sec
+	p = play(t, drains)
+	p.run("w.0")
+	p.send(StopRequested{"SIGTERM"})
+	wants(p, Notice, KindFleetDrains)
+
 	hang := execWorker("x", 1)
 	hang.Policy.TimeoutStart = 0
 	p = play(t, fleetOf(execWorker("w", 1), hang))

@@ -137,6 +137,7 @@ type hold struct {
 	frozenAt       policy.Instant // while it is
 	blocked        bool           // due, but there is no floor to fork from
 	woken          bool           // a connection waits for it to start
+	vital          bool           // it has ended for good, and the fleet is to end with it
 }
 
 // newSlot makes a slot of the fleet as it is.
@@ -161,7 +162,7 @@ func (s *slot) policy() *policy.Policy { return &s.config.Policy }
 func (s *slot) enter(now policy.Instant, to State, until policy.Instant, kind Kind, level Level, why string) {
 	from := s.state
 	s.due, s.deadline, s.beatDue, s.provenAt = policy.Never, policy.Never, policy.Never, policy.Never
-	s.reloading, s.blocked, s.woken = false, false, false
+	s.reloading, s.blocked, s.woken, s.vital = false, false, false, false
 	if to != StateReady {
 		s.forget() // what it has asked for while it started is still wanted
 	}

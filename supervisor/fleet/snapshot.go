@@ -21,6 +21,7 @@ type Snapshot struct {
 	Waiting    []Unnamed      // the spares
 	Spawns     Histogram
 	Slots      []SlotSnapshot
+	Workers    []WorkerSnapshot // of the fleet as it is
 	Revision   Revision
 	Change     ChangeSnapshot
 }
@@ -37,6 +38,13 @@ type ChangeSnapshot struct {
 	Kind  ChangeKind
 	State string // "loading", "proving", "rolling" or "returning"
 	Text  string // one line: how far it is, or why it goes back
+}
+
+// WorkerSnapshot counts the slots of a worker.
+type WorkerSnapshot struct {
+	Name                                             string
+	Slots, Ready, Listening, Waiting, Exited, Failed int // Ready counts listening ones, and no frozen ones
+	Needs                                            int // ready slots without which the fleet is not ready
 }
 
 // SlotSnapshot is a slot at one time. Instants are of the clock that Decide is told.
@@ -121,6 +129,39 @@ func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 			Recycles: s.byReason(), RecycleAt: s.recycleAt, Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
+	for _, w := range f.workers {
+		if w.stays {
+			v.Workers = append(v.Workers, w.snapshot())
+		}
+	}
+	return v
+}
+
+func (w *worker) snapshot() WorkerSnapshot {
+	v := WorkerSnapshot{Name: w.config.Name, Slots: len(w.slots)}
+	for _, s := range w.slots {
+		switch s.state {
+		case StateReady, StateListening:
+			if !s.frozen { // it does nothing
+				v.Ready++
+			}
+			if s.state == StateListening {
+				v.Listening++
+			}
+		case StateWaiting:
+			v.Waiting++
+		case StateExited:
+			v.Exited++
+		case StateFailed:
+			v.Failed++
+		case StateStarting, StateStopping, StateKilling:
+		}
+	}
+	// Who wants no slot of a worker in the file does not wait for one; an operator who has
+	// scaled it to 0 does not have it serve.
+	if w.config.Needed && (w.config.Count > 0 || w.config.Scaled) {
+		v.Needs = 1
+	}
 	return v
 }
 
@@ -158,7 +199,7 @@ func (r *record) byResult() (by map[policy.Result]int) {
 var changePhases = [...]string{"loading", "proving", "rolling", "returning"}
 
 // phaseNames are systemd's words for the ActiveState of a unit.
-var phaseNames = [...]string{"activating", "active", "deactivating", "inactive"}
+var phaseNames = [...]string{"activating", "active", "deactivating", "deactivating", "inactive"}
 
 // Histogram counts durations. Counts has one more than SpawnBounds, each is of
 // those that are at most its bound and above the one before.

@@ -68,8 +68,10 @@ func (f *Fleet) count() tally {
 // judge looks at the fleet as a whole: is it ready, is it over?
 func (f *Fleet) judge(now policy.Instant) {
 	n := f.count()
-	switch {
+	switch code, vital := f.vitalEnd(); {
 	case f.phase == stopping:
+	case vital != "":
+		f.stop(now, code, vital)
 	case n.finished() == n.slots && n.held == 0 && f.change == nil:
 		f.stop(now, boolInt(n.failed > 0), n.ending())
 	case f.phase == starting && f.readyNow(n):
@@ -162,7 +164,7 @@ func (f *Fleet) describe(now policy.Instant) string {
 			return fmt.Sprintf("failed: %s; %s", f.stopping.why, left)
 		}
 		return "stopping: " + left
-	case starting, serving:
+	case starting, serving, draining:
 	}
 	n := f.count()
 	parts := []string{fmt.Sprintf("%d/%d ready", n.ready, n.slots)}
@@ -189,6 +191,9 @@ func (f *Fleet) describe(now policy.Instant) string {
 	}
 	if n.troubled > 1 {
 		parts = append(parts, fmt.Sprintf("%d more in trouble", n.troubled-1))
+	}
+	if f.phase == draining {
+		parts = slices.Insert(parts, 0, "draining: stops in "+policy.Span(f.agenda.drainedAt.Sub(now)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -73,6 +73,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("outcome of %s %d: %s: %s", a.Kind, a.Change, a.Result, a.Text)
 	case Ready:
 		return "READY=1"
+	case Draining:
+		return "STOPPING=1, but it serves on"
 	case Stopping:
 		return "STOPPING=1"
 	case Status:

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -33,6 +34,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	next worker web entry version=2   a line of the file that is read next, and
 //	+1s reload                        the fleet is to be what it says
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
+//	+1s operate stop web.0            an operator wants that
 //	+1s cancel
 //	+1s examine 1                     the floor of that generation
 //	+1s measured web.0 200            so many MB are its own
@@ -179,6 +181,8 @@ func (st *stage) fleet(cfg *policy.Config, settings []string) {
 			cfg.ReadyWhen.N = st.number(value)
 		case "timeout_start_sec":
 			cfg.TimeoutStart = st.span(value)
+		case "stop_delay_sec":
+			cfg.StopDelay = st.span(value)
 		case "extend":
 			cfg.Extend = true
 		case "floor":
@@ -190,7 +194,8 @@ func (st *stage) fleet(cfg *policy.Config, settings []string) {
 }
 
 // settings that are not born with.
-var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private"}
+var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private",
+	"failure_action", "success_action"}
 
 func (st *stage) worker(cfg *policy.Config, words []string) {
 	w := policy.Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: policy.Rolling{Order: policy.StartFirst, Settle: sec}}
@@ -221,6 +226,10 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 			w.Count = st.number(value)
 		case "restart":
 			w.Policy.Restart = policy.Restart(value)
+		case "failure_action":
+			w.Vital.FailureAction = policy.EndAction(value)
+		case "success_action":
+			w.Vital.SuccessAction = policy.EndAction(value)
 		case "start_limit_burst":
 			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
 		case "type":
@@ -293,6 +302,8 @@ func (st *stage) event(name string, words []string) Event {
 		return NoDemand{st.workerNamed(words[0])}
 	case "reload", "restart", "scale", "trial":
 		return st.propose(ChangeKind(name), words)
+	case "operate":
+		return Operate{1, words[1], verb.Call{Name: verb.Name(words[0])}, "uid 0"}
 	case "cancel":
 		return Cancel{1, "uid 0"}
 	case "examine":

@@ -39,6 +39,7 @@ type world struct {
 	ready    int
 	quits    int
 	stopped  bool
+	drains   bool
 	floors   int
 	quitCode int
 }
@@ -121,30 +122,11 @@ func (w *world) config() policy.Config {
 		worker.Keys = []policy.Key{{Name: "entry", Class: policy.Birth, Sum: uint64(boolInt(worker.Entry))}, {Name: "on_demand", Class: policy.Birth, Sum: uint64(boolInt(worker.OnDemand))}}
 		cfg.Workers = append(cfg.Workers, worker)
 	}
+	cfg.StopDelay = pick(w, 0, 5*sec, 0, 60*sec)
+	for i := range cfg.Workers {
+		cfg.Workers[i].Vital = policy.Vital{FailureAction: pick(w, "", policy.EndNone, policy.EndNone, policy.EndExit), SuccessAction: pick(w, "", policy.EndNone, policy.EndNone, policy.EndExit)}
+	}
 	return cfg
-}
-
-func (w *world) policy() policy.Policy {
-	p := policy.Policy{
-		Restart:         pick(w, append(slices.Repeat([]policy.Restart{policy.RestartAlways, policy.RestartOnFailure}, 6), policy.Restarts...)...),
-		RestartSec:      pick(w, sec, 0, sec, 30*ms, 7*sec, sec, 0, policy.Forever),
-		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, policy.Forever),
-		RestartReset:    pick(w, -1, 0, 3*sec, policy.Forever),
-		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, policy.Forever),
-		TimeoutStop:     pick(w, 15*sec, 0, sec, policy.Forever),
-		KillSignal:      pick(w, policy.SIGTERM, policy.SIGINT, policy.SIGKILL),
-		KillMode:        pick(w, "", policy.KillMixed, policy.KillControlGroup),
-		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
-	}
-	p.Notify = w.byte()%3 == 0
-	p.Watchdog = pick(w, 0, 0, 3*sec, policy.Forever)
-	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, policy.Forever)
-	if w.byte()%4 == 1 {
-		p.RestartPrevent.Codes = []int{int(w.byte()) % 4}
-		p.RestartForce.Signals = []policy.Signal{policy.SIGKILL, policy.SIGTERM}
-		p.Success.Codes = []int{2}
-	}
-	return p
 }
 
 // tell gives the fleet an event and plays what it does. Twice the same fleet and
@@ -236,6 +218,11 @@ func (w *world) act(a Action) {
 			w.fail("%s, which is watched", tellAction(a))
 		}
 		w.looked = append(w.looked, a.Worker)
+	case Draining:
+		if w.drains || w.stopped || w.reloading || w.cfg.StopDelay == 0 && w.revision == 1 {
+			w.fail("%s", tellAction(a))
+		}
+		w.drains = true
 	case Stopping:
 		if w.reloading {
 			w.fail("STOPPING=1 while the service manager waits for READY=1")

@@ -110,3 +110,27 @@ func (w *world) checkRecycling(f *Fleet) {
 		}
 	}
 }
+
+// policy is some policy of a worker.
+func (w *world) policy() policy.Policy {
+	p := policy.Policy{
+		Restart:         pick(w, append(slices.Repeat([]policy.Restart{policy.RestartAlways, policy.RestartOnFailure}, 6), policy.Restarts...)...),
+		RestartSec:      pick(w, sec, 0, sec, 30*ms, 7*sec, sec, 0, policy.Forever),
+		RestartMaxDelay: pick(w, 30*sec, 0, 2*sec, policy.Forever),
+		RestartReset:    pick(w, -1, 0, 3*sec, policy.Forever),
+		TimeoutStart:    pick(w, 90*sec, 0, 2*sec, policy.Forever),
+		TimeoutStop:     pick(w, 15*sec, 0, sec, policy.Forever),
+		KillSignal:      pick(w, policy.SIGTERM, policy.SIGINT, policy.SIGKILL),
+		KillMode:        pick(w, "", policy.KillMixed, policy.KillControlGroup),
+		StartLimitBurst: pick(w, 0, 0, 0, 0, 1, 2, 3),
+	}
+	p.Notify = w.byte()%3 == 0
+	p.Watchdog = pick(w, 0, 0, 3*sec, policy.Forever)
+	p.StartLimitPeriod = pick(w, 10*sec, 0, 500*ms, policy.Forever)
+	if w.byte()%4 == 1 {
+		p.RestartPrevent.Codes = []int{int(w.byte()) % 4}
+		p.RestartForce.Signals = []policy.Signal{policy.SIGKILL, policy.SIGTERM}
+		p.Success.Codes = []int{2}
+	}
+	return p
+}

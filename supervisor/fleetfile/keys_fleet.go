@@ -33,6 +33,10 @@ var topTable = table[fleetDraft]{
 			Rule: "a time span",
 		}, timeout(func(f *fleetDraft) *time.Duration { return &f.TimeoutStart })},
 		{Key{
+			Name: "stop_delay_sec", Kind: KindSpan, Class: policy.Live, Default: `0`, Example: `"5s"`,
+			Rule: "a time span",
+		}, span(func(f *fleetDraft) *time.Duration { return &f.StopDelay }, false)},
+		{Key{
 			Name: "start", Kind: KindChoice, Class: policy.Live, Default: `"manual"`, Example: `"boot"`,
 			Rule: `"manual", "boot" or "connection"`,
 			Only: "\"connection\" with a [socket.NAME]",

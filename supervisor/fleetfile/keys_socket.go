@@ -4,6 +4,7 @@ package fleetfile
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"path/filepath"
@@ -190,6 +191,11 @@ var metricsTable = table[metricsDraft]{
 			Rule: "an address",
 			Only: "is needed; an address can be listed once in a file",
 		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(m.Listen.Text) }}},
+		{Key{
+			Name: "ready", Kind: KindNames, Class: policy.Live, Example: `["w"]`,
+			Rule: "a list of names of workers",
+			Only: "there must be such workers",
+		}, texts(func(m *metricsDraft) *[]string { return &m.Ready }, isName)},
 	},
 }
 
@@ -208,13 +214,16 @@ func setMetricsListen(c *cell, m *metricsDraft) {
 }
 
 // metrics reads [metrics]. It comes after the sockets, whose addresses are taken.
-func (l *loader) metrics(f *File, v any) {
+func (l *loader) metrics(f *File, v, workers any) {
 	m := &metricsDraft{given: newGiven()}
 	table, ok := l.table("metrics", v)
 	if !ok {
 		return
 	}
 	walk(l, "metrics", table, &metricsTable, m, m.given, false)
+	if m.from["ready"] != "" && !m.bad["ready"] {
+		l.checkReady(m.Ready, workers)
+	}
 	switch {
 	case m.from["listen"] == "":
 		l.errorf("metrics", "must have listen; write listen = \"127.0.0.1:9090\", for example")
@@ -222,6 +231,34 @@ func (l *loader) metrics(f *File, v any) {
 		l.claim(m.Listen, Stream, "metrics.listen")
 		f.Metrics = &m.Metrics
 	}
+}
+
+// checkReady looks for the workers that the fleet is ready by.
+func (l *loader) checkReady(names []string, workers any) {
+	const key = "metrics.ready"
+	if len(names) == 0 {
+		l.errorf(key, "must name a worker; remove it, and each worker with sockets is needed")
+	}
+	declared, ok := workers.(map[string]any)
+	for i, name := range names {
+		switch near := nearest(name, slices.Sorted(maps.Keys(declared))); {
+		case slices.Contains(names[:i], name):
+			l.errorf(elem(key, i), "the worker %s is listed twice; remove one of them", name)
+		case !ok && workers != nil, declared[name] != nil: // the first is reported as what it is
+		case near != "":
+			l.errorf(elem(key, i), "there is no worker %s; did you mean %s?", name, near)
+		default:
+			l.errorf(elem(key, i), "there is no worker %s; add [worker.%s], or remove it", name, name)
+		}
+	}
+}
+
+// needs reports whether the fleet is ready only while a slot of a worker serves.
+func (f *File) needs(w *Worker) bool {
+	if f.Metrics != nil && f.Metrics.Ready != nil {
+		return slices.Contains(f.Metrics.Ready, w.Name)
+	}
+	return len(w.Sockets) > 0
 }
 
 // maxUnixPath is what fits into sun_path with its closing NUL, see unix(7).

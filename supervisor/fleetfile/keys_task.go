@@ -36,7 +36,7 @@ var taskFields = []field[taskDraft]{
 	{Key{
 		Name: "failure_action", Kind: KindChoice, Class: policy.Birth, Default: `"none"`, Example: `"exit"`,
 		Rule: `"none" or "exit"`,
-	}, choice(func(d *taskDraft) *FailureAction { return &d.FailureAction }, FailureNone, FailureExit)},
+	}, choice(func(d *taskDraft) *policy.EndAction { return &d.FailureAction }, policy.EndNone, policy.EndExit)},
 	{Key{
 		Name: "type", Kind: KindChoice, Class: policy.Birth, Example: `"notify"`,
 		Rule: `"simple" or "notify"`,
@@ -110,7 +110,7 @@ func (d *draft) readTasks(l *loader) {
 	names, _, _ := l.named(at, d.tasks)
 	for _, name := range names {
 		path := join(at, name)
-		t := &taskDraft{given: newGiven(), Task: Task{Name: name, Policy: d.Policy, FailureAction: FailureNone}}
+		t := &taskDraft{given: newGiven(), Task: Task{Name: name, Policy: d.Policy, FailureAction: policy.EndNone}}
 		v := d.tasks[name]
 		if entry, ok := v.(string); ok {
 			c := &cell{loader: l, path: path, key: &taskTable.field("entry").Key, v: entry}

@@ -189,6 +189,14 @@ var policyFields = []field[draft]{
 		Only: "with start_limit_burst",
 	}, interval()},
 	{Key{
+		Name: "failure_action", Kind: KindChoice, Class: policy.Live, Default: `"none"`, Example: `"exit"`,
+		Rule: `"none" or "exit"`,
+	}, choice(func(d *draft) *policy.EndAction { return &d.Vital.FailureAction }, policy.EndNone, policy.EndExit)},
+	{Key{
+		Name: "success_action", Kind: KindChoice, Class: policy.Live, Default: `"none"`, Example: `"exit"`,
+		Rule: `"none" or "exit"`,
+	}, choice(func(d *draft) *policy.EndAction { return &d.Vital.SuccessAction }, policy.EndNone, policy.EndExit)},
+	{Key{
 		Name: "timeout_start_sec", Kind: KindSpan, Class: policy.Live, Default: `"90s"`, Example: `"3min"`,
 		Rule: "a time span",
 	}, timeout(func(d *draft) *time.Duration { return &d.Policy.TimeoutStart })},

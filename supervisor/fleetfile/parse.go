@@ -133,7 +133,7 @@ func (l *loader) fleet(f *File, root map[string]any) {
 	}
 	l.sockets(f, d.tables["socket"])
 	if v, ok := d.tables["metrics"]; ok {
-		l.metrics(f, v)
+		l.metrics(f, v, d.tables["worker"])
 	}
 	shareV6(f)
 	if f.Start == StartConnection && l.declared != nil && len(l.declared) == 0 {

@@ -30,6 +30,7 @@ const exampleFile = `
 description = "edge collectors"
 ready_when = 3
 timeout_start_sec = 0
+stop_delay_sec = 5
 start = "connection"
 worker.last.exec = ["sleep", "1"] # first in the file
 
@@ -79,6 +80,8 @@ start_limit_burst = 2
 timeout_stop_sec = "infinity"
 kill_signal = "RTMAX-1"
 kill_mode = "control-group"
+failure_action = "exit"
+success_action = "exit"
 type = "notify"
 watchdog_sec = "infinity"
 file_descriptor_store_max = 128
@@ -111,7 +114,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 	ip := netip.MustParseAddrPort
 	want := &fleetfile.File{
 		Name: "test", Path: "/etc/prefork/test.toml", Description: "edge collectors",
-		ReadyWhen: policy.ReadyWhen{N: 3}, TimeoutStart: policy.Forever, Start: fleetfile.StartConnection,
+		ReadyWhen: policy.ReadyWhen{N: 3}, TimeoutStart: policy.Forever, StopDelay: 5 * time.Second, Start: fleetfile.StartConnection,
 		Floor: &fleetfile.Floor{
 			Python: "/etc/prefork/venv/bin/python3", Path: []string{"/opt/app", "/etc/prefork/lib"},
 			Threads: fleetfile.Refuse, FDs: fleetfile.Refuse, GCFreeze: true, Spares: 1,
@@ -133,6 +136,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 			Environment: map[string]string{"A": "1", "B": "1"}, SupplementaryGroups: []string{"adm"},
 			Limits: []fleetfile.Limit{{Name: "cpu", Soft: 2, Hard: 2}, {Resource: 7, Name: "nofile", Soft: 1024, Hard: 1024}},
 			Policy: ofAll,
+			Vital:  policy.Vital{FailureAction: policy.EndNone, SuccessAction: policy.EndNone},
 			Roll:   policy.Rolling{Order: policy.StopFirst, MaxUnavailable: 1, Settle: time.Second},
 		}, {
 			Name: "web", Count: 4, IgnoreSIGPIPE: true, Entry: "app.web:Server.run", Sockets: []string{"http", "dns"},
@@ -156,6 +160,7 @@ func TestExampleIsReadAsItIsMeant(t *testing.T) {
 				{Resource: 15, Name: "rttime", Soft: 200, Hard: 200},
 			},
 			Policy: ofWeb,
+			Vital:  policy.Vital{FailureAction: policy.EndExit, SuccessAction: policy.EndExit},
 			Roll:   policy.Rolling{Order: policy.StartFirst, MaxUnavailable: 1, Settle: time.Second},
 		}},
 	}

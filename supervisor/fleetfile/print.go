@@ -101,6 +101,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 	c := policy.Config{
 		ReadyWhen:    f.ReadyWhen,
 		TimeoutStart: f.TimeoutStart,
+		StopDelay:    f.StopDelay,
 		Keys:         append(sums(&topTable, &fleetDraft{File: f}), f.metricsKeys()...),
 	}
 	if f.Floor != nil {
@@ -116,10 +117,12 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 		}
 		c.Sockets = append(c.Sockets, policy.Socket{Name: s.Name, Keys: keys})
 	}
-	for _, w := range f.Workers {
+	for i := range f.Workers {
+		w := &f.Workers[i]
 		worker := policy.Worker{
 			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets,
-			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}), Tasks: w.TaskNames(),
+			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Vital: w.Vital, Keys: sums(&workerTable, &draft{Worker: *w}), Tasks: w.TaskNames(),
+			Needed: f.needs(w),
 		}
 		if len(w.Tasks) > 0 {
 			worker.Policy.Notify = true // when its tasks are ready; what the file says is of each of them

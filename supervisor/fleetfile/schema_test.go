@@ -23,6 +23,7 @@ var around = map[string]string{
 	"[socket.NAME].listen":           "[socket.s]\n",
 	"[metrics]":                      "[metrics]\nlisten = \"/run/m.sock\"\n",
 	"[metrics].listen":               "[metrics]\n",
+	"[metrics].ready":                "[worker.w]\nexec = [\"a\"]\n[metrics]\nlisten = \"/run/m.sock\"\n",
 	"[worker.NAME]":                  "[worker.w]\nexec = [\"w\"]\n",
 	"[worker.NAME].exec":             "[worker.w]\n",
 	"[worker.NAME].entry":            "[floor]\n[worker.w]\n",

@@ -18,7 +18,8 @@ type File struct {
 	Description  string
 	Start        Start // for the generator; a fleet that was started needs it no more
 	ReadyWhen    policy.ReadyWhen
-	TimeoutStart time.Duration // policy.Forever: none
+	TimeoutStart time.Duration // fleet.Forever: none
+	StopDelay    time.Duration // that the fleet serves on when it is to stop
 	Floor        *Floor        // nil if the file has no [floor]
 	Metrics      *Metrics      // nil if the file has no [metrics]
 	Sockets      []Socket      // in the order of the file
@@ -87,7 +88,10 @@ type Socket struct {
 }
 
 // Metrics is the [metrics] table.
-type Metrics struct{ Listen Address }
+type Metrics struct {
+	Listen Address
+	Ready  []string // names of workers; nil: those that have sockets
+}
 
 // Address is one entry of listen=.
 type Address struct {
@@ -158,6 +162,7 @@ type Worker struct {
 	Policy  policy.Policy
 	Roll    policy.Rolling   // how its processes are replaced
 	Recycle policy.Recycling // when they are, though nothing is wrong with them
+	Vital   policy.Vital     // which of their ends end the fleet
 }
 
 // Callables are what its processes call, in the words of the file: none for a program.
@@ -192,15 +197,6 @@ type Task struct {
 	Entry         string // "module:callable"
 	Args          []any  // as of a Worker
 	Kwargs        map[string]any
-	Policy        policy.Policy // of which restarts, the start limit, Notify and TimeoutStart are the task's
-	FailureAction FailureAction
+	Policy        policy.Policy    // of which restarts, the start limit, Notify and TimeoutStart are the task's
+	FailureAction policy.EndAction // policy.EndExit: its process ends, with status 1
 }
-
-// FailureAction is what follows when a task has failed for good.
-type FailureAction string
-
-// The values of failure_action.
-const (
-	FailureNone FailureAction = "none" // its siblings go on
-	FailureExit FailureAction = "exit" // the process ends, with status 1
-)

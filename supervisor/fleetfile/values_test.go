@@ -29,6 +29,7 @@ var outOfRange = map[string][]string{
 	"description":       {`"a\nb"`, `"a\u0000"`},
 	"ready_when":        {`0`, `-1`, `"none"`, `"1"`, `1.0`},
 	"timeout_start_sec": badSpans,
+	"stop_delay_sec":    append([]string{`"infinity"`}, badSpans...),
 	"start":             {`"yes"`, `"Boot"`, `""`, `"enabled"`},
 	"floor":             {`{ a = 1 }`},
 	"metrics":           {`{ a = 1 }`, `{}`},
@@ -49,6 +50,7 @@ var outOfRange = map[string][]string{
 	"[floor].fds":        {`"no"`, `""`},
 	"[floor].spares":     {`-1`, `1001`},
 
+	"[metrics].ready":  {`"w"`, `[]`, `["w", "w"]`, `["v"]`, `["www"]`, `["w.0"]`, `[1]`, `[["w"]]`},
 	"[metrics].listen": {`""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
 
 	"[socket.NAME].listen": {
@@ -124,6 +126,9 @@ var outOfRange = map[string][]string{
 	"[worker.NAME].kill_mode":   {`"process"`, `"none"`, `"Mixed"`, `"cgroup"`, `""`},
 	"[worker.NAME].restart":     {`"sometimes"`, `"Always"`, `""`},
 
+	"[worker.NAME].failure_action": {`"reboot"`, `"Exit"`, `""`, `true`},
+	"[worker.NAME].success_action": {`"exit-force"`, `1`},
+
 	"[worker.NAME].restart_sec":                 append([]string{`"infinity"`}, badSpans...),
 	"[worker.NAME].restart_max_delay_sec":       append([]string{`"infinity"`}, badSpans...),
 	"[worker.NAME].restart_reset_sec":           badSpans,
@@ -183,6 +188,11 @@ var conflicts = map[string][]string{
 	"[floor].python":    {"[floor]\npython = \"python3\" #!\nzygote = [\"a\"]"},
 	"[floor].immortal":  {"[floor]\nzygote = [\"a\"]\nimmortal = false #!"},
 	"[floor].gc_freeze": {"[floor]\nzygote = [\"a\"]\ngc_freeze = true #!"},
+	"[metrics].ready": {
+		"[metrics]\nlisten = \"/a\"\nready = [\"web\"] #!",
+		"[metrics]\nlisten = \"/a\"\nready = [\"wbe\"] #!\n[worker.web]\nexec = [\"a\"]",
+		"[metrics]\nlisten = \"/a\"\nready = [\"a\", \"b\"] #!\n[worker.a]\nexec = [\"a\"]",
+	},
 	"[metrics].listen": {
 		"[metrics] #!",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",

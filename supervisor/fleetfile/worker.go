@@ -37,7 +37,7 @@ func newDraft() *draft {
 		TimeoutStop:     15 * time.Second,
 		KillSignal:      policy.SIGTERM,
 		KillMode:        policy.KillMixed,
-	}, Roll: policy.Rolling{MaxUnavailable: 1, Settle: time.Second}}}
+	}, Roll: policy.Rolling{MaxUnavailable: 1, Settle: time.Second}, Vital: policy.Vital{FailureAction: policy.EndNone, SuccessAction: policy.EndNone}}}
 }
 
 // clone shares lists and maps: setters replace them.

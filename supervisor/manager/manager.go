@@ -31,6 +31,7 @@ type Manager struct {
 
 	status  string
 	changed bool    // status has not been sent
+	stops   bool    // STOPPING=1 was said
 	states  []state // that have not been, in their order, each once
 	extend  time.Duration
 	ping    bool
@@ -121,8 +122,13 @@ func (m *Manager) Ready() { m.enter(ready) }
 // for it for ever.
 func (m *Manager) Reloading() { m.enter(reloading) }
 
-// Stopping says STOPPING=1.
-func (m *Manager) Stopping() { m.enter(stopping) }
+// Stopping says STOPPING=1, once: that the fleet is to stop, or stops.
+func (m *Manager) Stopping() {
+	if !m.stops {
+		m.stops = true
+		m.enter(stopping)
+	}
+}
 
 // enter queues a state: of those that were not sent, the latest of each kind counts.
 func (m *Manager) enter(s state) {

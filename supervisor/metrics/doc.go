@@ -6,8 +6,8 @@
 //	/metrics  what there is to count and to measure, as OpenMetrics or in
 //	          Prometheus's text format
 //	/healthz  200 while the loop of the master answers, else 503
-//	/readyz   200 while the fleet is active and one of its slots serves, else 503
-//	          with the reason
+//	/readyz   200 while the fleet is active and has a ready slot of each worker that
+//	          needs one, else 503 with the reason; ?worker=web&min=2 asks for more
 //
 // It is the only socket on which the master accepts connections from the network.
 // What it takes is little: GET or HEAD, no body, one request for each connection.

@@ -26,8 +26,9 @@ var families = []family{
 	{"prefork_fleet", info, "", "The fleet, by its name.", func(p *printer, s *Sample) {
 		p.sample("", 1, "fleet", s.Fleet.Name)
 	}},
-	{"prefork_fleet_ready", gauge, "", "1 if the fleet is active and one of its slots serves, as /readyz says; else 0.", func(p *printer, s *Sample) {
-		p.sample("", truth(Ready(s.Fleet)))
+	{"prefork_fleet_ready", gauge, "", "1 if the fleet is active and has a ready slot of each worker that needs one, as /readyz says; else 0.", func(p *printer, s *Sample) {
+		ready, _ := control.Readiness(s.Fleet, control.Wants(s.Fleet, 1))
+		p.sample("", truth(ready))
 	}},
 	{"prefork_slots", gauge, "", "Slots of a worker, by state.", slotsByState},
 	{"prefork_restarts", counter, "", "Restarts of the slots of a worker, by the result of the process before.", restartsByResult},
@@ -101,15 +102,6 @@ var families = []family{
 	{"prefork_notifications_dropped", counter, "", "Datagrams to the notify sockets of slots that were not heard: of strangers, malformed, or too many.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.NotificationsDropped))
 	}},
-}
-
-// Ready reports whether a fleet is ready: it has become so, does not stop, and one
-// of its slots serves, or there is none that could.
-func Ready(f *control.Status) bool {
-	serves := func(s control.SlotStatus) bool {
-		return s.State == fleet.StateReady.String() || s.State == fleet.StateListening.String()
-	}
-	return f.ActiveState == "active" && (len(f.Slots) == 0 || slices.ContainsFunc(f.Slots, serves))
 }
 
 func truth(b bool) float64 {

@@ -7,8 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/decnet/prefork/supervisor/control"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // maxHead is how many bytes a request may have.
@@ -18,7 +24,8 @@ var errTooLong = fmt.Errorf("the head of a request must be at most %d bytes long
 
 // request is what is asked for. Of its head only this matters here.
 type request struct {
-	path   string // without a query
+	path   string // without its query
+	query  string
 	accept string // all Accept fields
 	noBody bool   // HEAD
 }
@@ -82,7 +89,7 @@ func parse(head []byte) (q request, no *refusal) {
 	if version != "HTTP/1.1" && version != "HTTP/1.0" {
 		return q, &refusal{505, "the version must be HTTP/1.1 or HTTP/1.0"}
 	}
-	q.path, _, _ = strings.Cut(parts[1], "?")
+	q.path, q.query, _ = strings.Cut(parts[1], "?")
 	q.noBody = method == "HEAD"
 	hosts, err := q.fields(fields)
 	switch {
@@ -94,6 +101,45 @@ func parse(head []byte) (q request, no *refusal) {
 		return q, &refusal{405, "the method must be GET or HEAD"}
 	}
 	return q, nil
+}
+
+// What /readyz can be asked for.
+const (
+	maxMin   = policy.MaxSlots
+	readyUse = "/readyz takes worker=NAME, which may be repeated, and min=NUMBER"
+)
+
+// wants are what a query of /readyz asks for: of the workers that it names, else of those
+// that the fleet needs.
+func (q *request) wants(f *control.Status) (wants []control.Want, no *refusal) {
+	values, err := url.ParseQuery(q.query)
+	if err != nil {
+		return nil, &refusal{400, fmt.Sprintf("%v; %s", err, readyUse)}
+	}
+	least := uint64(1)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		switch list := values[key]; {
+		case key == "worker", key == "verbose": // by habit: the reason is always told
+		case key != "min":
+			return nil, &refusal{400, fmt.Sprintf("there is no %.64q; %s", key, readyUse)}
+		case len(list) > 1:
+			return nil, &refusal{400, "min can be given once"}
+		default:
+			if least, err = strconv.ParseUint(list[0], 10, 32); err != nil || least < 1 || least > maxMin {
+				return nil, &refusal{400, fmt.Sprintf("min must be a number from 1 to %d, not %.64q", maxMin, list[0])}
+			}
+		}
+	}
+	for _, name := range values["worker"] {
+		if why := control.NoWorker(f, name); why != "" {
+			return nil, &refusal{404, why}
+		}
+		wants = append(wants, control.Want{Worker: name, Min: uint32(least)})
+	}
+	if wants == nil {
+		wants = control.Wants(f, uint32(least))
+	}
+	return wants, nil
 }
 
 // fields reads header fields, of which two matter.

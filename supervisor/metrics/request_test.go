@@ -19,7 +19,7 @@ var requests = []struct {
 	{"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 0, request{path: "/metrics"}},
 	{"GET /metrics HTTP/1.0\r\n\r\n", 0, request{path: "/metrics"}},
 	{"GET /healthz HTTP/1.0\n\n", 0, request{path: "/healthz"}},
-	{"HEAD /readyz?verbose HTTP/1.1\r\nhOST:\r\nAccept: a\r\nx-y: \xff\r\naccept:b\r\n\r\n", 0, request{path: "/readyz", accept: ", a,b", noBody: true}},
+	{"HEAD /readyz?verbose HTTP/1.1\r\nhOST:\r\nAccept: a\r\nx-y: \xff\r\naccept:b\r\n\r\n", 0, request{path: "/readyz", query: "verbose", accept: ", a,b", noBody: true}},
 
 	{"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", 405, request{path: "/metrics"}},
 	{"get /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 405, request{path: "/metrics"}},

@@ -204,7 +204,7 @@ func (s *Server) answer(head []byte, err error) *answer {
 	case q.path == "/healthz":
 		a = s.health()
 	case q.path == "/readyz":
-		a = s.readiness()
+		a = s.readiness(&q)
 	default:
 		a = line(404, "there are /metrics, /healthz and /readyz")
 	}
@@ -231,13 +231,18 @@ func (s *Server) health() *answer {
 	return line(200, "ok")
 }
 
-func (s *Server) readiness() *answer {
+func (s *Server) readiness(q *request) *answer {
 	f, err := s.backend.Look()
-	switch {
-	case err != nil:
+	if err != nil {
 		return line(503, err.Error())
-	case !Ready(f):
-		return line(503, f.StatusText)
 	}
-	return line(200, f.StatusText)
+	wants, no := q.wants(f)
+	if no != nil {
+		return line(no.status, no.text)
+	}
+	ready, why := control.Readiness(f, wants)
+	if !ready {
+		return line(503, why)
+	}
+	return line(200, why)
 }

@@ -77,6 +77,42 @@ func serveTest(t *testing.T, b *fake) (address string, s *Server) {
 	return l.Addr().String(), s
 }
 
+// TestReadinessByWorker: a worker that nobody needs does not keep a dead one ready, and who
+// asks for more is told what is missing.
+func TestReadinessByWorker(t *testing.T) {
+	b := &fake{fleet: edge()}
+	address, _ := serveTest(t, b)
+	for query, c := range map[string]struct {
+		status int
+		text   string
+	}{
+		"":                                 {200, "2/3 ready\n"},
+		"?worker=web":                      {200, "2/3 ready\n"},
+		"?worker=web&min=2":                {200, "2/3 ready\n"},
+		"?min=3":                           {503, "web: 2 of 2 ready, needs 3; 2/3 ready\n"},
+		"?worker=sniffer":                  {503, "sniffer: 0 of 1 ready, needs 1; 2/3 ready\n"},
+		"?worker=web&worker=sniffer&min=1": {503, "sniffer: 0 of 1 ready, needs 1; 2/3 ready\n"},
+		"?worker=wbe":                      {404, "there is no worker \"wbe\"; the fleet has web, sniffer, io\n"},
+		"?worker=":                         {404, "there is no worker \"\"; the fleet has web, sniffer, io\n"},
+		"?worker=%1b[2J":                   {404, "there is no worker \"\\x1b[2J\"; the fleet has web, sniffer, io\n"},
+		"?worker=web&min=0":                {400, "min must be a number from 1 to 10000, not \"0\"\n"},
+		"?worker=web&min=-1":               {400, "min must be a number from 1 to 10000, not \"-1\"\n"},
+		"?min=99999999999":                 {400, "min must be a number from 1 to 10000, not \"99999999999\"\n"},
+		"?min=1&min=2":                     {400, "min can be given once\n"},
+		"?wroker=web":                      {400, "there is no \"wroker\"; /readyz takes worker=NAME, which may be repeated, and min=NUMBER\n"},
+		"?worker=%zz":                      {400, "invalid URL escape \"%zz\"; /readyz takes worker=NAME, which may be repeated, and min=NUMBER\n"},
+		"?worker=web;min=2":                {400, "invalid semicolon separator in query; /readyz takes worker=NAME, which may be repeated, and min=NUMBER\n"},
+		"?verbose":                         {200, "2/3 ready\n"},
+	} {
+		want(t, address, "/readyz"+query, c.status, c.text)
+	}
+	dead := edge()
+	dead.Workers[0].Ready, dead.StatusText = 0, "1/3 ready"
+	b.set(dead, nil)
+	want(t, address, "/readyz", 503, "web: 0 of 2 ready, needs 1; 1/3 ready\n")
+	want(t, address, "/readyz?worker=io", 200, "1/3 ready\n")
+}
+
 // get is one probe, as an orchestrator makes it.
 func get(t *testing.T, address, path string, header ...string) (*http.Response, string) {
 	t.Helper()

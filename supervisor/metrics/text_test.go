@@ -20,6 +20,9 @@ func edge() *control.Status {
 	return &control.Status{
 		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2,
 		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7,
+		Workers: []control.WorkerStatus{
+			{Name: "web", Slots: 2, Ready: 2, Needs: 1}, {Name: "sniffer", Slots: 1, Waiting: 1}, {Name: "io", Slots: 1, Ready: 1},
+		},
 		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
 			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, NRecycles: 2, Recycles: map[string]uint64{"age": 2}, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},
@@ -99,32 +102,6 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, os.ErrClosed }
 func TestWriteSaysWhatTheWriterSays(t *testing.T) {
 	if err := Write(brokenWriter{}, sample(), Text); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestReady(t *testing.T) {
-	with := func(state string, slots ...string) *control.Status {
-		f := &control.Status{ActiveState: state}
-		for _, s := range slots {
-			f.Slots = append(f.Slots, control.SlotStatus{State: s})
-		}
-		return f
-	}
-	for _, c := range []struct {
-		f    *control.Status
-		want bool
-	}{
-		{with("active"), true},
-		{with("active", "failed", "ready"), true},
-		{with("active", "listening"), true},
-		{with("active", "starting", "waiting", "exited", "failed", "stopping", "killing"), false},
-		{with("activating", "ready"), false},
-		{with("deactivating", "ready"), false},
-		{with("inactive"), false},
-	} {
-		if got := Ready(c.f); got != c.want {
-			t.Errorf("%s, %+v: got %v", c.f.ActiveState, c.f.Slots, got)
-		}
 	}
 }
 

@@ -12,6 +12,7 @@ type Config struct {
 	Workers      []Worker
 	ReadyWhen    ReadyWhen
 	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none
+	StopDelay    time.Duration // that it serves on when it is asked to stop
 	Spares       int
 	Descriptors  int // that a floor keeps free for its workers
 	Sockets      []Socket
@@ -40,11 +41,29 @@ type Worker struct {
 	Entry    bool // forked from the floor; else started through the shim
 	OnDemand bool // no process until a connection waits at its sockets
 	Sockets  []string
+	Needed   bool     // the fleet is ready only while one of its slots serves
 	Tasks    []string // the names of those that share its process; none: it is not of tasks
 	Policy   Policy
 	Roll     Rolling
 	Recycle  Recycling
+	Vital    Vital
 	Keys     []Key
+}
+
+// EndAction is systemd's FailureAction= and SuccessAction= (systemd.unit(5)): what follows
+// when something has ended for good.
+type EndAction string
+
+// The values of EndAction.
+const (
+	EndNone EndAction = "none" // the rest goes on
+	EndExit EndAction = "exit" // the whole that it is part of ends: of a slot the fleet, of a task its process
+)
+
+// Vital says which ends of the slots of a worker end the fleet. "" is EndNone.
+type Vital struct {
+	FailureAction EndAction // of one that has failed for good
+	SuccessAction EndAction // of one that has finished by itself
 }
 
 // Order is which of the two processes of a slot comes first when one replaces the other.
