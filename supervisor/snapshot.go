@@ -46,6 +46,7 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 			f.SparePIDs[uint32(p.PID)] = uint32(spare.Generation)
 		}
 	}
+	f.Workers = make([]control.WorkerStatus, 0, len(v.Workers))
 	for _, w := range v.Workers {
 		f.Workers = append(f.Workers, control.WorkerStatus{
 			Name: w.Name, Slots: uint32(w.Slots), Ready: uint32(w.Ready), Listening: uint32(w.Listening),

@@ -27,6 +27,10 @@ func TestContainer(t *testing.T) {
 		t.Errorf("prefork status says\n%s", out)
 	}
 
+	if status, body := c.probe("/readyz?worker=web&min=2"); status != 200 {
+		t.Errorf("/readyz of two web slots: %d, %s", status, body)
+	}
+
 	// What is left behind in the container, and by a worker that dies.
 	c.exec("sh", "-c", "sleep 0.1 & sleep 0.2 &")
 	kill(t, c.child("sh -c while sleep").pid, syscall.SIGKILL)
@@ -55,8 +59,11 @@ func TestContainer(t *testing.T) {
 	c.signal(syscall.SIGTERM)
 	c.eventually("the readiness probe fails", func() bool {
 		status, body := c.probe("/readyz")
-		return status == 503 && strings.HasPrefix(body, "stopping: ")
+		return status == 503 && strings.HasPrefix(body, "draining: stops in ")
 	})
+	if status, body, err := ask(t, c.client, "127.0.0.1:8080", "/", "*/*"); status != 200 {
+		t.Errorf("a request that comes while it drains: %d, %q, %v", status, body, err)
+	}
 	if status, _ := c.probe("/healthz"); status != 200 {
 		t.Errorf("/healthz while it drains: %d", status)
 	}

@@ -20,7 +20,8 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run FLEET",
 		Short: "Run a fleet in the foreground",
-		Long: `Run a fleet until it is told to stop (SIGTERM or SIGINT; a second one kills), or
+		Long: `Run a fleet until it is told to stop (SIGTERM or SIGINT; a second one kills; with
+stop_delay_sec the second ends the delay, and a third kills), or
 until every slot has finished. prefork@NAME.service runs this command.
 
 Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file.`,

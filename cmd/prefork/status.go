@@ -12,10 +12,12 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/reach"
+	"github.com/decnet/prefork/supervisor/control"
 )
 
 func newStatus() *cobra.Command {
 	var asJSON bool
+	var wait readyWait
 	cmd := &cobra.Command{
 		Use:   "status [FLEET]",
 		Short: "Show the status of one fleet, or of all",
@@ -25,16 +27,32 @@ Without FLEET, a line for each fleet.
 With --json, the same as one object, or as a list of them; the manual describes
 the fields.
 
-Exit status: 0 success; 1 the fleet does not run or does not answer.`,
-		Example:           "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
+With --wait-ready, wait until the fleet is ready as /readyz says: it is active, and
+each worker that has sockets, or that metrics.ready names, has a slot that is ready
+or listens. With --worker, until those workers have, and with --min so many slots of
+each. If the fleet stops or ends, or is not ready in time, it says why.
+
+Exit status: 0 success; 1 the fleet does not run, does not answer, or, with
+--wait-ready, is not ready.`,
+		Example: "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json\n" +
+			"  prefork status --wait-ready --timeout 30s --worker web --min 2 fleet",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
-			if len(args) == 0 {
+			timeout, err := wait.check(cmd, len(args))
+			switch {
+			case err != nil:
+				return err
+			case len(args) == 0:
 				return statusOfAll(out, asJSON)
 			}
-			f, err := reach.Look(args[0])
+			f := (*control.Status)(nil)
+			if wait.on {
+				f, err = wait.wait(args[0], timeout)
+			} else {
+				f, err = reach.Look(args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -45,6 +63,7 @@ Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	wait.flags(cmd)
 	return cmd
 }
 

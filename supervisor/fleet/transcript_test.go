@@ -194,8 +194,10 @@ func (st *stage) fleet(cfg *policy.Config, settings []string) {
 }
 
 // settings that are not born with.
-var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private",
-	"failure_action", "success_action"}
+var liveSettings = []string{
+	"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private",
+	"failure_action", "success_action",
+}
 
 func (st *stage) worker(cfg *policy.Config, words []string) {
 	w := policy.Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: policy.Rolling{Order: policy.StartFirst, Settle: sec}}
