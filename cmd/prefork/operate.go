@@ -42,10 +42,11 @@ func newStop() *cobra.Command {
 	sockets := false
 	var cmd *cobra.Command
 	cmd = operation("stop", "Stop a fleet, or slots of one that runs",
-		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open:
-the next connection starts it again; with --sockets they are closed, too. Or stop
-slots, until they are started. The rest of the fleet goes on. WORKER.N/TASK is one of
-the tasks of a slot: it is stopped until it is started, or its process is replaced.`,
+		`Stop a fleet as systemctl stop prefork@FLEET does, after its stop_delay_sec. It
+leaves its sockets open: the next connection starts it again; with --sockets they
+are closed, too. Or stop slots, until they are started. The rest of the fleet goes on.
+WORKER.N/TASK is one of the tasks of a slot: it is stopped until it is started, or its
+process is replaced.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 			if sockets {
 				if err := reach.StopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {

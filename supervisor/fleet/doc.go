@@ -25,6 +25,9 @@
 // first. A slot that is recycled is a change of its own, of one slot, which gives way to
 // all others.
 //
+// A fleet starts, serves and stops. In between it may drain: it serves on, and is known to
+// stop. It also ends with a slot that is vital, and when nothing is left to run.
+//
 // A deadline is a field of what it belongs to. Decide moves every deadline that
 // has passed, so that [Fleet.Deadline] lies ahead after each call.
 package fleet

@@ -25,8 +25,8 @@ type (
 	// Tick says that time has passed.
 	Tick struct{}
 
-	// StopRequested asks the fleet to stop; the second one kills. Why names the
-	// cause for the operator ("SIGTERM").
+	// StopRequested asks the fleet to stop; the second one kills, or ends the delay of the
+	// stop, and then the third kills. Why names the cause for the operator ("SIGTERM").
 	StopRequested struct{ Why string }
 
 	// FloorProgress is what a floor is doing while it loads.

@@ -97,11 +97,14 @@ func (w *world) checkRecycling(f *Fleet) {
 	}
 	if s := f.named(c.Slots[0]); c.id > w.recycled {
 		w.recycled = c.id
+		if f.phase != serving {
+			w.fail("%s begins to be recycled, phase %d", s.name, f.phase)
+		}
 		if !s.wasReady || w.now.Sub(s.readyAt) < policy.MinRecycleAge || s.config.Entry && s.floor.state != floorUp && s.floor.state != floorEnding {
 			w.fail("%s is recycled %s after it was ready (%t), floor %d", s.name, w.now.Sub(s.readyAt), s.wasReady, s.floor.state)
 		}
 	}
-	if f.phase != serving || f.pending != nil {
+	if f.phase != serving && f.phase != draining || f.pending != nil {
 		w.fail("%s is recycled, phase %d, %v waits", c.Slots[0], f.phase, f.pending)
 	}
 	for _, s := range f.slots {

@@ -21,6 +21,8 @@ var requests = []struct {
 	{"GET /healthz HTTP/1.0\n\n", 0, request{path: "/healthz"}},
 	{"HEAD /readyz?verbose HTTP/1.1\r\nhOST:\r\nAccept: a\r\nx-y: \xff\r\naccept:b\r\n\r\n", 0, request{path: "/readyz", query: "verbose", accept: ", a,b", noBody: true}},
 
+	{"GET /readyz?worker=web&min=2 HTTP/1.1\r\nHost: a\r\n\r\n", 0, request{path: "/readyz", query: "worker=web&min=2"}},
+
 	{"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", 405, request{path: "/metrics"}},
 	{"get /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 405, request{path: "/metrics"}},
 	{"GET /metrics HTTP/1.1\r\n\r\n", 400, request{path: "/metrics"}},
@@ -123,6 +125,10 @@ func FuzzRequest(f *testing.F) {
 			}
 		case !strings.HasPrefix(q.path, "/"), strings.ContainsAny(q.path, "? \r\n"):
 			t.Errorf("path %q", q.path)
+		default:
+			if wants, no := q.wants(edge()); no == nil && len(wants) == 0 || no != nil && (reasons[no.status] == "" || no.text == "") {
+				t.Errorf("query %q: %v, %+v", q.query, wants, no)
+			}
 		}
 	})
 }
