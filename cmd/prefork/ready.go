@@ -29,6 +29,21 @@ func (w *readyWait) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.timeout, "timeout", "", "wait for this `DURATION` at most, such as 30s or 2min")
 	cmd.Flags().StringArrayVar(&w.workers, "worker", nil, "wait for the worker `NAME`, whatever the file needs")
 	cmd.Flags().Uint32Var(&w.least, "min", 1, "wait for so many ready slots of each worker")
+	_ = cmd.RegisterFlagCompletionFunc("worker", completeWorkers) // there is such a flag
+}
+
+// completeWorkers completes the name of a worker of the fleet that is named already, if it
+// runs.
+func completeWorkers(_ *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if f, err := reach.Look(args[0]); err == nil {
+		for i := range f.Workers {
+			names = append(names, f.Workers[i].Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // check reads the flags.
@@ -50,7 +65,15 @@ func (w *readyWait) check(cmd *cobra.Command, fleets int) (timeout time.Duration
 // wait returns the fleet when it is ready. It looks whenever the master says that something
 // has changed, and fails when the fleet ends, or stops, or its time is over; 0 is no limit.
 func (w *readyWait) wait(fleet string, timeout time.Duration) (*control.Status, error) {
-	m, err := reach.Connect(fleet)
+	interrupted, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	late := interrupted
+	if timeout > 0 {
+		var over context.CancelFunc
+		late, over = context.WithTimeout(interrupted, timeout)
+		defer over()
+	}
+	m, err := w.connect(late, fleet)
 	if err != nil {
 		return nil, err
 	}
@@ -61,35 +84,38 @@ func (w *readyWait) wait(fleet string, timeout time.Duration) (*control.Status, 
 	if err != nil {
 		return nil, reach.Explain(fleet, err)
 	}
-	interrupted, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	var late <-chan time.Time
-	if timeout > 0 {
-		late = time.After(timeout)
-	}
 	for {
-		ended := m.LookAgain()
+		gone := m.LookAgain()
 		ready, why, err := w.ready(m.Status)
 		switch {
 		case err != nil:
 			return nil, err
 		case m.Status.ActiveState == "deactivating":
 			return nil, exit.Failed("fleet %s stops: %s", fleet, why)
-		case ended != nil && reach.Runs(fleet):
-			return nil, ended
-		case ended != nil: // the last that was seen says more
+		case gone != nil && reach.Runs(fleet):
+			return nil, gone
+		case gone != nil: // the last that was seen says more
 			return nil, exit.Failed("fleet %s has ended before it was ready: %s", fleet, why)
 		case ready:
 			return m.Status, nil
 		}
 		select {
 		case <-news: // it is closed when the master ends: the next look fails
-		case <-late:
+		case <-late.Done():
+			if interrupted.Err() != nil {
+				return nil, exit.Failed("fleet %s is not ready yet: %s", fleet, why)
+			}
 			return nil, exit.Failed("fleet %s is not ready after %s: %s", fleet, policy.Span(timeout), why)
-		case <-interrupted.Done():
-			return nil, exit.Failed("fleet %s is not ready yet: %s", fleet, why)
 		}
 	}
+}
+
+// connect waits for a fleet that does not run yet, if there is a limit to that.
+func (w *readyWait) connect(late context.Context, fleet string) (*reach.Master, error) {
+	if w.timeout == "" {
+		return reach.Connect(fleet)
+	}
+	return reach.Await(late, fleet)
 }
 
 // ready says whether the fleet has what is waited for, and how it is.

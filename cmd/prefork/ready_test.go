@@ -5,7 +5,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -92,6 +94,38 @@ func TestADeadWorkerIsNotReady(t *testing.T) {
 		t.Errorf("it waited until %s", end)
 	}
 	want("", "200", "3/3 ready")
+}
+
+// TestWaitingForAFleetThatDoesNotRunYet: as in a script that has just started it.
+func TestWaitingForAFleetThatDoesNotRunYet(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	r := prepare(t, "[worker.a]\nexec = [\"sleep\", \"987668\"]\n")
+	r.cmd.Env = append(r.cmd.Env, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"))
+	if _, stderr, code := prefork(t, "status", "--wait-ready", "--timeout", "1ms", r.path("fleet.toml")); code != 1 || !strings.Contains(stderr, "does not run") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+	if _, stderr, code := prefork(t, "status", "--wait-ready", "--timeout", "10min", r.path("other.toml")); code != 1 || !strings.Contains(stderr, "no such file") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+	waits := r.waiter("--timeout", "10min")
+	eventually(t, "it watches where the fleet is to be", func() bool {
+		return slices.ContainsFunc(processes(t), func(p process) bool {
+			return p.parent == os.Getpid() && strings.Contains(p.title, "--wait-ready") && watches(p.pid)
+		})
+	})
+	r.start()
+	if end := <-waits; !strings.HasPrefix(end, "0: fleet: active, 1/1 ready") {
+		t.Errorf("it waited until %s", end)
+	}
+}
+
+// watches reports whether a process has a descriptor of inotify(7).
+func watches(pid int) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is sound
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		target, _ := os.Readlink(fd) // "" if it has been closed
+		return target == "anon_inode:inotify"
+	})
 }
 
 // waiter runs prefork status --wait-ready, and tells its exit status and what it said.

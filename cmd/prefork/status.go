@@ -30,7 +30,8 @@ the fields.
 With --wait-ready, wait until the fleet is ready as /readyz says: it is active, and
 each worker that has sockets, or that metrics.ready names, has a slot that is ready
 or listens. With --worker, until those workers have, and with --min so many slots of
-each. If the fleet stops or ends, or is not ready in time, it says why.
+each. With --timeout, a fleet that does not run yet is waited for, too. If the fleet
+stops or ends, or is not ready in time, it says why.
 
 Exit status: 0 success; 1 the fleet does not run, does not answer, or, with
 --wait-ready, is not ready.`,

@@ -124,6 +124,7 @@ func Listen(path string, backend Backend) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	_ = os.Chmod(path, 0o600) // it is: this tells who waits for it (inotify(7)) that it listens
 	var guid [16]byte
 	_, _ = rand.Read(guid[:]) // never fails
 	s := &Server{

@@ -5,6 +5,7 @@
 // error of package exit, which says what to do.
 //
 //	reach.go   the file, and the connection to the master
+//	await.go   a master that is not there yet
 //	fleets.go  all fleets, and why one has no master
 //	unit.go    the unit; sockets.go its socket units
 //	newer.go   the code that a floor does not have yet
@@ -92,13 +93,16 @@ func Connect(fleet string) (*Master, error) {
 		_, missing = os.Stat(path)
 	}
 	if missing != nil {
-		return nil, &notRunning{exit.Failed("no fleet runs by that name, and: %v", missing)}
+		return nil, &notRunning{exit.Failed("no fleet runs by that name, and: %v", missing), true}
 	}
-	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s", fleet, unitSays(fleet), startWith(fleet))}
+	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s", fleet, unitSays(fleet), startWith(fleet)), false}
 }
 
 // notRunning is the error of a fleet that has no master.
-type notRunning struct{ error }
+type notRunning struct {
+	error
+	forGood bool // it has no file
+}
 
 func (a *notRunning) Unwrap() error { return a.error }
 
