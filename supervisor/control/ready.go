@@ -14,8 +14,8 @@ type Want struct {
 	Min    uint32
 }
 
-// Wants are what the fleet as a whole is ready by: a slot, or so many as are needed at least, of each worker
-// that needs one. There are none where no worker does.
+// Wants are what the fleet as a whole is ready by: of each worker that it needs so many
+// slots, and at least so many. There are none where it needs no worker.
 func Wants(f *Status, least uint32) (wants []Want) {
 	for i := range f.Workers {
 		if w := &f.Workers[i]; w.Needs > 0 {

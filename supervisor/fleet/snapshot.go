@@ -129,10 +129,8 @@ func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 			Recycles: s.byReason(), RecycleAt: s.recycleAt, Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
-	for _, w := range f.workers {
-		if w.stays {
-			v.Workers = append(v.Workers, w.snapshot())
-		}
+	for i := range f.cfg.Workers { // one that a change adds is none of the fleet before the end
+		v.Workers = append(v.Workers, f.workerNamed(f.cfg.Workers[i].Name).snapshot())
 	}
 	return v
 }

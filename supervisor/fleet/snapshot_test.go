@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -67,4 +68,40 @@ func TestViewCountsGenerations(t *testing.T) {
 	if v := p.see(); v.Generation != 1 || v.Slots[0].Generation != 1 {
 		t.Errorf("got %+v", v)
 	}
+}
+
+// TestViewOfWorkers: who looks sees which workers serve, and which the fleet needs. One that
+// a change adds is none of the fleet before it is proven, so that a reload is no outage.
+func TestViewOfWorkers(t *testing.T) {
+	web := execWorker("web", 2)
+	web.Needed = true
+	p := play(t, fleetOf(web, execWorker("clock", 1)))
+	want := func(when string, want ...WorkerSnapshot) {
+		t.Helper()
+		if got := p.see().Workers; !slices.Equal(got, want) {
+			t.Errorf("%s: got %+v, want %+v", when, got, want)
+		}
+	}
+	clock := WorkerSnapshot{Name: "clock", Slots: 1, Ready: 1}
+	p.up()
+	want("when it is ready", WorkerSnapshot{Name: "web", Slots: 2, Ready: 2, Needs: 1}, clock)
+	p.exit("web.0", status1)
+	want("when a slot has crashed", WorkerSnapshot{Name: "web", Slots: 2, Ready: 1, Waiting: 1, Needs: 1}, clock)
+	p.untilDue()
+	p.run("web.0")
+
+	next := fleetOf(web, execWorker("clock", 1), execWorker("api", 1))
+	next.Workers[2].Needed = true
+	p.send(Propose{ID: 1, Kind: ChangeReload, Revision: 2, Config: &next, Who: "uid 0"})
+	want("while a worker is added", WorkerSnapshot{Name: "web", Slots: 2, Ready: 2, Needs: 1}, clock)
+	p.run("api.0")
+	p.wait(next.Workers[2].Roll.Settle)
+	want("when it was added", WorkerSnapshot{Name: "web", Slots: 2, Ready: 2, Needs: 1}, clock, WorkerSnapshot{Name: "api", Slots: 1, Ready: 1, Needs: 1})
+
+	p.send(Propose{ID: 2, Kind: ChangeScale, Revision: 3, Scale: &policy.Scale{Worker: "api", Count: 0}, Who: "uid 0"})
+	want("when an operator has none of it", WorkerSnapshot{Name: "web", Slots: 2, Ready: 2, Needs: 1}, clock, WorkerSnapshot{Name: "api", Needs: 1})
+	next = fleetOf(web, execWorker("clock", 1), execWorker("api", 0))
+	next.Workers[2].Needed = true
+	p.send(Propose{ID: 3, Kind: ChangeReload, Revision: 4, Config: &next, Who: "uid 0"})
+	want("when the file has none of it", WorkerSnapshot{Name: "web", Slots: 2, Ready: 2, Needs: 1}, clock, WorkerSnapshot{Name: "api"})
 }

@@ -192,7 +192,7 @@ var metricsTable = table[metricsDraft]{
 			Only: "is needed; an address can be listed once in a file",
 		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(m.Listen.Text) }}},
 		{Key{
-			Name: "ready", Kind: KindNames, Class: policy.Live, Example: `["w"]`,
+			Name: "ready", Kind: KindStrings, Class: policy.Live, Example: `["w"]`,
 			Rule: "a list of names of workers",
 			Only: "there must be such workers",
 		}, texts(func(m *metricsDraft) *[]string { return &m.Ready }, isName)},
