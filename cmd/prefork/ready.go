@@ -28,7 +28,7 @@ func (w *readyWait) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.on, "wait-ready", false, "wait until the fleet is ready")
 	cmd.Flags().StringVar(&w.timeout, "timeout", "", "wait for this `DURATION` at most, such as 30s or 2min")
 	cmd.Flags().StringArrayVar(&w.workers, "worker", nil, "wait for the worker `NAME`, whatever the file needs")
-	cmd.Flags().Uint32Var(&w.least, "min", 1, "wait for so many ready slots of each worker")
+	cmd.Flags().Uint32Var(&w.least, "min", 1, "wait for `N` ready slots of each worker")
 	_ = cmd.RegisterFlagCompletionFunc("worker", completeWorkers) // there is such a flag
 }
 
