@@ -119,9 +119,10 @@ type agenda struct {
 
 // ending is the end of a fleet that stops.
 type ending struct {
-	asked bool // StopRequested was seen
-	code  int  // what Quit will say
-	why   string
+	asked bool   // StopRequested was seen
+	code  int    // what Quit will say
+	why   string // as it will
+	cause string // of the stop: what slots are told
 }
 
 // New returns the fleet of cfg. Nothing happens before the first Decide.
@@ -233,7 +234,11 @@ func (f *Fleet) advance(now policy.Instant) {
 	for _, s := range f.slots {
 		s.advance(now)
 	}
+	if f.phase == stopping {
+		f.stopInOrder(now)
+	}
 	f.changes(now)
+	f.release(now)
 	for _, l := range f.floors {
 		l.pool.advance(now)
 	}

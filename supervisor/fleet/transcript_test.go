@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -34,6 +35,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+1s reload                        the fleet is to be what it says
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
 //	+1s cancel
+//	+1s operate start web.0           or another verb
 //	+1s examine 1                     the floor of that generation
 //	+1s measured web.0 200            so many MB are its own
 //
@@ -190,7 +192,7 @@ func (st *stage) fleet(cfg *policy.Config, settings []string) {
 }
 
 // settings that are not born with.
-var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private"}
+var liveSettings = []string{"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private", "after"}
 
 func (st *stage) worker(cfg *policy.Config, words []string) {
 	w := policy.Worker{Name: words[0], Count: 1, Policy: defaults(), Roll: policy.Rolling{Order: policy.StartFirst, Settle: sec}}
@@ -224,7 +226,9 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 		case "start_limit_burst":
 			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
 		case "type":
-			w.Policy.Notify = value == "notify"
+			w.Policy.Notify, w.Oneshot = value == "notify", value == "oneshot"
+		case "after":
+			w.After = strings.Split(value, ",")
 		case "watchdog_sec":
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
@@ -293,6 +297,8 @@ func (st *stage) event(name string, words []string) Event {
 		return NoDemand{st.workerNamed(words[0])}
 	case "reload", "restart", "scale", "trial":
 		return st.propose(ChangeKind(name), words)
+	case "operate":
+		return Operate{ID: 1, Slot: words[1], Call: verb.Call{Name: verb.Name(words[0])}, Who: "uid 0"}
 	case "cancel":
 		return Cancel{1, "uid 0"}
 	case "examine":

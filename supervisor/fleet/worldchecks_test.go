@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -31,6 +32,7 @@ func (w *world) policyOf(id SlotID) *policy.Policy {
 func (w *world) started(id SlotID) {
 	w.t.Helper()
 	limits := w.policyOf(id)
+	w.mayGo(id)
 	s := append(w.starts[id], w.now)
 	if n := len(s); n > 1 && s[n-1].Sub(s[n-2]) < minStartInterval {
 		w.fail("slot %d starts %s after its last start", id, s[n-1].Sub(s[n-2]))
@@ -107,6 +109,81 @@ func (w *world) checkRecycling(f *Fleet) {
 	for _, s := range f.slots {
 		if s.onItsWay() && s.name != c.Slots[0] {
 			w.fail("%s is on its way while %s is recycled", s.name, c.Slots[0])
+		}
+	}
+}
+
+// followed is what is known of the order of workers.
+type followed struct {
+	ready map[string]bool // workers that were ready once
+	goes  map[string]bool // slots that have started once, or that an operator has started
+}
+
+// ordered gives a worker a place in an order, and may make it a step that ends.
+func (w *world) ordered(worker *policy.Worker, i, of int, backward bool) {
+	for j := range of {
+		if (j < i) != backward && j != i && w.byte()%3 == 0 {
+			worker.After = append(worker.After, fmt.Sprintf("w%d", j))
+		}
+	}
+	if worker.OnDemand || w.byte()%6 != 0 {
+		return
+	}
+	worker.Oneshot, worker.Policy.Notify, worker.Tasks, worker.Roll.Order = true, false, nil, policy.StopFirst
+	if r := &worker.Policy.Restart; *r == policy.RestartAlways || *r == policy.RestartOnSuccess {
+		*r = policy.RestartOnFailure
+	}
+}
+
+// lookAtOrder notes which workers are ready, and which slots listen: that is a start, too.
+func (w *world) lookAtOrder() {
+	for _, s := range w.f.slots {
+		w.followed.goes[s.name] = w.followed.goes[s.name] || s.state == StateListening
+	}
+	for _, worker := range w.f.workers {
+		w.followed.ready[worker.config.Name] = w.followed.ready[worker.config.Name] || worker.isReady()
+	}
+}
+
+// slotOf is a slot that is there, nil if it is not any more.
+func (w *world) slotOf(id SlotID) *slot {
+	i := slices.IndexFunc(w.f.slots, func(s *slot) bool { return s.id == id })
+	if i < 0 {
+		return nil
+	}
+	return w.f.slots[i]
+}
+
+// mayGo checks that no slot starts for the first time before what it is after was ready.
+func (w *world) mayGo(id SlotID) {
+	w.t.Helper()
+	s := w.slotOf(id)
+	if s == nil {
+		return
+	}
+	for _, name := range s.config.After {
+		if !w.followed.goes[s.name] && !w.followed.ready[name] {
+			w.fail("%s starts before %s was ready", s.name, name)
+		}
+	}
+	w.followed.goes[s.name] = true
+}
+
+// inOrder checks that the end of the fleet asks nobody to end whom others still need. What
+// missed its deadline is asked all the same, and what has not left its gate.
+func (w *world) inOrder(b *being) {
+	w.t.Helper()
+	s := w.slotOf(b.slot)
+	if !w.stopped || b.kind == floorBeing || b.state != runs || s == nil || s.result != "" {
+		return
+	}
+	for _, other := range w.procs {
+		o := w.slotOf(other.slot)
+		if other.kind == floorBeing || o == nil || other.kind == forkBeing && other.state < told {
+			continue
+		}
+		if slices.Contains(o.worker.config.After, s.config.Name) {
+			w.fail("%s is to end before %s, which is after it", s.name, o.name)
 		}
 	}
 }

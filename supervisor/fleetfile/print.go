@@ -118,7 +118,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 	}
 	for _, w := range f.Workers {
 		worker := policy.Worker{
-			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets,
+			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets, After: w.After, Oneshot: w.Oneshot,
 			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Keys: sums(&workerTable, &draft{Worker: w}), Tasks: w.TaskNames(),
 		}
 		if len(w.Tasks) > 0 {
