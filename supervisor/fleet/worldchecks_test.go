@@ -187,3 +187,17 @@ func (w *world) inOrder(b *being) {
 		}
 	}
 }
+
+// freeze may fail. What has not been told to go is never frozen.
+func (w *world) freeze(a Freeze) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	switch {
+	case b.frozen == a.Frozen || b.kind == floorBeing || b.state < told:
+		w.fail("%s, which cannot be", tellAction(a))
+	case a.Frozen && w.byte()%4 == 3:
+		w.warm = append(w.warm, a.Proc)
+	default:
+		b.frozen = a.Frozen
+	}
+}
