@@ -154,10 +154,10 @@ func (w *world) policy() policy.Policy {
 // the same event must be twice the same.
 func (w *world) tell(ev Event) {
 	w.t.Helper()
-	twin := clone(w.f)
+	twin, queued := clone(w.f), w.starting()
 	acts := slices.Clone(w.f.Decide(w.now, ev))
 	w.checkRecycling(w.f)
-	w.lookAtOrder()
+	w.lookAtOrder(queued)
 	if again := twin.Decide(w.now, ev); !sameActions(acts, again) || !same(w.f, twin) {
 		w.fail("%T%+v decided once:\n%sand once:\n%s", ev, ev, transcribe(acts), transcribe(again))
 	}

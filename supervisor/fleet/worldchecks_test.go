@@ -135,14 +135,26 @@ func (w *world) ordered(worker *policy.Worker, i, of int, backward bool) {
 	}
 }
 
-// lookAtOrder notes which workers are ready, and which slots listen: that is a start, too.
-func (w *world) lookAtOrder() {
+// lookAtOrder notes which workers are ready, and which slots listen, or waited for
+// a process before: that is a start, too.
+func (w *world) lookAtOrder(queued map[SlotID]bool) {
 	for _, s := range w.f.slots {
-		w.followed.goes[s.name] = w.followed.goes[s.name] || s.state == StateListening
+		w.followed.goes[s.name] = w.followed.goes[s.name] || s.state == StateListening || queued[s.id]
 	}
 	for _, worker := range w.f.workers {
 		w.followed.ready[worker.config.Name] = w.followed.ready[worker.config.Name] || worker.isReady()
 	}
+}
+
+// starting are the slots that have started, and may have no process yet.
+func (w *world) starting() map[SlotID]bool {
+	all := map[SlotID]bool{}
+	for _, s := range w.f.slots {
+		if s.state == StateStarting {
+			all[s.id] = true
+		}
+	}
+	return all
 }
 
 // slotOf is a slot that is there, nil if it is not any more.
@@ -179,8 +191,8 @@ func (w *world) inOrder(b *being) {
 	}
 	for _, other := range w.procs {
 		o := w.slotOf(other.slot)
-		if other.kind == floorBeing || o == nil || other.kind == forkBeing && other.state < told {
-			continue
+		if other.kind == floorBeing || o == nil || other.kind == forkBeing && other.state < told || o.proc != other.id {
+			continue // one that does not end from SIGKILL is not waited for
 		}
 		if slices.Contains(o.worker.config.After, s.config.Name) {
 			w.fail("%s is to end before %s, which is after it", s.name, o.name)
