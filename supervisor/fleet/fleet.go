@@ -247,10 +247,11 @@ func (f *Fleet) advance(now policy.Instant) {
 		w.advance(now)
 	}
 	f.tidy()
+	before := f.phase
 	f.judge(now)
 	f.extend(now)
-	if f.pending != nil && f.change == nil && f.phase == serving {
-		f.advance(now) // it has waited for the end of the start
+	if f.phase == serving && (before == starting || f.pending != nil && f.change == nil) {
+		f.advance(now) // a change, or a slot to be recycled, has waited for the end of the start
 	}
 }
 
