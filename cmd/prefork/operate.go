@@ -28,7 +28,8 @@ func newStart() *cobra.Command {
 	return operation("start", "Start a fleet, or slots of one that runs",
 		`Start a fleet as systemctl start prefork@FLEET does, after systemd has read its
 file again; or start slots that do not run: one that was stopped or gave up, or
-waits for its restart. WORKER.N/TASK is one of the tasks of a slot.`,
+waits for its restart or for other workers (after). WORKER.N/TASK is one of the tasks
+of a slot.`,
 		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 			if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
 				return err

@@ -104,7 +104,7 @@ func writeWhy(out io.Writer, s *control.SlotStatus, now time.Time) error {
 	if s.Reason != "" {
 		lines = append(lines, wrap("why: "+s.Reason, usualWidth-2)...)
 	}
-	if next := display.Doing(s, now); next != "" && s.State == "waiting" {
+	if next := display.Doing(s, now); next != "" && next != s.Reason && s.State == "waiting" {
 		lines = append(lines, "next: "+next)
 	}
 	if beside := display.Beside(s); beside != "" {

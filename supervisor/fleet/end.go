@@ -160,15 +160,15 @@ func (f *Fleet) killAll(now policy.Instant, why string) {
 	}
 }
 
-// stop ends the fleet: no more starts, every slot is asked to end at once, and
-// Quit follows when nothing is left.
+// stop ends the fleet: no more starts, every slot is asked to end, at once or when
+// those that are after it have ended, and Quit follows when nothing is left.
 func (f *Fleet) stop(now policy.Instant, code int, why string) {
 	kind, level := KindFleetFails, Err
 	if code == 0 {
 		kind, level = KindFleetStops, Notice
 		f.sayReady()
 	}
-	f.phase, f.stopping.code, f.stopping.why = stopping, code, why
+	f.phase, f.stopping.code, f.stopping.why, f.stopping.cause = stopping, code, why, why
 	f.agenda.startDeadline, f.agenda.stopAt, f.agenda.drainedAt = policy.Never, policy.Never, policy.Never
 	if f.cfg.Extend {
 		f.agenda.nextExtend = now
@@ -176,9 +176,7 @@ func (f *Fleet) stop(now policy.Instant, code int, why string) {
 	f.stopChange()
 	f.do(Stopping{})
 	f.reportKind(kind, level, "fleet stops: "+why)
-	for _, s := range f.slots {
-		s.stopForFleet(now, why)
-	}
+	f.stopInOrder(now)
 	for _, w := range f.workers {
 		w.advance(now)
 	}

@@ -60,7 +60,11 @@ func (w *world) endsDeaf() bool {
 // whether there was one.
 func (w *world) fair(b *being) bool {
 	w.t.Helper()
+	s := w.f.owners[b.id]
 	switch {
+	case b.state == runs && !b.dying && !b.frozen && s != nil && s.config.Oneshot:
+		w.dead(b.id)
+		w.tell(Exited{Proc: b.id})
 	case b.frozen, b.immortal && b.dying:
 		return false
 	case b.abandoned, b.dying, b.state == left:

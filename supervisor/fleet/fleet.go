@@ -121,9 +121,10 @@ type agenda struct {
 
 // ending is the end of a fleet that stops.
 type ending struct {
-	asked bool // StopRequested was seen
-	code  int  // what Quit will say
-	why   string
+	asked bool   // StopRequested was seen
+	code  int    // what Quit will say
+	why   string // as it will
+	cause string // of the stop: what slots are told
 }
 
 // New returns the fleet of cfg. Nothing happens before the first Decide.
@@ -238,7 +239,11 @@ func (f *Fleet) advance(now policy.Instant) {
 	for _, s := range f.slots {
 		s.advance(now)
 	}
+	if f.phase == stopping {
+		f.stopInOrder(now)
+	}
 	f.changes(now)
+	f.release(now)
 	for _, l := range f.floors {
 		l.pool.advance(now)
 	}
@@ -247,10 +252,11 @@ func (f *Fleet) advance(now policy.Instant) {
 		w.advance(now)
 	}
 	f.tidy()
+	before := f.phase
 	f.judge(now)
 	f.extend(now)
-	if f.pending != nil && f.change == nil && f.phase == serving {
-		f.advance(now) // it has waited for the end of the start
+	if f.phase == serving && (before == starting || f.pending != nil && f.change == nil) {
+		f.advance(now) // a change, or a slot to be recycled, has waited for the end of the start
 	}
 }
 

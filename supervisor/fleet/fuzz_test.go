@@ -162,6 +162,7 @@ func (w *world) operator() {
 	ev.Slot = "nobody"
 	if i := int(w.byte()) % (len(w.f.slots) + 1); i < len(w.f.slots) {
 		ev.Slot = w.f.slots[i].name
+		w.followed.goes[ev.Slot] = w.followed.goes[ev.Slot] || ev.Call.Name == verb.Start
 		w.excused[w.f.slots[i].id] = len(w.starts[w.f.slots[i].id])
 	}
 	w.tell(ev)

@@ -339,6 +339,8 @@ func checkSlot(f *Fleet, s *slot, now policy.Instant) error {
 		return fmt.Errorf("is to be recycled or measured")
 	case s.blocked && (s.state != StateWaiting || s.floor.pool.canFork()):
 		return fmt.Errorf("blocked")
+	case s.awaits != nil && (s.state != StateWaiting || s.due != policy.Never || s.waitsFor() == nil):
+		return fmt.Errorf("waits for %v", s.awaits)
 	case s.state == StateReady && (!s.wasReady || !s.assigned || s.sweeping):
 		return fmt.Errorf("not told, or gone")
 	case s.frozen && (!s.assigned || s.state != StateStarting && s.state != StateReady):

@@ -13,7 +13,10 @@ import (
 // handlers carry out the verbs. why names the verb and the operator; a refusal says why
 // nothing is done.
 var handlers = map[verb.Name]func(s *slot, now policy.Instant, ev Operate, why string) (refusal string){
-	verb.Start:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorStart(now, why) },
+	verb.Start: func(s *slot, now policy.Instant, _ Operate, why string) string {
+		s.goes = true
+		return s.operatorStart(now, why)
+	},
 	verb.Stop:    func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorStop(now, why) },
 	verb.Restart: func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorRestart(now, why) },
 	verb.Reset:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorReset(now, why) },

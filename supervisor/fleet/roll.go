@@ -77,15 +77,21 @@ func (c *change) choose(w *worker) *slot {
 		}
 	}
 	var best *slot
+	waits := false
 	for _, s := range c.todo {
 		switch {
 		case s.worker != w || w.drains(s.index):
+		case c.later(s):
+			waits = true
 		case s.fresh && c.phase == phaseRolling:
 			return s // nobody has less of it
 		case onTheWay >= most:
 		case best == nil, best.serves() && !s.serves():
 			best = s
 		}
+	}
+	if best == nil && waits {
+		c.untried = slices.DeleteFunc(c.untried, func(o *worker) bool { return o == w }) // its canary would wait for those of others
 	}
 	return best
 }
@@ -123,6 +129,7 @@ func (c *change) begin(now policy.Instant, s *slot) {
 			c.moved++ // it listens, once there is something to start it from
 		}
 		s.start(now)
+		c.letWait(s)
 		return
 	case s.stuck() && !c.passes(c.configOf(s.config.Name)):
 		c.fail(now, ChangeFailed, s.name+stuckText)
@@ -141,6 +148,7 @@ func (c *change) begin(now policy.Instant, s *slot) {
 		n.takePlace(now, "")
 		n.woken = true
 		n.start(now)
+		c.letWait(n)
 	default:
 		n.moving, n.role, n.former, s.next = true, successor, s, n
 		c.fleet.arrange()
@@ -198,7 +206,7 @@ func (s *slot) givePlace(now policy.Instant) {
 // succeeds gives a slot the record of the one before: to be replaced is no failure, and no
 // restart.
 func (s *slot) succeeds(old *slot) {
-	s.since = old.since
+	s.since, s.goes = old.since, old.goes
 	s.record = record{
 		startCount: max(0, old.startCount-1), restarts: old.restarts, recycled: old.recycled, tasks: s.tasks, lines: s.lines,
 	}
@@ -337,6 +345,10 @@ func (s *slot) failChange(now policy.Instant, what string) {
 	c := s.fleet.change
 	moving := s.moving
 	s.moving = false
+	if c != nil && moving && s.state == StateExited && s.config.Oneshot {
+		c.moved++ // it has done what it was started for
+		return
+	}
 	if c != nil && c.phase != phaseReturning && s.revision == c.Revision && (moving || s.lastResult != policy.Success && c.Kind != ChangeRecycle) {
 		c.fail(now, ChangeFailed, s.name+": "+what)
 	}

@@ -138,6 +138,8 @@ type hold struct {
 	blocked        bool           // due, but there is no floor to fork from
 	woken          bool           // a connection waits for it to start
 	vital          bool           // it has ended for good, and the fleet is to end with it
+	awaits         []string       // due, but these workers are to be ready first
+	goes           bool           // it has started before, or an operator wanted it to: it waits for no other
 }
 
 // newSlot makes a slot of the fleet as it is.
@@ -162,7 +164,7 @@ func (s *slot) policy() *policy.Policy { return &s.config.Policy }
 func (s *slot) enter(now policy.Instant, to State, until policy.Instant, kind Kind, level Level, why string) {
 	from := s.state
 	s.due, s.deadline, s.beatDue, s.provenAt = policy.Never, policy.Never, policy.Never, policy.Never
-	s.reloading, s.blocked, s.woken, s.vital = false, false, false, false
+	s.reloading, s.blocked, s.woken, s.vital, s.awaits = false, false, false, false, nil
 	if to != StateReady {
 		s.forget() // what it has asked for while it started is still wanted
 	}
@@ -235,7 +237,10 @@ func (s *slot) advance(now policy.Instant) {
 func (s *slot) startTimeout(now policy.Instant) {
 	s.result = policy.Timeout
 	what := "start"
-	if s.running {
+	switch {
+	case s.running && s.config.Oneshot:
+		what = "end"
+	case s.running:
 		what = "send READY=1"
 	}
 	s.stop(now, KindSlotTimeout, fmt.Sprintf("did not %s within %s (timeout_start_sec)%s", what,
@@ -244,12 +249,17 @@ func (s *slot) startTimeout(now policy.Instant) {
 
 // start gives a slot that is due a process, or makes it wait for one.
 func (s *slot) start(now policy.Instant) {
+	if names := s.waitsFor(); names != nil {
+		s.wait(names)
+		return
+	}
 	listen := s.config.OnDemand && !s.woken
 	if s.config.Entry && !s.floor.pool.canFork() && !(listen && s.floor.loaded) {
 		s.due, s.blocked = policy.Never, true
 		return
 	}
 	if listen {
+		s.goes = true
 		s.enter(now, StateListening, policy.Never, KindSlotListens, Info, "a connection starts it")
 		return
 	}
@@ -259,6 +269,7 @@ func (s *slot) start(now policy.Instant) {
 		return
 	}
 	s.startCount++
+	s.goes = true
 	if i := slices.Index(policy.Results[:], s.lastResult); i >= 0 {
 		s.restarts[i]++
 	}
@@ -359,6 +370,10 @@ func (s *slot) runs(now policy.Instant) {
 	}
 	s.running, s.refusal = true, ""
 	s.fleet.spawns.add(now.Sub(s.requestedAt))
+	if s.config.Oneshot {
+		s.remark("", Debug, "running, its end is awaited")
+		return
+	}
 	if s.policy().Notify && !s.early {
 		s.remark("", Debug, "running, READY=1 is awaited")
 		return

@@ -161,9 +161,9 @@ func (f *Fleet) describe(now policy.Instant) string {
 	case stopping:
 		left := times(f.live(), "process") + " left"
 		if f.stopping.code != 0 {
-			return fmt.Sprintf("failed: %s; %s", f.stopping.why, left)
+			return fmt.Sprintf("failed: %s; %s%s", f.stopping.why, left, f.stopOrder())
 		}
-		return "stopping: " + left
+		return "stopping: " + left + f.stopOrder()
 	case starting, serving, draining:
 	}
 	n := f.count()
@@ -179,6 +179,9 @@ func (f *Fleet) describe(now policy.Instant) string {
 	}
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))
+	}
+	if text := f.orderInStatus(); text != "" {
+		parts = append(parts, text)
 	}
 	if f.change != nil {
 		parts = append(parts, f.change.inStatus())

@@ -34,8 +34,8 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	next worker web entry version=2   a line of the file that is read next, and
 //	+1s reload                        the fleet is to be what it says
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
-//	+1s operate stop web.0            an operator wants that
 //	+1s cancel
+//	+1s operate stop web.0            an operator wants that; or another verb
 //	+1s examine 1                     the floor of that generation
 //	+1s measured web.0 200            so many MB are its own
 //
@@ -196,7 +196,7 @@ func (st *stage) fleet(cfg *policy.Config, settings []string) {
 // settings that are not born with.
 var liveSettings = []string{
 	"count", "restart", "start_limit_burst", "kill_mode", "max_unavailable", "settle_sec", "roll", "recycle_after", "recycle_private",
-	"failure_action", "success_action",
+	"failure_action", "success_action", "after",
 }
 
 func (st *stage) worker(cfg *policy.Config, words []string) {
@@ -235,7 +235,9 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 		case "start_limit_burst":
 			w.Policy.StartLimitBurst, w.Policy.StartLimitPeriod = st.number(value), 10*sec
 		case "type":
-			w.Policy.Notify = value == "notify"
+			w.Policy.Notify, w.Oneshot = value == "notify", value == "oneshot"
+		case "after":
+			w.After = strings.Split(value, ",")
 		case "watchdog_sec":
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
@@ -305,7 +307,7 @@ func (st *stage) event(name string, words []string) Event {
 	case "reload", "restart", "scale", "trial":
 		return st.propose(ChangeKind(name), words)
 	case "operate":
-		return Operate{1, words[1], verb.Call{Name: verb.Name(words[0])}, "uid 0"}
+		return Operate{ID: 1, Slot: words[1], Call: verb.Call{Name: verb.Name(words[0])}, Who: "uid 0"}
 	case "cancel":
 		return Cancel{1, "uid 0"}
 	case "examine":

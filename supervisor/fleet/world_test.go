@@ -36,6 +36,7 @@ type world struct {
 
 	starts   map[SlotID][]policy.Instant
 	excused  map[SlotID]int // so many of them, by an operator
+	followed followed
 	ready    int
 	quits    int
 	stopped  bool
@@ -92,7 +93,7 @@ func (w *world) byte() byte {
 func pick[T any](w *world, from ...T) T { return from[int(w.byte())%len(from)] }
 
 func newWorld(t testing.TB, data []byte) *world {
-	w := &world{t: t, bytes: data, now: policy.Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]policy.Instant{}, excused: map[SlotID]int{}, watched: map[WorkerID]bool{}, requests: map[Proc][]Proc{}, revision: 1}
+	w := &world{t: t, bytes: data, now: policy.Instant(5 * sec), procs: map[Proc]*being{}, starts: map[SlotID][]policy.Instant{}, excused: map[SlotID]int{}, followed: followed{map[string]bool{}, map[string]bool{}}, watched: map[WorkerID]bool{}, requests: map[Proc][]Proc{}, revision: 1}
 	w.cfg = w.config()
 	w.f = New(w.cfg)
 	return w
@@ -111,15 +112,17 @@ func (w *world) config() policy.Config {
 			Seed:      uint64(w.byte()),
 		},
 	}
-	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
+	backward, workers := w.byte()%2 == 0, pick(w, 1, 2, 3, 2, 3, 1, 2, 0)
+	for i := range workers {
 		worker := policy.Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
 			Roll:    policy.Rolling{Order: pick(w, policy.StartFirst, policy.StopFirst), MaxUnavailable: pick(w, 1, 2, 0), Settle: pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),
 		}
+		w.ordered(&worker, i, workers, backward)
 		// As of a file: what a process is born with has keys.
-		worker.Keys = []policy.Key{{Name: "entry", Class: policy.Birth, Sum: uint64(boolInt(worker.Entry))}, {Name: "on_demand", Class: policy.Birth, Sum: uint64(boolInt(worker.OnDemand))}}
+		worker.Keys = []policy.Key{{Name: "after", Class: policy.Live, Sum: uint64(len(fmt.Sprint(worker.After)))}, {Name: "type", Class: policy.Birth, Sum: uint64(boolInt(worker.Oneshot))}, {Name: "entry", Class: policy.Birth, Sum: uint64(boolInt(worker.Entry))}, {Name: "on_demand", Class: policy.Birth, Sum: uint64(boolInt(worker.OnDemand))}}
 		cfg.Workers = append(cfg.Workers, worker)
 	}
 	cfg.StopDelay = pick(w, 0, 5*sec, 0, 60*sec)
@@ -133,9 +136,10 @@ func (w *world) config() policy.Config {
 // the same event must be twice the same.
 func (w *world) tell(ev Event) {
 	w.t.Helper()
-	twin := clone(w.f)
+	twin, queued := clone(w.f), w.starting()
 	acts := slices.Clone(w.f.Decide(w.now, ev))
 	w.checkRecycling(w.f)
+	w.lookAtOrder(queued)
 	if again := twin.Decide(w.now, ev); !sameActions(acts, again) || !same(w.f, twin) {
 		w.fail("%T%+v decided once:\n%sand once:\n%s", ev, ev, transcribe(acts), transcribe(again))
 	}
@@ -350,21 +354,8 @@ func (w *world) kill(a Kill) {
 		b.dying, b.frozen = true, b.frozen && !a.All
 		b.killed = b.killed || a.All
 	default:
+		w.inOrder(b)
 		b.dying = b.dying || !b.deaf
-	}
-}
-
-// freeze may fail. What has not been told to go is never frozen.
-func (w *world) freeze(a Freeze) {
-	w.t.Helper()
-	b := w.living(a.Proc)
-	switch {
-	case b.frozen == a.Frozen || b.kind == floorBeing || b.state < told:
-		w.fail("%s, which cannot be", tellAction(a))
-	case a.Frozen && w.byte()%4 == 3:
-		w.warm = append(w.warm, a.Proc)
-	default:
-		b.frozen = a.Frozen
 	}
 }
 

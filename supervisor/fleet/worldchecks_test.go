@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -31,6 +32,7 @@ func (w *world) policyOf(id SlotID) *policy.Policy {
 func (w *world) started(id SlotID) {
 	w.t.Helper()
 	limits := w.policyOf(id)
+	w.mayGo(id)
 	s := append(w.starts[id], w.now)
 	if n := len(s); n > 1 && s[n-1].Sub(s[n-2]) < minStartInterval {
 		w.fail("slot %d starts %s after its last start", id, s[n-1].Sub(s[n-2]))
@@ -136,4 +138,105 @@ func (w *world) policy() policy.Policy {
 		p.Success.Codes = []int{2}
 	}
 	return p
+}
+
+// followed is what is known of the order of workers.
+type followed struct {
+	ready map[string]bool // workers that were ready once
+	goes  map[string]bool // slots that have started once, or that an operator has started
+}
+
+// ordered gives a worker a place in an order, and may make it a step that ends.
+func (w *world) ordered(worker *policy.Worker, i, of int, backward bool) {
+	for j := range of {
+		if (j < i) != backward && j != i && w.byte()%3 == 0 {
+			worker.After = append(worker.After, fmt.Sprintf("w%d", j))
+		}
+	}
+	if worker.OnDemand || w.byte()%6 != 0 {
+		return
+	}
+	worker.Oneshot, worker.Policy.Notify, worker.Tasks, worker.Roll.Order = true, false, nil, policy.StopFirst
+	if r := &worker.Policy.Restart; *r == policy.RestartAlways || *r == policy.RestartOnSuccess {
+		*r = policy.RestartOnFailure
+	}
+}
+
+// lookAtOrder notes which workers are ready, and which slots listen, or waited for
+// a process before: that is a start, too.
+func (w *world) lookAtOrder(queued map[SlotID]bool) {
+	for _, s := range w.f.slots {
+		w.followed.goes[s.name] = w.followed.goes[s.name] || s.state == StateListening || queued[s.id]
+	}
+	for _, worker := range w.f.workers {
+		w.followed.ready[worker.config.Name] = w.followed.ready[worker.config.Name] || worker.isReady()
+	}
+}
+
+// starting are the slots that have started, and may have no process yet.
+func (w *world) starting() map[SlotID]bool {
+	all := map[SlotID]bool{}
+	for _, s := range w.f.slots {
+		if s.state == StateStarting {
+			all[s.id] = true
+		}
+	}
+	return all
+}
+
+// slotOf is a slot that is there, nil if it is not any more.
+func (w *world) slotOf(id SlotID) *slot {
+	i := slices.IndexFunc(w.f.slots, func(s *slot) bool { return s.id == id })
+	if i < 0 {
+		return nil
+	}
+	return w.f.slots[i]
+}
+
+// mayGo checks that no slot starts for the first time before what it is after was ready.
+func (w *world) mayGo(id SlotID) {
+	w.t.Helper()
+	s := w.slotOf(id)
+	if s == nil {
+		return
+	}
+	for _, name := range s.config.After {
+		if !w.followed.goes[s.name] && !w.followed.ready[name] {
+			w.fail("%s starts before %s was ready", s.name, name)
+		}
+	}
+	w.followed.goes[s.name] = true
+}
+
+// inOrder checks that the end of the fleet asks nobody to end whom others still need. What
+// missed its deadline is asked all the same, and what has not left its gate.
+func (w *world) inOrder(b *being) {
+	w.t.Helper()
+	s := w.slotOf(b.slot)
+	if !w.stopped || b.kind == floorBeing || b.state != runs || s == nil || s.result != "" {
+		return
+	}
+	for _, other := range w.procs {
+		o := w.slotOf(other.slot)
+		if other.kind == floorBeing || o == nil || other.kind == forkBeing && other.state < told || o.proc != other.id {
+			continue // one that does not end from SIGKILL is not waited for
+		}
+		if slices.Contains(o.worker.config.After, s.config.Name) {
+			w.fail("%s is to end before %s, which is after it", s.name, o.name)
+		}
+	}
+}
+
+// freeze may fail. What has not been told to go is never frozen.
+func (w *world) freeze(a Freeze) {
+	w.t.Helper()
+	b := w.living(a.Proc)
+	switch {
+	case b.frozen == a.Frozen || b.kind == floorBeing || b.state < told:
+		w.fail("%s, which cannot be", tellAction(a))
+	case a.Frozen && w.byte()%4 == 3:
+		w.warm = append(w.warm, a.Proc)
+	default:
+		b.frozen = a.Frozen
+	}
 }

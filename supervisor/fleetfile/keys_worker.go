@@ -62,13 +62,19 @@ var programFields = []field[draft]{
 		Rule: "true or false",
 		Only: "with sockets",
 	}, truth(func(d *draft) *bool { return &d.OnDemand })},
+	{Key{
+		Name: "after", Kind: KindWorkers, Class: policy.Live, Example: `["migrate"]`,
+		Rule: "a list of names of [worker.NAME] tables",
+		Only: "each must be declared, once; no worker after itself, by way of others either",
+	}, value[draft]{setAfter, func(d *draft) string { return showTexts(d.After) }}},
 }
 
 var notifyFields = []field[draft]{
 	{Key{
 		Name: "type", Kind: KindChoice, Class: policy.Birth, Default: `"simple"`, Example: `"notify"`,
-		Rule: `"simple" or "notify"`,
-	}, serviceType(func(d *draft) *bool { return &d.Policy.Notify })},
+		Rule: `"simple", "notify" or "oneshot"`,
+		Only: "not \"oneshot\" with tasks or on_demand",
+	}, workerType()},
 	{Key{
 		Name: "notify_access", Kind: KindChoice, Class: policy.Birth, Default: `"main"`, Example: `"all"`,
 		Rule: `"main", "all" or "none"`,
@@ -153,6 +159,7 @@ var policyFields = []field[draft]{
 	{Key{
 		Name: "restart", Kind: KindChoice, Class: policy.Live, Default: `"on-failure"`, Example: `"always"`,
 		Rule: `"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort" or "always"`,
+		Only: "not \"always\" or \"on-success\" with type = \"oneshot\"",
 	}, choice(func(d *draft) *policy.Restart { return &d.Policy.Restart }, policy.Restarts...)},
 	{Key{
 		Name: "restart_sec", Kind: KindSpan, Class: policy.Live, Default: `"1s"`, Example: `"2s"`,
@@ -210,6 +217,7 @@ var rollFields = []field[draft]{
 	{Key{
 		Name: "roll", Kind: KindChoice, Class: policy.Live, Example: `"start-first"`,
 		Rule: `"start-first" or "stop-first"`,
+		Only: "not \"start-first\" with type = \"oneshot\"",
 	}, choice(func(d *draft) *policy.Order { return &d.Roll.Order }, policy.StartFirst, policy.StopFirst)},
 	{Key{
 		Name: "max_unavailable", Kind: KindInteger, Class: policy.Live, Default: `1`, Example: `2`,

@@ -220,6 +220,7 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 	}
 	names, m, ok := l.named("worker", v)
 	countsSound, total := ok, 0
+	var drafts []*draft
 	for _, name := range names {
 		path := join("worker", name)
 		if _, ok := m[name].(map[string]any); !ok {
@@ -230,6 +231,7 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		d := base.clone()
 		d.Name = name
 		walk(l, path, m[name], &workerTable, d, d.given, false)
+		d.notAfterItself()
 		d.check(l, path, f.Floor)
 		d.defaultRoll(f)
 		countsSound = countsSound && !d.bad["count"]
@@ -238,6 +240,8 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 			l.errorf(cmp.Or(d.from["count"], path), "a fleet can have at most %d slots, this is number %d; lower count", policy.MaxSlots, total)
 		}
 		f.Workers = append(f.Workers, d.Worker)
+		drafts = append(drafts, d)
 	}
+	l.checkOrder(names, drafts)
 	return countsSound
 }

@@ -120,7 +120,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 	for i := range f.Workers {
 		w := &f.Workers[i]
 		worker := policy.Worker{
-			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets,
+			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets, After: w.After, Oneshot: w.Oneshot,
 			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Vital: w.Vital, Keys: sums(&workerTable, &draft{Worker: *w}), Tasks: w.TaskNames(),
 			Needed: f.needs(w),
 		}

@@ -29,6 +29,7 @@ const (
 	KindTable    Kind = "table"
 	KindTasks    Kind = "table of tasks"
 	KindNames    Kind = "list of socket names"
+	KindWorkers  Kind = "list of worker names"
 	KindReady    Kind = "word or number"
 	KindSize     Kind = "size"
 	KindPercent  Kind = "percentage"

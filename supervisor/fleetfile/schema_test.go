@@ -32,13 +32,14 @@ var around = map[string]string{
 	"[worker.NAME.tasks.NAME]":       "[floor]\n[worker.w.tasks.t]\nentry = \"a:b\"\n",
 	"[worker.NAME.tasks.NAME].entry": "[floor]\n[worker.w.tasks.t]\n",
 	"[worker.NAME.tasks.NAME].start_limit_interval_sec": "[floor]\n[worker.w.tasks.t]\nentry = \"a:b\"\nstart_limit_burst = 5\n",
-	"[worker.NAME].args":                     "[floor]\n[worker.w]\nentry = \"a:b\"\n",
-	"[worker.NAME].kwargs":                   "[floor]\n[worker.w]\nentry = \"a:b\"\n",
-	"[socket.NAME].reuse_port":               "[socket.s]\nlisten = \"8080\"\n",
-	"[socket.NAME].free_bind":                "[socket.s]\nlisten = \"8080\"\n",
-	"[worker.NAME].on_demand":                "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\nsockets = [\"http\"]\n",
-	"[worker.NAME].sockets":                  "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\n",
-	"[worker.NAME].start_limit_interval_sec": "[worker.w]\nexec = [\"w\"]\nstart_limit_burst = 5\n",
+	"[worker.NAME].after":                               "[worker.migrate]\nexec = [\"m\"]\n[worker.w]\nexec = [\"w\"]\n",
+	"[worker.NAME].args":                                "[floor]\n[worker.w]\nentry = \"a:b\"\n",
+	"[worker.NAME].kwargs":                              "[floor]\n[worker.w]\nentry = \"a:b\"\n",
+	"[socket.NAME].reuse_port":                          "[socket.s]\nlisten = \"8080\"\n",
+	"[socket.NAME].free_bind":                           "[socket.s]\nlisten = \"8080\"\n",
+	"[worker.NAME].on_demand":                           "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\nsockets = [\"http\"]\n",
+	"[worker.NAME].sockets":                             "[socket.http]\nlisten = \"8080\"\n[worker.w]\nexec = [\"w\"]\n",
+	"[worker.NAME].start_limit_interval_sec":            "[worker.w]\nexec = [\"w\"]\nstart_limit_burst = 5\n",
 }
 
 // fileWith returns a file that is good but for the line, the number of that
@@ -147,7 +148,7 @@ var accepts = map[fleetfile.Kind][]string{
 	fleetfile.KindChoice: {}, fleetfile.KindMode: {}, fleetfile.KindID: {}, fleetfile.KindIDs: {},
 	fleetfile.KindSignal: {}, fleetfile.KindExits: {}, fleetfile.KindLimit: {}, fleetfile.KindEnv: {},
 	fleetfile.KindList: {"list"}, fleetfile.KindTable: {"table"}, fleetfile.KindNames: {},
-	fleetfile.KindTasks: {}, fleetfile.KindReady: {}, fleetfile.KindSize: {}, fleetfile.KindPercent: {}, fleetfile.KindCount: {},
+	fleetfile.KindWorkers: {}, fleetfile.KindTasks: {}, fleetfile.KindReady: {}, fleetfile.KindSize: {}, fleetfile.KindPercent: {}, fleetfile.KindCount: {},
 }
 
 func TestEveryKeyRefusesOtherTypes(t *testing.T) {

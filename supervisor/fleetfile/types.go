@@ -133,7 +133,9 @@ type Worker struct {
 
 	Lifespan            string   // "module:callable" or "": around all of Tasks
 	Sockets             []string // names of Fleet.Sockets
+	Oneshot             bool     // type = "oneshot"
 	OnDemand            bool     // started by a connection to one of Sockets, which are some
+	After               []string // names of Fleet.Workers that are ready before it starts
 	NotifyAccess        NotifyAccess
 	FDStoreMax          int // descriptors that a slot can store with FDSTORE=1
 	Environment         map[string]string

@@ -83,6 +83,7 @@ var outOfRange = map[string][]string{
 	"[worker.NAME.tasks.NAME].timeout_start_sec":        badSpans,
 	"[worker.NAME].exec":                                {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
 	"[worker.NAME].count":                               {`-1`, `10001`},
+	"[worker.NAME].after":                               {`["w", "w"]`, `["a b"]`, `[1]`, `"w"`},
 	"[worker.NAME].sockets":                             {`["http", "http"]`, `["a b"]`, `[1]`},
 	"[worker.NAME].environment":                         {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`},
 	"[worker.NAME].environment_file":                    {`""`, `"-"`, `["a", 1]`, `"a\u0000"`},
@@ -240,12 +241,30 @@ var conflicts = map[string][]string{
 	"[worker.NAME].count": {
 		"[worker.a]\nexec = [\"a\"]\ncount = 9999\n[worker.b]\nexec = [\"a\"]\ncount = 2 #!\n[worker.c]\nexec = [\"a\"]",
 	},
+	"[worker.NAME].after": {
+		"[worker.a]\nexec = [\"a\"]\nafter = [\"b\"] #!",
+		"[worker.a]\nexec = [\"a\"]\nafter = [\"a\"] #!",
+		"[worker.a]\nexec = [\"a\"]\nafter = [\n\"migrate\",\n\"migrat\"] #!\n[worker.migrate]\nexec = [\"a\"]",
+		"[worker.a]\nexec = [\"a\"]\nafter = [\"b\"] #!\n[worker.b]\nexec = [\"b\"]\nafter = [\"c\"]\n[worker.c]\nexec = [\"c\"]\nafter = [\"a\"]",
+		"[defaults]\nafter = [\"a\"]\n[worker.a]\nexec = [\"a\"]\nafter = [\"b\"] #!\n[worker.b]\nexec = [\"b\"]",
+	},
+	"[worker.NAME].type": {
+		"[floor]\n[worker.a]\ntasks = { t = \"a:b\" }\ntype = \"oneshot\" #!",
+	},
+	"[worker.NAME].restart": {
+		"[worker.a]\nexec = [\"a\"]\ntype = \"oneshot\"\nrestart = \"always\" #!",
+		"[defaults]\nrestart = \"on-success\"\n[worker.a]\nexec = [\"a\"]\ntype = \"oneshot\" #!",
+	},
+	"[worker.NAME].roll": {
+		"[worker.a]\nexec = [\"a\"]\ntype = \"oneshot\"\nroll = \"start-first\" #!",
+	},
 	"[worker.NAME].sockets": {
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"http\"] #!",
 		"[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(251) + "]",
 		"[defaults]\nsockets = [\"http\"] #!\n[worker.a]\nexec = [\"a\"]\n[worker.b]\nexec = [\"a\"]",
 	},
 	"[worker.NAME].on_demand": {
+		"[socket.b]\nlisten = \"80\"\n[worker.a]\nexec = [\"a\"]\ntype = \"oneshot\"\nsockets = [\"b\"]\non_demand = true #!",
 		"[worker.a]\nexec = [\"a\"]\non_demand = true #!",
 		"[socket.b]\nlisten = \"80\"\n[defaults]\nsockets = [\"b\"]\non_demand = true #!\n[worker.a]\nexec = [\"a\"]\nsockets = []\n[worker.b]\nexec = [\"b\"]",
 	},

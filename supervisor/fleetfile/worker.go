@@ -55,6 +55,7 @@ func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkRestart(l)
 	d.checkMemory(l)
 	d.checkNotify(l)
+	d.checkOneshot(l)
 	d.checkDescriptors(l)
 	d.checkEarly(l)
 }
@@ -68,7 +69,7 @@ func (d *draft) defaultRoll(f *File) {
 	}
 	d.Roll.Order = policy.StopFirst
 	for i := range f.Sockets {
-		if s := &f.Sockets[i]; s.Type == Stream && slices.Contains(d.Sockets, s.Name) {
+		if s := &f.Sockets[i]; !d.Oneshot && s.Type == Stream && slices.Contains(d.Sockets, s.Name) {
 			d.Roll.Order = policy.StartFirst
 		}
 	}

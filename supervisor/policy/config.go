@@ -39,9 +39,11 @@ type Worker struct {
 	Scaled   bool // Count is not what the file says, but what an operator wants
 	InFile   int  // if Scaled, what the file says
 	Entry    bool // forked from the floor; else started through the shim
+	Oneshot  bool // never ready: it has done its work when it has exited well
 	OnDemand bool // no process until a connection waits at its sockets
 	Sockets  []string
 	Needed   bool     // the fleet is ready only while one of its slots serves
+	After    []string // workers that are ready before it starts; there is no circle
 	Tasks    []string // the names of those that share its process; none: it is not of tasks
 	Policy   Policy
 	Roll     Rolling

@@ -4,7 +4,9 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -188,6 +190,21 @@ func TestNames(t *testing.T) {
 	for e, want := range map[Exit]string{{Code: 3}: "3", {Signal: 9}: "SIGKILL"} {
 		if got := fmt.Sprint(e); got != want {
 			t.Errorf("%+v prints as %q, want %q", struct{ Exit }{e}, got, want)
+		}
+	}
+}
+
+func TestCircle(t *testing.T) {
+	for want, after := range map[string]map[string][]string{
+		"":      {"web": {"broker", "migrate"}, "broker": {"migrate", "nobody"}, "mail": {"broker"}},
+		"a":     {"a": {"a"}},
+		"b a":   {"c": {"b"}, "b": {"a"}, "a": {"b"}},
+		"a b c": {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}},
+	} {
+		names := slices.Sorted(maps.Keys(after))
+		got := strings.Join(Circle(names, func(name string) []string { return after[name] }), " ")
+		if len(want) != len(got) || !strings.Contains(want+" "+want, got) {
+			t.Errorf("%v: got %q, want %q", after, got, want)
 		}
 	}
 }

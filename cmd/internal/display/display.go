@@ -92,6 +92,8 @@ func Doing(s *control.SlotStatus, now time.Time) string {
 		return Beside(s)
 	case s.NextStartTimestamp > 0:
 		return "starts in " + policy.Span(Time(s.NextStartTimestamp).Sub(now))
+	case s.State == "waiting" && strings.HasPrefix(s.Reason, "waits for "):
+		return s.Reason // other workers are to be ready first
 	case s.State == "waiting":
 		return "waits for the floor"
 	case s.StatusText == "" && s.MainPID > 0 && len(s.Tasks) > 0:
