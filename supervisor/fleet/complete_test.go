@@ -42,6 +42,7 @@ func eventsAbout(p Proc) []Event {
 		FreezeFailed{p, "no such file"},
 		Measured{Proc: p, Private: 1 << 30},
 		Measured{Proc: p, Why: "not permitted"},
+		StacksTaken{p},
 		Notified{Proc: p, Recycle: policy.RecycleAsked},
 		TaskSaid{Proc: p, Task: "t", State: StateWaiting, Result: policy.ExitCode, Failures: 1, Next: policy.Instant(2000 * sec)},
 		TaskSaid{Proc: p, Task: "none", State: StateFailed},
@@ -182,6 +183,7 @@ var (
 	up        = (*player).up
 	runW      = func(p *player) { p.run("w.0") }
 	due       = func(p *player) { p.untilDue() }
+	writes    = func(p *player) { p.writes = true }
 	crash     = func(p *player) { p.exit("w.0", status1) }
 	finish    = func(p *player) { p.exit("w.0", status0) }
 	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
@@ -263,6 +265,7 @@ func notifySituations() []situation {
 		{"ready, reloads", drive(cfg, introduce, running, ready, say(Notified{Reloading: true}))},
 		{"stopping by itself", drive(cfg, introduce, running, ready, say(Notified{Stopping: true}))},
 		{"stopping after a missed keep-alive", drive(cfg, introduce, running, ready, due)},
+		{"stopping, its stacks are taken", drive(cfg, introduce, running, ready, writes, due)},
 		{"killing after a missed keep-alive", drive(cfg, introduce, running, ready, due, due)},
 		{"waiting after a protocol failure", drive(cfg, introduce, running, finish)},
 	}
@@ -376,7 +379,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 		for _, ev := range evs {
 			n++
 			name := fmt.Sprintf("%s, %T%+v", s.name, ev, ev)
-			p, twin := &player{t: t, f: clone(base.f), now: base.now}, clone(base.f)
+			p, twin := &player{t: t, f: clone(base.f), now: base.now, writes: true}, clone(base.f)
 			p.send(ev)
 			if again := twin.Decide(base.now, ev); !sameActions(p.got, again) || !same(p.f, twin) {
 				t.Errorf("%s: decided once:\n%sand once:\n%s", name, transcribe(p.got), transcribe(again))

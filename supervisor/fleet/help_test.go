@@ -45,6 +45,8 @@ type player struct {
 	f   *Fleet
 	now policy.Instant
 	got []Action
+
+	writes bool // processes write their stacks themselves: there is no answer
 }
 
 // play starts the fleet of cfg at a time that is not 0.
@@ -60,9 +62,15 @@ func (p *player) send(evs ...Event) {
 	p.t.Helper()
 	p.got = nil
 	for _, ev := range evs {
-		p.got = append(p.got, p.f.Decide(p.now, ev)...)
+		acts := p.f.Decide(p.now, ev)
+		p.got = append(p.got, acts...)
 		if err := check(p.f, p.now); err != nil {
 			p.t.Fatalf("after %T%+v: %v", ev, ev, err)
+		}
+		for _, a := range all[TakeStacks](acts) {
+			if !p.writes {
+				p.got = append(p.got, p.f.Decide(p.now, StacksTaken{a.Proc})...)
+			}
 		}
 	}
 }

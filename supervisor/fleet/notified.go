@@ -89,10 +89,10 @@ func (s *slot) beats(now policy.Instant) {
 }
 
 // extend moves the deadlines that the process is subject to, the watchdog's too,
-// never to an earlier time and never one that ends with SIGKILL sent. Where there
+// never to an earlier time and never one of a process that hung or has got SIGKILL. Where there
 // is no deadline, max keeps it so.
 func (s *slot) extend(now policy.Instant, by time.Duration) {
-	if s.state != StateKilling {
+	if s.state != StateKilling && s.hung.next == 0 {
 		s.deadline = max(s.deadline, now.Add(by))
 		s.beatDue = max(s.beatDue, now.Add(by))
 	}
@@ -103,15 +103,6 @@ func (s *slot) extend(now policy.Instant, by time.Duration) {
 func (s *slot) stopsItself(now policy.Instant) {
 	s.thaw(now) // it said so before it was frozen
 	s.enterStopping(now, KindSlotStops, Info, "stops by itself (STOPPING=1)")
-}
-
-// abort ends a process that is stuck: SIGABRT, so that it can leave a core and a
-// traceback, and SIGKILL if that does not help.
-func (s *slot) abort(now policy.Instant, why string) {
-	s.thaw(now)
-	s.result = policy.Watchdog
-	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.lastWords()+"; sent SIGABRT")
-	s.fleet.signal(s.proc, policy.SIGABRT, s.signalsAll())
 }
 
 // lastWords is what a process last said of itself, for a line that says how it

@@ -236,3 +236,30 @@ func TestFreezerThatFails(t *testing.T) {
 		t.Errorf("without a process: %q", got)
 	}
 }
+
+// Stacks change nothing: of a process that hangs in its stop, too, and in a fleet that
+// stops. Nobody gets them more than once a second.
+func TestStacksByHand(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.writes = true
+	proc := p.slot("w.0").proc
+	p.operate(verb.Stacks)
+	p.want(TakeStacks{proc})
+	p.wantState("w.0", StateReady)
+	p.send(operator(verb.Stacks))
+	none[TakeStacks](p)
+	if a := all[Answer](p.got); len(a) != 1 || a[0].Refusal == "" {
+		t.Errorf("answered %+v to the second within a second", a)
+	}
+	p.send(StopRequested{})
+	p.wait(sec)
+	p.operate(verb.Stacks)
+	p.want(TakeStacks{proc})
+	p.send(StacksTaken{proc})
+	p.wantState("w.0", StateStopping)
+	p.exit("w.0", status0)
+	p.send(operator(verb.Stacks))
+	if a := all[Answer](p.got); len(a) != 1 || a[0].Refusal != "w.0 has no process: it is exited" {
+		t.Errorf("answered %+v without a process", a)
+	}
+}

@@ -83,13 +83,15 @@ type run struct {
 type process struct {
 	proc       Proc
 	pid        int
-	generation int  // of the floor that it was forked from
-	assigned   bool // it was told what to become
-	running    bool // it has left its gate
-	early      bool // READY=1 came before that was heard
-	reloading  bool // it serves meanwhile
-	sweeping   bool // it has ended; what it left behind has not
-	killed     bool // SIGKILL was sent to all of it
+	generation int            // of the floor that it was forked from
+	assigned   bool           // it was told what to become
+	running    bool           // it has left its gate
+	early      bool           // READY=1 came before that was heard
+	reloading  bool           // it serves meanwhile
+	sweeping   bool           // it has ended; what it left behind has not
+	killed     bool           // SIGKILL was sent to all of it
+	hung       hang           // if it does
+	stacksDue  policy.Instant // an operator does not get its stacks again before
 }
 
 // outcome is how a process ended.

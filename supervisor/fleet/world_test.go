@@ -249,6 +249,10 @@ func (w *world) act(a Action) {
 		w.living(a.Proc)
 	case Measure:
 		w.measured = append(w.measured, w.living(a.Proc).id)
+	case TakeStacks:
+		if b := w.living(a.Proc); b.state < told || b.state == left {
+			w.fail("%s, which is in state %d", tellAction(a), b.state)
+		}
 	case OrderTask:
 		w.living(a.Proc)
 	case Extend, Status, Report, Ping:
