@@ -75,49 +75,6 @@ func (s *slot) stopTimeout(now policy.Instant) {
 	s.takeStacks(now, "", Debug, s.policy().TimeoutStop)
 }
 
-// hang is why a process that hangs is ended, and by what, once its stacks have been taken.
-type hang struct {
-	next policy.Signal
-	why  string
-}
-
-// stacksGrace is how long a process may take to write its stacks: it may have to wait for
-// the processor.
-const stacksGrace = time.Second
-
-// abort ends a process that is stuck: SIGABRT, so that it can leave a core, and SIGKILL if
-// that does not help.
-func (s *slot) abort(now policy.Instant, why string) {
-	s.thaw(now)
-	s.result, s.hung = policy.Watchdog, hang{policy.SIGABRT, why + s.lastWords()}
-	s.takeStacks(now, KindSlotWatchdog, Warning, s.watchdog)
-}
-
-func (s *slot) sendAbort(now policy.Instant) {
-	why := s.hung.why
-	s.hung = hang{}
-	s.enterStopping(now, "", Debug, why+"; sent SIGABRT")
-	s.fleet.signal(s.proc, policy.SIGABRT, s.signalsAll())
-}
-
-// takeStacks lets a process that hangs say where. What is next waits for that, but no
-// longer than limit, which the process had to show that it does not hang.
-func (s *slot) takeStacks(now policy.Instant, kind Kind, level Level, limit time.Duration) {
-	grace := stacksGrace
-	if limit > 0 {
-		grace = min(grace, limit)
-	}
-	s.enter(now, StateStopping, now.Add(grace), kind, level, fmt.Sprintf("%s; its stacks are taken, %s follows", s.hung.why, s.hung.next))
-	s.fleet.do(TakeStacks{s.proc})
-}
-
-// stacksTaken: it does not write them itself, and what the kernel knows has been told.
-func (s *slot) stacksTaken(now policy.Instant) {
-	if s.hung.next != 0 && s.state == StateStopping && !s.sweeping {
-		s.deadline = now
-	}
-}
-
 // kill ends all of a slot.
 func (s *slot) kill(now policy.Instant, kind Kind, why string) {
 	s.enterKilling(now, kind, why+"; sent SIGKILL")
@@ -147,6 +104,9 @@ func (s *slot) unkillable(now policy.Instant) {
 		return
 	}
 	s.remark(KindSlotStuck, Err, why+"; the slot waits for it")
+	if s.assigned && !s.sweeping {
+		s.fleet.do(TakeStacks{s.proc})
+	}
 	s.stuckOnItsWay(now)
 }
 

@@ -69,7 +69,7 @@ func (p *player) send(evs ...Event) {
 		}
 		for _, a := range all[TakeStacks](acts) {
 			if !p.writes {
-				p.got = append(p.got, p.f.Decide(p.now, StacksTaken{a.Proc})...)
+				p.got = append(p.got, p.f.Decide(p.now, StacksTaken(a))...)
 			}
 		}
 	}

@@ -134,7 +134,7 @@ func (s *slot) operatorStacks(now policy.Instant, why string) (refusal string) {
 	case s.proc == 0 || !s.assigned || s.sweeping:
 		return fmt.Sprintf("%s has no process: it is %s", s.name, s.state)
 	case now < s.stacksDue:
-		return fmt.Sprintf("%s has been asked for its stacks less than %s ago", s.name, policy.Span(stacksGrace))
+		return "" // they have just been taken
 	}
 	s.stacksDue = now.Add(stacksGrace)
 	s.fleet.report(Notice, fmt.Sprintf("%s: its stacks are taken (%s)", s.name, why))

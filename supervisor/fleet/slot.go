@@ -91,7 +91,7 @@ type process struct {
 	sweeping   bool           // it has ended; what it left behind has not
 	killed     bool           // SIGKILL was sent to all of it
 	hung       hang           // if it does
-	stacksDue  policy.Instant // an operator does not get its stacks again before
+	stacksDue  policy.Instant // an operator has them taken again from then on
 }
 
 // outcome is how a process ended.
