@@ -175,10 +175,6 @@ func drive(cfg policy.Config, steps ...func(p *player)) func(t testing.TB) *play
 	}
 }
 
-func send(mk func(p *player) Event) func(*player) {
-	return func(p *player) { p.send(mk(p)) }
-}
-
 var (
 	up        = (*player).up
 	runW      = func(p *player) { p.run("w.0") }

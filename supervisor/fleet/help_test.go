@@ -75,6 +75,11 @@ func (p *player) send(evs ...Event) {
 	}
 }
 
+// send is a step that gives a fleet an event.
+func send(mk func(p *player) Event) func(*player) {
+	return func(p *player) { p.send(mk(p)) }
+}
+
 // wait lets time pass, with a tick at each deadline, as the loop does.
 func (p *player) wait(d time.Duration) {
 	p.t.Helper()
