@@ -28,6 +28,8 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		return m.launch.Probe(act.Proc)
 	case fleet.Kill:
 		m.procs.Kill(act)
+	case fleet.TakeStacks:
+		m.takeStacks(act.Proc)
 	case fleet.Measure:
 		m.measure(act.Proc)
 	case fleet.Watch:

@@ -31,6 +31,7 @@ var mayImport = map[string]string{
 	"supervisor/fleet":             "policy verb",
 	"supervisor/cgroup":            "internal/linux",
 	"supervisor/memory":            "internal/linux internal/text",
+	"supervisor/stacks":            "internal/linux internal/text",
 	"supervisor/gate":              "internal/linux internal/text",
 	"supervisor/zygote":            "gate internal/linux internal/text",
 	"supervisor/conformance":       "gate zygote internal/linux internal/text",
@@ -54,7 +55,7 @@ var mayImport = map[string]string{
 	"supervisor/examine": "fleetfile gate internal/envfile internal/linux internal/text launch memory policy zygote",
 	"supervisor/bridge":  "cgroup control fleet fleetfile internal/linux internal/poll memory metrics output policy revisions verb",
 	"supervisor": "sdnotify bridge cgroup control fleet fleetfile launch manager memory output policy procs revisions rights rundir " +
-		"slots sockets internal/errands internal/linux internal/poll",
+		"slots sockets stacks internal/errands internal/linux internal/poll",
 	"units":                    "sdnotify fleetfile",
 	"cmd/internal/display":     "control policy",
 	"cmd/internal/gauge":       "cmd/internal/display cgroup control memory",
@@ -62,7 +63,7 @@ var mayImport = map[string]string{
 	"cmd/internal/exit":        "supervisor",
 	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rundir",
 	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/reach " +
-		"supervisor conformance control examine fleetfile gate memory output policy quantity verb",
+		"supervisor conformance control examine fleetfile gate memory output policy quantity stacks verb",
 	"cmd/prefork-view": "cmd/internal/display control memory policy verb",
 }
 

@@ -35,7 +35,6 @@ type master struct {
 	poller    *poll.Poller
 	signals   *poll.Signals
 	errands   *errands.Pool
-	gauge     *gauge
 	outputs   *output.Outputs
 	sockets   *sockets.Sockets
 	procs     *procs.Table
@@ -43,7 +42,14 @@ type master struct {
 	launch    *launch.Launcher
 	bridge    *bridge.Bridge
 	snapshots snapshots
+	beside
 	ending
+}
+
+// beside is what is read of processes beside the loop.
+type beside struct {
+	gauge *gauge
+	looks looks
 }
 
 // ending is what the end of the fleet has to know.

@@ -76,7 +76,7 @@ func (m *master) woken() []fleet.Event {
 	if m.signals.Beaten() {
 		m.manager.Ping()
 	}
-	events := slices.Concat(m.launch.Resume(), m.takeSignals(), m.gauge.take())
+	events := slices.Concat(m.launch.Resume(), m.takeSignals(), m.gauge.take(), m.stacksTaken())
 	for _, ev := range m.bridge.Asked() {
 		if p, ok := ev.(bridge.Proposal); ok {
 			events = append(events, m.propose(p)...)

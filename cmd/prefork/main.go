@@ -54,7 +54,7 @@ FLEET is a name, for NAME.toml in /etc/prefork, /run/prefork or
 		},
 	}
 	root.AddCommand(newRun(), newStatus(), newTop(), newMemory(), newWhy(), newLogs(),
-		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newEnable(), newDisable(),
+		newStart(), newStop(), newReload(), newRestart(), newScale(), newCancel(), newReset(), newKill(), newFreeze(), newThaw(), newStacks(), newEnable(), newDisable(),
 		newCheck(), newCheckZygote(), newInit(), newVersion())
 	return root
 }

@@ -156,26 +156,9 @@ func operate(fleet string, names []string, call verb.Call) error {
 		return err
 	}
 	defer m.Close()
-	slots := slotNames(m.Status)
-	if len(names) > 0 {
-		slots = nil
-	}
-	for _, name := range names { // all of them, before anything is done
-		if isTask(name) {
-			if !call.Name.TakesTask() {
-				return exit.Misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
-			}
-			if _, _, err := taskNamed(fleet, name, m.Status); err != nil {
-				return err
-			}
-			slots = append(slots, name)
-			continue
-		}
-		chosen, err := choose(fleet, name, slotNames(m.Status))
-		if err != nil {
-			return err
-		}
-		slots = append(slots, chosen...)
+	slots, err := slotsMeant(m, names, call) // all of them, before anything is done
+	if err != nil {
+		return err
 	}
 	for _, slot := range slots {
 		if err := carryOut(m, slot, call); err != nil {
@@ -183,6 +166,32 @@ func operate(fleet string, names []string, call verb.Call) error {
 		}
 	}
 	return nil
+}
+
+// slotsMeant returns the slots, and tasks of slots, that names mean; all slots, if there is
+// none.
+func slotsMeant(m *reach.Master, names []string, call verb.Call) (slots []string, err error) {
+	if len(names) == 0 {
+		return slotNames(m.Status), nil
+	}
+	for _, name := range names {
+		if isTask(name) {
+			if !call.Name.TakesTask() {
+				return nil, exit.Misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
+			}
+			if _, _, err := taskNamed(m.Fleet, name, m.Status); err != nil {
+				return nil, err
+			}
+			slots = append(slots, name)
+			continue
+		}
+		chosen, err := choose(m.Fleet, name, slotNames(m.Status))
+		if err != nil {
+			return nil, err
+		}
+		slots = append(slots, chosen...)
+	}
+	return slots, nil
 }
 
 // carryOut does something to a slot, or to one of its tasks ("io.0/poller").

@@ -97,7 +97,7 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 // is missing here fails TestEveryCommandIsTried.
 var commandsOnSlots = map[string][]string{
 	"status": nil, "top": nil, "memory": {"w.0"}, "why": {"w.0"}, "logs": {"w.0"}, "start": {"w.0"}, "stop": {"w.0"}, "restart": {"w.0"}, "reset": {"w.0"},
-	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"}, "reload": nil, "cancel": nil, "scale": {"w=2"},
+	"kill": {"w.0"}, "freeze": {"w.0"}, "thaw": {"w.0"}, "stacks": {"w.0"}, "reload": nil, "cancel": nil, "scale": {"w=2"},
 }
 
 func TestEveryCommandIsTried(t *testing.T) {

@@ -213,7 +213,7 @@ tasks = { good = "tasks:never_ready", bad = "tasks:blocks" }
 	if got := r.slot("io.0").Reason; !strings.Contains(got, `its last status: "bad blocks the loop since `) {
 		t.Errorf("got %s", got)
 	}
-	if !strings.Contains(log, "Fatal Python error: Aborted") {
+	if !strings.Contains(log, " in blocks\n") {
 		t.Error("there is no stack")
 	}
 }

@@ -223,6 +223,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 		{web, SlotInterface + ".Reset", nil, "[]"},
 		{web, SlotInterface + ".Freeze", nil, "[]"},
 		{web, SlotInterface + ".Thaw", nil, "[]"},
+		{web, SlotInterface + ".Stacks", nil, "[]"},
 		{web, SlotInterface + ".Kill", []any{int32(10)}, "[]"},
 		{web, SlotInterface + ".Kill", []any{uint32(10)}, "InvalidArgs"},
 		{slotsPath + "/web_2e10", SlotInterface + ".Stop", nil, "Failed"},
@@ -268,7 +269,7 @@ func TestOnlyWhatIsListedCanBeCalled(t *testing.T) {
 	defer b.mu.Unlock()
 	if want := []string{
 		"start web.0/t 0", "stop web.0/t 0", "restart web.0/t 0",
-		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "kill web.0 10",
+		"start web.0 0", "stop web.0 0", "restart web.0 0", "reset web.0 0", "freeze web.0 0", "thaw web.0 0", "stacks web.0 0", "kill web.0 10",
 		`restart fleet ["web" "api.0"]`, `restart fleet []`, "restart web.0 0", `restart fleet []`, "reload", "plan", "scale web -1", "cancel", "try", "probe 3",
 	}; !slices.Equal(b.done, want) {
 		t.Errorf("done: %q, want %q", b.done, want)

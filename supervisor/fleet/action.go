@@ -70,6 +70,10 @@ type (
 		Frozen bool
 	}
 
+	// TakeStacks has a process write where its threads are; of one that does not, what
+	// the kernel knows of it is told. Answered by StacksTaken, if it does not.
+	TakeStacks struct{ Proc Proc }
+
 	// OrderTask tells a process what to do with one of its tasks: to start, to stop or to
 	// restart it. Answered by TaskOrdered.
 	OrderTask struct {
@@ -183,6 +187,7 @@ func (StartShim) action()   {}
 func (Assign) action()      {}
 func (Probe) action()       {}
 func (Kill) action()        {}
+func (TakeStacks) action()  {}
 func (Freeze) action()      {}
 func (OrderTask) action()   {}
 func (Watch) action()       {}

@@ -40,6 +40,7 @@ func eventsAbout(p Proc) []Event {
 		Notified{Proc: p, Trigger: true},
 		Notified{Proc: p, Extend: 1000 * sec},
 		FreezeFailed{p, "no such file"},
+		StacksTaken{p},
 		Measured{Proc: p, Private: 1 << 30},
 		Measured{Proc: p, Why: "not permitted"},
 		Notified{Proc: p, Recycle: policy.RecycleAsked},
@@ -174,14 +175,11 @@ func drive(cfg policy.Config, steps ...func(p *player)) func(t testing.TB) *play
 	}
 }
 
-func send(mk func(p *player) Event) func(*player) {
-	return func(p *player) { p.send(mk(p)) }
-}
-
 var (
 	up        = (*player).up
 	runW      = func(p *player) { p.run("w.0") }
 	due       = func(p *player) { p.untilDue() }
+	writes    = func(p *player) { p.writes = true }
 	crash     = func(p *player) { p.exit("w.0", status1) }
 	finish    = func(p *player) { p.exit("w.0", status0) }
 	leave     = send(func(p *player) Event { return Exited{Proc: p.slot("w.0").proc, Left: 1} })
@@ -206,6 +204,7 @@ func execSituations() []situation {
 		{"ready exec", drive(cfg, runW)},
 		{"stopping after a start timeout", drive(cfg, introduce, due)},
 		{"killing at the gate", drive(cfg, due)},
+		{"stopping, its stacks are taken", drive(cfg, introduce, due, writes, due)},
 		{"killing after a stop timeout", drive(cfg, introduce, due, due)},
 		{"stopping what it left behind", drive(cfg, runW, leave)},
 		{"stopping what it left behind in a stop", drive(cfg, introduce, due, leave)},
@@ -376,7 +375,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 		for _, ev := range evs {
 			n++
 			name := fmt.Sprintf("%s, %T%+v", s.name, ev, ev)
-			p, twin := &player{t: t, f: clone(base.f), now: base.now}, clone(base.f)
+			p, twin := &player{t: t, f: clone(base.f), now: base.now, writes: true}, clone(base.f)
 			p.send(ev)
 			if again := twin.Decide(base.now, ev); !sameActions(p.got, again) || !same(p.f, twin) {
 				t.Errorf("%s: decided once:\n%sand once:\n%s", name, transcribe(p.got), transcribe(again))

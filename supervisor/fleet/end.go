@@ -60,10 +60,19 @@ func (s *slot) stopTimeout(now policy.Instant) {
 		s.kill(now, KindSlotLeft, fmt.Sprintf("what it left behind did not end within %s", policy.Span(now.Sub(s.endedAt))))
 		return
 	}
+	switch s.hung.next {
+	case policy.SIGABRT:
+		s.sendAbort(now)
+		return
+	case policy.SIGKILL:
+		s.kill(now, KindSlotTimeout, s.hung.why)
+		return
+	}
 	if s.result == "" {
 		s.result = policy.Timeout
 	}
-	s.kill(now, KindSlotTimeout, fmt.Sprintf("did not end within %s (timeout_stop_sec)", policy.Span(s.policy().TimeoutStop)))
+	s.hung = hang{policy.SIGKILL, fmt.Sprintf("did not end within %s (timeout_stop_sec)", policy.Span(s.policy().TimeoutStop))}
+	s.takeStacks(now, "", Debug, s.policy().TimeoutStop)
 }
 
 // kill ends all of a slot.
@@ -95,6 +104,9 @@ func (s *slot) unkillable(now policy.Instant) {
 		return
 	}
 	s.remark(KindSlotStuck, Err, why+"; the slot waits for it")
+	if s.assigned && !s.sweeping {
+		s.fleet.do(TakeStacks{s.proc})
+	}
 	s.stuckOnItsWay(now)
 }
 

@@ -190,6 +190,9 @@ type (
 		Who        string
 	}
 
+	// StacksTaken answers TakeStacks: what there was to tell has been told.
+	StacksTaken struct{ Proc Proc }
+
 	// Measured answers Measure. Why says why that could not be done.
 	Measured struct {
 		Proc    Proc
@@ -228,6 +231,7 @@ func (Cancel) event()        {}
 func (FreezeFailed) event()  {}
 func (Examine) event()       {}
 func (Measured) event()      {}
+func (StacksTaken) event()   {}
 func (TaskSaid) event()      {}
 func (TaskFault) event()     {}
 func (TaskOrdered) event()   {}
@@ -293,27 +297,26 @@ func (f *Fleet) handleWords(now policy.Instant, ev Event) {
 		}
 		f.agenda.probe.cannotBecome(f, ev)
 	case Notified:
-		if s := f.owners[ev.Proc]; s != nil {
-			s.notified(now, ev)
-		}
+		f.tell(ev.Proc, func(s *slot) { s.notified(now, ev) })
 	case TaskSaid:
-		if s := f.owners[ev.Proc]; s != nil {
-			s.taskSaid(now, ev)
-		}
+		f.tell(ev.Proc, func(s *slot) { s.taskSaid(now, ev) })
 	case TaskFault:
-		if s := f.owners[ev.Proc]; s != nil {
-			s.taskFault(now, ev)
-		}
+		f.tell(ev.Proc, func(s *slot) { s.taskFault(now, ev) })
 	case FreezeFailed:
-		if s := f.owners[ev.Proc]; s != nil {
-			s.freezeFailed(now, ev.Why)
-		}
+		f.tell(ev.Proc, func(s *slot) { s.freezeFailed(now, ev.Why) })
 	case Measured:
-		if s := f.owners[ev.Proc]; s != nil {
-			s.measured(now, ev)
-		}
+		f.tell(ev.Proc, func(s *slot) { s.measured(now, ev) })
+	case StacksTaken:
+		f.tell(ev.Proc, func(s *slot) { s.stacksTaken(now) })
 	default:
 		panic(fmt.Sprintf("fleet: unknown event %T", ev))
+	}
+}
+
+// tell gives something to the slot that has a process, if one has it.
+func (f *Fleet) tell(p Proc, word func(s *slot)) {
+	if s := f.owners[p]; s != nil {
+		word(s)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
-	"github.com/decnet/prefork/supervisor/verb"
 )
 
 const (
@@ -45,6 +44,8 @@ type player struct {
 	f   *Fleet
 	now policy.Instant
 	got []Action
+
+	writes bool // processes write their stacks themselves: there is no answer
 }
 
 // play starts the fleet of cfg at a time that is not 0.
@@ -60,11 +61,22 @@ func (p *player) send(evs ...Event) {
 	p.t.Helper()
 	p.got = nil
 	for _, ev := range evs {
-		p.got = append(p.got, p.f.Decide(p.now, ev)...)
+		acts := p.f.Decide(p.now, ev)
+		p.got = append(p.got, acts...)
 		if err := check(p.f, p.now); err != nil {
 			p.t.Fatalf("after %T%+v: %v", ev, ev, err)
 		}
+		for _, a := range all[TakeStacks](acts) {
+			if !p.writes {
+				p.got = append(p.got, p.f.Decide(p.now, StacksTaken(a))...)
+			}
+		}
 	}
+}
+
+// send is a step that gives a fleet an event.
+func send(mk func(p *player) Event) func(*player) {
+	return func(p *player) { p.send(mk(p)) }
 }
 
 // wait lets time pass, with a tick at each deadline, as the loop does.
@@ -384,9 +396,4 @@ func checkPool(f *Fleet, now policy.Instant) error {
 		return fmt.Errorf("phase %d, ready %t", f.phase, f.agenda.isReady)
 	}
 	return nil
-}
-
-// operator is what one does to w.0.
-func operator(v verb.Name) Operate {
-	return Operate{ID: 1, Slot: "w.0", Call: verb.Call{Name: v, Signal: int(policy.SIGHUP)}, Who: "uid 0"}
 }

@@ -89,10 +89,10 @@ func (s *slot) beats(now policy.Instant) {
 }
 
 // extend moves the deadlines that the process is subject to, the watchdog's too,
-// never to an earlier time and never one that ends with SIGKILL sent. Where there
+// never to an earlier time and never one of a process that hung or has got SIGKILL. Where there
 // is no deadline, max keeps it so.
 func (s *slot) extend(now policy.Instant, by time.Duration) {
-	if s.state != StateKilling {
+	if s.state != StateKilling && s.hung.next == 0 {
 		s.deadline = max(s.deadline, now.Add(by))
 		s.beatDue = max(s.beatDue, now.Add(by))
 	}
@@ -105,13 +105,47 @@ func (s *slot) stopsItself(now policy.Instant) {
 	s.enterStopping(now, KindSlotStops, Info, "stops by itself (STOPPING=1)")
 }
 
-// abort ends a process that is stuck: SIGABRT, so that it can leave a core and a
-// traceback, and SIGKILL if that does not help.
+// hang is why a process that hangs is ended, and by what, once its stacks have been taken.
+type hang struct {
+	next policy.Signal
+	why  string
+}
+
+// stacksGrace is how long a process may take to write its stacks: it may have to wait for
+// the processor.
+const stacksGrace = time.Second
+
+// abort ends a process that is stuck: SIGABRT, so that it can leave a core, and SIGKILL if
+// that does not help.
 func (s *slot) abort(now policy.Instant, why string) {
 	s.thaw(now)
-	s.result = policy.Watchdog
-	s.enterStopping(now, KindSlotWatchdog, Warning, why+s.lastWords()+"; sent SIGABRT")
+	s.result, s.hung = policy.Watchdog, hang{policy.SIGABRT, why + s.lastWords()}
+	s.takeStacks(now, KindSlotWatchdog, Warning, s.watchdog)
+}
+
+func (s *slot) sendAbort(now policy.Instant) {
+	why := s.hung.why
+	s.hung = hang{}
+	s.enterStopping(now, "", Debug, why+"; sent SIGABRT")
 	s.fleet.signal(s.proc, policy.SIGABRT, s.signalsAll())
+}
+
+// takeStacks lets a process that hangs say where. What is next waits for that, but no
+// longer than limit, which the process had to show that it does not hang.
+func (s *slot) takeStacks(now policy.Instant, kind Kind, level Level, limit time.Duration) {
+	grace := stacksGrace
+	if limit > 0 {
+		grace = min(grace, limit)
+	}
+	s.enter(now, StateStopping, now.Add(grace), kind, level, fmt.Sprintf("%s; its stacks are taken, %s follows", s.hung.why, s.hung.next))
+	s.fleet.do(TakeStacks{s.proc})
+}
+
+// stacksTaken: it does not write them itself, and what the kernel knows has been told.
+func (s *slot) stacksTaken(now policy.Instant) {
+	if s.hung.next != 0 && s.state == StateStopping && !s.sweeping {
+		s.deadline = now
+	}
 }
 
 // lastWords is what a process last said of itself, for a line that says how it

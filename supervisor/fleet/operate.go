@@ -24,6 +24,7 @@ var handlers = map[verb.Name]func(s *slot, now policy.Instant, ev Operate, why s
 		return s.operatorKill(policy.Signal(ev.Call.Signal), why)
 	},
 	verb.Freeze: func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorFreeze(now, why) },
+	verb.Stacks: func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorStacks(now, why) },
 	verb.Thaw:   func(s *slot, now policy.Instant, _ Operate, why string) string { return s.operatorThaw(now, why) },
 }
 
@@ -38,7 +39,8 @@ func (f *Fleet) operate(now policy.Instant, ev Operate) {
 
 func (f *Fleet) obey(now policy.Instant, ev Operate) (refusal string) {
 	s, handler := f.named(ev.Slot), handlers[ev.Call.Name]
-	if s != nil && handler != nil && ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s) {
+	moves := ev.Call.Name.Moves()
+	if s != nil && handler != nil && moves && f.change != nil && f.change.has(s) {
 		f.yields(now, fmt.Sprintf("%s by %s comes first", ev.Call.Name, ev.Who))
 	}
 	switch {
@@ -46,9 +48,9 @@ func (f *Fleet) obey(now policy.Instant, ev Operate) (refusal string) {
 		return "there is no slot " + ev.Slot
 	case handler == nil:
 		return fmt.Sprintf("there is no verb %q", string(ev.Call.Name))
-	case f.phase == stopping:
+	case f.phase == stopping && ev.Call.Name != verb.Stacks:
 		return fleetStops
-	case ev.Call.Name != verb.Kill && f.change != nil && f.change.has(s):
+	case moves && f.change != nil && f.change.has(s):
 		return fmt.Sprintf("%s is being replaced by %s %d: wait for its end, or prefork cancel it", s.name, f.change.Kind, f.change.id)
 	}
 	why := fmt.Sprintf("%s by %s", ev.Call.Name, ev.Who)
@@ -126,6 +128,20 @@ func (s *slot) operatorKill(sig policy.Signal, why string) (refusal string) {
 	}
 	s.fleet.report(Notice, fmt.Sprintf("%s: sent %s (%s)", s.name, sig, why))
 	s.fleet.do(Kill{Proc: s.proc, Signal: sig})
+	return ""
+}
+
+// operatorStacks has the process of a slot write where its threads are.
+func (s *slot) operatorStacks(now policy.Instant, why string) (refusal string) {
+	switch {
+	case s.proc == 0 || !s.assigned || s.sweeping:
+		return fmt.Sprintf("%s has no process: it is %s", s.name, s.state)
+	case now < s.stacksDue:
+		return "" // they have just been taken
+	}
+	s.stacksDue = now.Add(stacksGrace)
+	s.fleet.report(Notice, fmt.Sprintf("%s: its stacks are taken (%s)", s.name, why))
+	s.fleet.do(TakeStacks{s.proc})
 	return ""
 }
 

@@ -236,3 +236,32 @@ func TestFreezerThatFails(t *testing.T) {
 		t.Errorf("without a process: %q", got)
 	}
 }
+
+// Stacks change nothing: of a process that hangs in its stop, too, and in a fleet that
+// stops. They are taken once a second at most.
+func TestStacksByHand(t *testing.T) {
+	p := twoPrograms(t, nil)
+	p.writes = true
+	proc := p.slot("w.0").proc
+	p.operate(verb.Stacks)
+	p.want(TakeStacks{proc})
+	p.wantState("w.0", StateReady)
+	p.operate(verb.Stacks)
+	none[TakeStacks](p)
+	p.send(StopRequested{})
+	p.wait(sec)
+	p.operate(verb.Stacks)
+	p.want(TakeStacks{proc})
+	p.send(StacksTaken{proc})
+	p.wantState("w.0", StateStopping)
+	p.exit("w.0", status0)
+	p.send(operator(verb.Stacks))
+	if a := all[Answer](p.got); len(a) != 1 || a[0].Refusal != "w.0 has no process: it is exited" {
+		t.Errorf("answered %+v without a process", a)
+	}
+}
+
+// operator is what one does to w.0.
+func operator(v verb.Name) Operate {
+	return Operate{ID: 1, Slot: "w.0", Call: verb.Call{Name: v, Signal: int(policy.SIGHUP)}, Who: "uid 0"}
+}

@@ -135,7 +135,7 @@ func reportCases() []reportCase {
 		},
 		{
 			"does not start in time, nor end", exec, does(introduce, due, due),
-			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Timeout}}},
+			[]line{{"", Debug, "", End{Result: policy.Timeout}}, {"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Timeout}}},
 		},
 		{
 			"does not end from SIGKILL", exec, does(introduce, due, due, due),
@@ -155,15 +155,15 @@ func reportCases() []reportCase {
 		},
 		{
 			"is stuck", notify, does(begin, ready, due),
-			[]line{{"ready -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}},
+			[]line{{"ready -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}, {"", Debug, "", End{Result: policy.Watchdog}}},
 		},
 		{
 			"is stuck at its start", notify, does(begin, say(Notified{Trigger: true})),
-			[]line{{"starting -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}},
+			[]line{{"starting -> stopping", Warning, KindSlotWatchdog, End{Result: policy.Watchdog}}, {"", Debug, "", End{Result: policy.Watchdog}}},
 		},
 		{
 			"is stuck and does not end", notify, does(begin, ready, due, due),
-			[]line{{"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Watchdog}}},
+			[]line{{"", Debug, "", End{Result: policy.Watchdog}}, {"stopping -> killing", Warning, KindSlotTimeout, End{Result: policy.Watchdog}}},
 		},
 		{
 			"was stuck", notify, does(begin, ready, due, due, ends(Exited{Exit: killed})),

@@ -83,13 +83,15 @@ type run struct {
 type process struct {
 	proc       Proc
 	pid        int
-	generation int  // of the floor that it was forked from
-	assigned   bool // it was told what to become
-	running    bool // it has left its gate
-	early      bool // READY=1 came before that was heard
-	reloading  bool // it serves meanwhile
-	sweeping   bool // it has ended; what it left behind has not
-	killed     bool // SIGKILL was sent to all of it
+	generation int            // of the floor that it was forked from
+	assigned   bool           // it was told what to become
+	running    bool           // it has left its gate
+	early      bool           // READY=1 came before that was heard
+	reloading  bool           // it serves meanwhile
+	sweeping   bool           // it has ended; what it left behind has not
+	killed     bool           // SIGKILL was sent to all of it
+	hung       hang           // if it does
+	stacksDue  policy.Instant // an operator has them taken again from then on
 }
 
 // outcome is how a process ended.
@@ -151,10 +153,6 @@ func (f *Fleet) newSlot(w *worker, index int) *slot {
 		due: policy.Never, deadline: policy.Never, run: newRun(),
 		record: record{tasks: newTasks(w.config.Tasks), lines: taskLines{left: maxTaskLines}},
 	}
-}
-
-func (s *slot) info() SlotInfo {
-	return SlotInfo{ID: s.id, Revision: s.revision, Name: s.name, Worker: s.worker.id, WorkerName: s.config.Name, Index: s.index}
 }
 
 func (s *slot) policy() *policy.Policy { return &s.config.Policy }

@@ -55,6 +55,8 @@ func tellAction(a Action) string {
 		return fmt.Sprintf("measure #%d", a.Proc)
 	case Freeze:
 		return fmt.Sprintf("freeze #%d: %t", a.Proc, a.Frozen)
+	case TakeStacks:
+		return fmt.Sprintf("where is #%d?", a.Proc)
 	case OrderTask:
 		return fmt.Sprintf("tell #%d: %s %s (%s)", a.Proc, a.Verb, a.Task, a.Why)
 	case OpenSlot:

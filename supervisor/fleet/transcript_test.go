@@ -38,6 +38,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+1s operate stop web.0            an operator wants that; or another verb
 //	+1s examine 1                     the floor of that generation
 //	+1s measured web.0 200            so many MB are its own
+//	+1s stacks web.0                  it does not write them, what there was has been told
 //
 // and after each event, indented, what the fleet does about it: that is
 // compared, or with -update written anew. A process is named by its number
@@ -338,6 +339,8 @@ func (st *stage) event(name string, words []string) Event {
 		return Swept{proc}
 	case "measured":
 		return Measured{Proc: proc, Private: uint64(st.number(rest[0])) << 20, Why: strings.Join(rest[1:], " ")}
+	case "stacks":
+		return StacksTaken{proc}
 	case "task":
 		return st.taskSaid(proc, rest)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 // TestStuckWorker: SIGABRT, SIGKILL, result watchdog, restart.
@@ -39,6 +40,59 @@ func TestStuckWorker(t *testing.T) {
 	p.wantStatus("w.0 restarts in 1.1s (watchdog, 1st in a row)")
 	wantDelay(t, p.untilDue(), sec)
 	p.wantState("w.0", StateStarting)
+}
+
+// A process that writes its stacks has a second for it before SIGABRT, and before SIGKILL;
+// nothing that it says makes it longer.
+func TestStuckWorkerWritesItsStacks(t *testing.T) {
+	p := playBeside(t, notifyWorker())
+	p.writes = true
+	p.ready()
+	proc := p.slot("w.0").proc
+	p.untilDue()
+	p.want(TakeStacks{proc})
+	none[Kill](p)
+	p.wantWhy("w.0", "no WATCHDOG=1 for 5s (watchdog_sec); its stacks are taken, SIGABRT follows")
+	p.say("w.0", Notified{Watchdog: true, Extend: 100 * sec})
+	if got := p.untilDue(); got != stacksGrace {
+		t.Errorf("aborted after %s, want %s", got, stacksGrace)
+	}
+	p.want(Kill{proc, policy.SIGABRT, false})
+	p.send(StacksTaken{proc}) // too late
+	none[Kill](p)
+	p.untilDue()
+	p.want(TakeStacks{proc})
+	none[Kill](p)
+	p.wantState("w.0", StateStopping)
+	if got := p.untilDue(); got != stacksGrace {
+		t.Errorf("killed after %s, want %s", got, stacksGrace)
+	}
+	p.want(Kill{proc, policy.SIGKILL, true})
+}
+
+// What comes after its stacks have been asked for is not held up by them: its end, and
+// a second signal to the master.
+func TestStacksHoldNothingUp(t *testing.T) {
+	w := notifyWorker()
+	w.Policy.TimeoutStop = 100 * ms
+	p := playBeside(t, w)
+	p.writes = true
+	p.ready()
+	p.untilDue()
+	p.exit("w.0", status1)
+	p.wantState("w.0", StateWaiting)
+	p.send(StacksTaken{p.slot("w.0").proc})
+	p.untilDue()
+	p.begin()
+	p.ready()
+	p.operate(verb.Stop)
+	p.untilDue()
+	p.want(TakeStacks{p.slot("w.0").proc})
+	if got := p.left("w.0"); got != 100*ms {
+		t.Errorf("killed in %s, want no more than the time that it had", got)
+	}
+	p.send(StopRequested{}, StopRequested{})
+	p.want(Kill{p.slot("w.0").proc, policy.SIGKILL, true})
 }
 
 // However a stuck process ends, it was stuck.

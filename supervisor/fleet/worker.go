@@ -163,3 +163,7 @@ func (f *Fleet) demanding(id WorkerID) *worker {
 	}
 	return nil
 }
+
+func (s *slot) info() SlotInfo {
+	return SlotInfo{ID: s.id, Revision: s.revision, Name: s.name, Worker: s.worker.id, WorkerName: s.config.Name, Index: s.index}
+}

@@ -28,7 +28,7 @@ type world struct {
 	watched  map[WorkerID]bool // by worker
 	looked   []WorkerID        // workers whose PollSockets is to be answered
 	warm     []Proc            // processes that could not be frozen
-	measured []Proc            // that are to be measured
+	measured []Proc            // that are to be measured, or looked at
 	recycled ChangeID          // the last that was seen
 
 	revision  Revision // that was last proposed
@@ -240,6 +240,8 @@ func (w *world) act(a Action) {
 		w.living(a.Proc)
 	case Measure:
 		w.measured = append(w.measured, w.living(a.Proc).id)
+	case TakeStacks:
+		w.takeStacks(a)
 	case OrderTask:
 		w.living(a.Proc)
 	case Extend, Status, Report, Ping:

@@ -69,6 +69,17 @@ func (w *world) continued(acts []Action) {
 	}
 }
 
+// takeStacks is for what runs as a slot. Half of all do not write them, and answer.
+func (w *world) takeStacks(a TakeStacks) {
+	w.t.Helper()
+	if b := w.living(a.Proc); b.state < told || b.state == left {
+		w.fail("%s, which is in state %d", tellAction(a), b.state)
+	}
+	if w.byte()%2 == 0 {
+		w.measured = append(w.measured, a.Proc)
+	}
+}
+
 // recycling is when the processes of a worker are recycled.
 func (w *world) recycling() (r policy.Recycling) {
 	if w.byte()%2 == 0 {
@@ -77,7 +88,7 @@ func (w *world) recycling() (r policy.Recycling) {
 	return policy.Recycling{After: pick(w, 0, 10*sec, 60*sec), Private: pick(w, 0, uint64(100), 1), Requests: pick(w, 0, 1000)}
 }
 
-// isMeasured answers a Measure, of which there may have been one.
+// isMeasured answers a Measure or a TakeStacks, of which there may have been one.
 func (w *world) isMeasured(b *being) bool {
 	w.t.Helper()
 	i := slices.Index(w.measured, b.id)
@@ -85,7 +96,7 @@ func (w *world) isMeasured(b *being) bool {
 		return false
 	}
 	w.measured = slices.Delete(w.measured, i, i+1)
-	w.tell(pick(w, Measured{Proc: b.id, Private: uint64(w.byte())}, Measured{Proc: b.id, Private: 99}, Measured{Proc: b.id, Why: "not permitted"}))
+	w.tell(pick[Event](w, StacksTaken{b.id}, Measured{Proc: b.id, Private: uint64(w.byte())}, Measured{Proc: b.id, Private: 99}, Measured{Proc: b.id, Why: "not permitted"}))
 	return true
 }
 

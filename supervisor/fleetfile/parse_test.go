@@ -292,3 +292,15 @@ func TestMetricsShareAPortWithASocket(t *testing.T) {
 		t.Error("nobody else wants IPv4")
 	}
 }
+
+func TestVariablesOfTheMasterCannotBeSet(t *testing.T) {
+	for _, name := range []string{
+		"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"PREFORK_SLOT", "MAINPID", "MAINPIDFDID", "FDSTORE", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID",
+	} {
+		for header, key := range map[string]string{"[floor]": "env", "[worker.NAME]": "environment"} {
+			text, line, table := fileWith(header, key, key+" = { "+name+" = \"1\" }")
+			wantError(t, text, line, table+key+"."+name)
+		}
+	}
+}

@@ -119,6 +119,7 @@ func (l *Launcher) floorSaid(p *procs.Process, text []byte) []fleet.Event {
 			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: fmt.Sprintf(
 				"the zygote speaks protocol %d, this prefork %d; set floor.zygote to one that speaks it", msg.Protocol, zygote.Protocol)}}
 		}
+		p.Stacks = unix.Signal(msg.Stacks)
 		return []fleet.Event{fleet.FloorLoaded{Proc: p.ID, Forks: min(msg.Forks, mostForks)}}
 	case zygote.Broken:
 		return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}

@@ -73,7 +73,7 @@ func (l *Launcher) sendForks(id fleet.Proc) (events []fleet.Event) {
 	}
 	for _, a := range all {
 		if err == nil {
-			a.p.Generation = floor.Generation
+			a.p.Generation, a.p.Stacks = floor.Generation, floor.Stacks
 			err = l.gates.Add(a.p.Birth.Gate, uint64(a.p.ID))
 		}
 		if err != nil {

@@ -27,6 +27,10 @@ type Process struct {
 	Generation int    // of the floor that it is, or was forked from
 	Floor      bool   // it is, or will be, a floor
 
+	// Stacks is the signal at which workers of its floor, or it itself if it is one, write
+	// their stacks; 0: there is none.
+	Stacks unix.Signal
+
 	Group *cgroup.Group // its own, from Take to Retire; nil where there are none
 
 	pidfd int
@@ -59,6 +63,22 @@ func (p *Process) Signal(sig unix.Signal) error {
 		return err
 	}
 	return nil
+}
+
+// WriteStacks has a worker write the stacks of its threads to its own log. It does not
+// send the signal to a process that does not catch it, and would die: that has executed
+// another program since, or has taken the handler away. Nor is it sent again to one that
+// has not yet taken the last one.
+func (p *Process) WriteStacks() (ok bool) {
+	if p.Stacks == 0 || p.ended {
+		return false
+	}
+	bit := uint64(1) << (p.Stacks - 1)
+	signals, err := linux.ReadSignals(p.PID)
+	if err != nil || signals.Caught&bit == 0 || signals.Pending&bit != 0 {
+		return false
+	}
+	return p.Signal(p.Stacks) == nil
 }
 
 // signalGroup signals all that is in its control group.

@@ -23,16 +23,21 @@ const (
 	Kill    Name = "kill"    // send its process a signal
 	Freeze  Name = "freeze"  // keep its processes from running; nothing is held against them
 	Thaw    Name = "thaw"    // let them run again
+	Stacks  Name = "stacks"  // have its process write where its threads are
 )
 
 // All are the verbs, in the order in which they are shown.
-var All = []Name{Start, Stop, Restart, Reset, Kill, Freeze, Thaw}
+var All = []Name{Start, Stop, Restart, Reset, Kill, Freeze, Thaw, Stacks}
 
 // maxSignal is that of Linux (signal(7)).
 const maxSignal = 64
 
 // Member is the name of the method on the bus: "Start".
 func (n Name) Member() string { return strings.ToUpper(string(n[:1])) + string(n[1:]) }
+
+// Moves reports whether the verb changes what becomes of the slot: one that a change of the
+// fleet is about must wait for its end.
+func (n Name) Moves() bool { return n != Kill && n != Stacks }
 
 // TakesSignal reports whether the verb has a signal for its argument.
 func (n Name) TakesSignal() bool { return n == Kill }

@@ -21,7 +21,7 @@
 //	   | ---------------------------------------> |  imports, one after the other
 //	   |   progress NUL text                      |
 //	   | <--------------------------------------- |  "importing numpy (1 of 3)"
-//	   |   loaded NUL protocol NUL most           |
+//	   |   loaded NUL protocol NUL most NUL signal|
 //	   | <--------------------------------------- |  or: broken NUL text, and exit 1
 //	   |                                          |
 //	   |   fork NUL id ...  + 1 or 2 descriptors  |  the workers' ends of their gates, and

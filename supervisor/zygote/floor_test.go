@@ -48,7 +48,7 @@ func TestProgressNamesEachModule(t *testing.T) {
 			{Kind: Progress, Text: "importing json (1 of 2)"},
 			{Kind: Progress, Text: "importing probe (2 of 2)"},
 			{Kind: Progress, Text: "calling probe:load"},
-			{Kind: Loaded, Protocol: Protocol, Forks: 16},
+			{Kind: Loaded, Protocol: Protocol, Forks: 16, Stacks: int(StackSignal)},
 		} {
 			if got := z.read(); got != want {
 				t.Errorf("got %+v, want %+v\n%s", got, want, z.output())

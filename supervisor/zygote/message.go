@@ -163,6 +163,7 @@ type Message struct {
 	Kind     Kind
 	Protocol int           // of Loaded: what it speaks, see [Protocol]
 	Forks    int           // of Loaded: how many workers it can be asked for at a time
+	Stacks   int           // of Loaded: the signal by which a worker writes its stacks; 0: there is none
 	ID       uint64        // of Refused
 	Errno    syscall.Errno // of Refused
 	Text     string        // one line of valid, printable UTF-8, at most 512 bytes
@@ -175,18 +176,7 @@ func Decode(b []byte) (Message, error) {
 	m := Message{Kind: Kind(name)}
 	switch m.Kind {
 	case Loaded:
-		first, second, more := strings.Cut(rest, "\x00")
-		n, err := strconv.ParseUint(first, 10, 31)
-		if err != nil {
-			return Message{}, errors.New("zygote: loaded must have a number, the protocol that it speaks")
-		}
-		m.Protocol, m.Forks = int(n), 1
-		if more {
-			if n, err = strconv.ParseUint(second, 10, 31); err != nil || n == 0 {
-				return Message{}, errors.New("zygote: the second number of loaded must be how many workers it takes a request for, 1 or more")
-			}
-			m.Forks = int(n)
-		}
+		return decodeLoaded(rest)
 	case Progress, Broken:
 		if !more {
 			return Message{}, fmt.Errorf("zygote: %s must have a text", m.Kind)
@@ -199,6 +189,35 @@ func Decode(b []byte) (Message, error) {
 	}
 	return m, nil
 }
+
+// decodeLoaded: all numbers but the first may be missing. The signal is a real-time one:
+// no other can mean what this does.
+func decodeLoaded(rest string) (Message, error) {
+	m := Message{Kind: Loaded, Forks: 1}
+	numbers := strings.Split(rest, "\x00")
+	n, err := strconv.ParseUint(numbers[0], 10, 31)
+	if err != nil {
+		return Message{}, errors.New("zygote: loaded must have a number, the protocol that it speaks")
+	}
+	m.Protocol = int(n)
+	if len(numbers) > 1 {
+		if n, err = strconv.ParseUint(numbers[1], 10, 31); err != nil || n == 0 {
+			return Message{}, errors.New("zygote: the second number of loaded must be how many workers it takes a request for, 1 or more")
+		}
+		m.Forks = int(n)
+	}
+	if len(numbers) > 2 {
+		if n, err = strconv.ParseUint(numbers[2], 10, 31); err != nil || n != 0 && (n < firstRealTime || n > lastRealTime) || len(numbers) > 3 {
+			return Message{}, fmt.Errorf("zygote: the third and last number of loaded must be the signal by which a worker writes its stacks, %d to %d, or 0",
+				firstRealTime, lastRealTime)
+		}
+		m.Stacks = int(n)
+	}
+	return m, nil
+}
+
+// The real-time signals that are not the C library's (signal(7)).
+const firstRealTime, lastRealTime = 34, 64
 
 func decodeRefused(rest string) (Message, error) {
 	parts := strings.SplitN(rest, "\x00", 3)

@@ -16,7 +16,7 @@ var modules embed.FS
 
 // parts are the modules of the zygote's program: each imports from those before it.
 var parts = []string{
-	"base", "cfunctions", "leave", "accounts", "orders", "looks", "prepare", "immortal", "repack", "memory", "worker", "floor", "zygote",
+	"base", "cfunctions", "leave", "accounts", "orders", "looks", "stacks", "prepare", "immortal", "repack", "memory", "worker", "floor", "zygote",
 }
 
 // taskParts are those of the program that runs the tasks of a worker.
@@ -50,8 +50,10 @@ func ScratchSource(watch bool) []byte {
 	return pack("prefork_zygote", slices.Concat(parts[:last], added, parts[last:]))
 }
 
-// StackSignal has a zygote that watches write where its threads are, as Python does, to
-// where it writes all else.
+// StackSignal has a worker write where its threads and tasks are, to its standard error;
+// a zygote that watches, where its threads are, to where it writes all else. It is the last
+// real-time signal but one: the C library has the first two, and who takes one of these
+// takes the first or the last.
 const StackSignal = unix.Signal(63)
 
 // Step is a request to a worker of a scratch zygote. Its answer is "done", with fields, or

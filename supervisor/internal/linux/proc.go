@@ -23,6 +23,36 @@ type Stat struct {
 	CPU     time.Duration // of the process, and of the children that it has waited for
 }
 
+// Signals are those of a process: bit n-1 is signal n.
+type Signals struct {
+	Pending uint64 // for its main thread, or for any
+	Caught  uint64 // it has a handler for them
+}
+
+// ReadSignals reads the part of /proc/PID/status that is about signals
+// (proc_pid_status(5)). What the process has a say in, its name, has no line of its own
+// there.
+func ReadSignals(pid int) (s Signals, err error) {
+	text, err := readProc("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return Signals{}, err
+	}
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(line, []byte(":\t"))
+		bits, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
+		if err != nil {
+			continue // it is about something else
+		}
+		switch string(name) {
+		case "SigPnd", "ShdPnd":
+			s.Pending |= bits
+		case "SigCgt":
+			s.Caught = bits
+		}
+	}
+	return s, nil
+}
+
 // clockTick is the unit of times in /proc: USER_HZ, which is 100 wherever Go runs.
 const clockTick = 10 * time.Millisecond
 

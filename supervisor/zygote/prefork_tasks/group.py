@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import faulthandler
 import os
 import signal
 import socket
@@ -40,9 +39,6 @@ class Group:
 
     def run(self):
         """Runs until there is nothing left to run; returns the exit status."""
-        # The watchdog's SIGABRT then shows where code is that never lets a thread run.
-        with contextlib.suppress(Exception):
-            faulthandler.enable(all_threads=True)
         prefork._tasks = self  # type: ignore[assignment]
         runner = asyncio.Runner()
         for step in (lambda: runner.run(self.main()), runner.close):

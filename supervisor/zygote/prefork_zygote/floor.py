@@ -54,6 +54,7 @@ class Floor:
         self.tasks_source = one(fields, "tasks")  # for a worker that the file gets later
         self.tasks = None  # the program that runs tasks, see load_tasks
         self.orders = -1  # in a worker with tasks: where it hears what to do with them
+        self.stacks = 0  # the signal that has a worker write where it is
         self.seeds = []  # what gives a worker random numbers of its own
         self.filling = []  # see fill_holes
         self.finalizers = []  # the floor's, of weakref
@@ -117,7 +118,7 @@ def load(floor):
         raise Broken(f"floor.immortal: {why}; remove the key")
     if collects:
         gc.enable()  # for the workers; here nothing is left to collect
-    send(floor.sock, b"loaded", PROTOCOL, str(FORKS))
+    send(floor.sock, b"loaded", PROTOCOL, str(FORKS), str(floor.stacks))
 
 
 def warm_up(floor):

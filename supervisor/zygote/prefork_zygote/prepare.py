@@ -21,6 +21,7 @@ from .cfunctions import find_prctl
 from .leave import finish
 from .looks import extra_threads
 from .orders import find_entry, load_tasks, obey, place, read_orders, set_environment
+from .stacks import arm
 
 # What the standard library runs in a child after fork(2).
 HOOKS = (
@@ -43,6 +44,7 @@ REHEARSAL = (
 def prepare(floor):
     """Does once, here, what each worker would have to do for itself."""
     reset_signals()
+    floor.stacks = arm()
     guard_atexit(floor)
     if any(map(is_coroutine_function, floor.entries)):
         import asyncio  # noqa: F401

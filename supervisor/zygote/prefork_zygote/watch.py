@@ -17,9 +17,9 @@ from .interpreter import event_loops, full_name, of_python, rss, signal_name, te
 from .looks import alone, descriptors, extra_threads, name_threads, pool_variables, sharing
 from .orders import limit_name
 from .prepare import HOOKS
+from .stacks import STACKS
 from .steps import STEPS
 
-STACKS = 63  # the signal that asks for the stacks: the last but one that there is
 # Libraries and devices whose state no fork(2) survives.
 DEVICES = ("libcuda.so", "libcudart", "libamdhip64", "libhsa-runtime64", "libze_loader", "/dev/nvidia", "/dev/kfd")
 LIMIT_NAMES = ["limit " + limit_name(number) for number in range(16)]  # RLIM_NLIMITS
