@@ -56,14 +56,18 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 			if asJSON && !floor {
 				return exit.Misused("check: --json is for --floor: without it what is printed is TOML")
 			}
-			file, err := reach.File(args[0])
+			fleet, err := reach.Means(args[0])
+			if err != nil {
+				return err
+			}
+			file, err := reach.File(fleet)
 			if err != nil {
 				return err
 			}
 			if floor {
-				return checkFloor(cmd.OutOrStdout(), args[0], file, asJSON)
+				return checkFloor(cmd.OutOrStdout(), fleet, file, asJSON)
 			}
-			warnOfEntries(os.Stderr, args[0], file)
+			warnOfEntries(os.Stderr, fleet, file)
 			_, err = file.WriteTo(cmd.OutOrStdout())
 			return err
 		},

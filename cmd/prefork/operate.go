@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -24,39 +25,77 @@ const whoMay = `
 Only root may change a fleet that systemd runs; one in a terminal, also the user
 who runs it. No process of a fleet may.`
 
+// itWaitsForSlots is in the help of what starts and stops.
+const itWaitsForSlots = `
+
+It waits until that is done, with a line for each slot, or, with --json, an object
+for each. Ctrl-C ends the wait, and nothing else.
+
+Exit status: 0 it is done; 1 it is not, such as of a slot that fails again; 78 the
+fleet file cannot be used.`
+
 func newStart() *cobra.Command {
 	return operation("start", "Start a fleet, or slots of one that runs",
 		`Start a fleet as systemctl start prefork@FLEET does, after systemd has read its
 file again; or start slots that do not run: one that was stopped or gave up, or
-waits for its restart. WORKER.N/TASK is one of the tasks of a slot.`,
-		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
-			if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
+waits for its restart. WORKER.N/TASK is one of the tasks of a slot. While a fleet
+takes its time, what it says of itself is printed.`+itWaitsForSlots,
+		func(out io.Writer, fleet string, w wait) error {
+			if path, err := reach.Means(fleet); err != nil {
+				return err
+			} else if fleetfile.IsPath(path) && reach.Runs(path) {
+				return w.tellHow(out, path) // as systemctl start does of what runs
+			}
+			if err := reach.OnUnit(fleet, "start", w.teller(out), w.job(startUnit)); err != nil {
 				return err
 			}
-			_, err := c.StartUnitContext(ctx, unit, "replace", done)
-			return err
+			return w.tellHow(out, fleet)
 		})
+}
+
+func startUnit(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+	if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
+		return err
+	}
+	_, err := c.StartUnitContext(ctx, unit, "replace", done)
+	return err
 }
 
 func newStop() *cobra.Command {
 	sockets := false
-	var cmd *cobra.Command
-	cmd = operation("stop", "Stop a fleet, or slots of one that runs",
+	cmd := operation("stop", "Stop a fleet, or slots of one that runs",
 		`Stop a fleet as systemctl stop prefork@FLEET does, which leaves its sockets open:
-the next connection starts it again; with --sockets they are closed, too. Or stop
-slots, until they are started. The rest of the fleet goes on. WORKER.N/TASK is one of
-the tasks of a slot: it is stopped until it is started, or its process is replaced.`,
-		func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
-			if sockets {
-				if err := reach.StopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
-					return err
-				}
+the next connection starts it again; with --sockets they are closed, too. One that is
+run from a file is told to stop as by SIGTERM. Or stop slots, until they are started.
+The rest of the fleet goes on. WORKER.N/TASK is one of the tasks of a slot: it is
+stopped until it is started, or its process is replaced.`+itWaitsForSlots,
+		func(out io.Writer, fleet string, w wait) error {
+			if path, err := reach.Means(fleet); err != nil {
+				return err
+			} else if fleetfile.IsPath(path) {
+				return stopMaster(out, path, w)
 			}
-			_, err := c.StopUnitContext(ctx, unit, "replace", done)
-			if err == nil && !sockets {
-				if open := reach.OpenSockets(ctx, c, unit); open != "" {
-					fmt.Fprintln(cmd.OutOrStdout(), open) // the stop itself went well
+			open := ""
+			err := reach.OnUnit(fleet, "stop", nil, w.job(func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+				if sockets {
+					if err := reach.StopSockets(ctx, c, unit, func(string) bool { return true }); err != nil {
+						return err
+					}
 				}
+				_, err := c.StopUnitContext(ctx, unit, "replace", done)
+				if err == nil && !sockets {
+					open = reach.OpenSockets(ctx, c, unit)
+				}
+				return err
+			}))
+			if err != nil {
+				return err
+			}
+			if !w.not {
+				err = w.tell(out, event{Event: "fleet", State: "inactive", Result: resultDone, Text: fleet + ": stopped"})
+			}
+			if err == nil && open != "" && !w.json {
+				_, err = fmt.Fprintln(out, open) // the stop itself went well
 			}
 			return err
 		})
@@ -82,8 +121,8 @@ func newKill() *cobra.Command {
 		Use:   "kill FLEET WORKER[.N]...",
 		Short: "Send a signal to the processes of slots",
 		Long: `Send a signal to the main process of each slot. If the signal ends it, its
-restart policy applies.` + whoMay,
-		Example:           "  prefork kill --signal USR1 fleet web",
+restart policy applies. As with kill(1), -HUP and -9 name one, too.` + whoMay,
+		Example:           "  prefork kill --signal USR1 fleet web\n  prefork kill -HUP fleet web.0",
 		Args:              fleetAnd("WORKER or WORKER.N", 1, 1000),
 		ValidArgsFunction: completeSlots,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -95,6 +134,7 @@ restart policy applies.` + whoMay,
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "SIGTERM", "the `SIGNAL`, by name or number")
+	_ = cmd.RegisterFlagCompletionFunc("signal", cobra.FixedCompletions(fleetfile.SignalNames(), cobra.ShellCompDirectiveNoFileComp)) // there is one
 	return cmd
 }
 
@@ -128,23 +168,33 @@ func freezer(name, short, long string) *cobra.Command {
 	}
 }
 
-// operation is a command that does to slots what its name says and, without slots,
-// to the unit of the fleet what unit does.
-func operation(name, short, long string, unit reach.Job) *cobra.Command {
-	return &cobra.Command{
+// operation is a command that does to slots what its name says and, without slots, to the
+// fleet what whole does, if there is such a thing: then it waits until that is done.
+func operation(name, short, long string, whole func(out io.Writer, fleet string, w wait) error) *cobra.Command {
+	var w wait
+	cmd := &cobra.Command{
 		Use:               name + " FLEET [WORKER[.N]...]",
 		Short:             short,
 		Long:              long + whoMay,
 		Example:           fmt.Sprintf("  prefork %s fleet\n  prefork %[1]s fleet web.0", name),
 		Args:              fleetAnd("WORKER or WORKER.N", 0, 1000),
 		ValidArgsFunction: completeSlots,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || unit == nil {
-				return operate(args[0], args[1:], verb.Call{Name: verb.Name(name)})
+		RunE: func(cmd *cobra.Command, args []string) error {
+			call := verb.Call{Name: verb.Name(name)}
+			switch {
+			case whole == nil:
+				return operate(args[0], args[1:], call)
+			case len(args) == 1:
+				return whole(cmd.OutOrStdout(), args[0], w)
+			default:
+				return operateAndWait(cmd.OutOrStdout(), args[0], args[1:], call, w)
 			}
-			return reach.OnUnit(args[0], name, unit)
 		},
 	}
+	if whole != nil {
+		w.flags(cmd)
+	}
+	return cmd
 }
 
 // operate does something to slots of a fleet that runs; to all, if none is named.
@@ -154,33 +204,46 @@ func operate(fleet string, names []string, call verb.Call) error {
 		return err
 	}
 	defer m.Close()
-	slots := slotNames(m.Status)
-	if len(names) > 0 {
-		slots = nil
+	slots, err := partsNamed(m, fleet, names, call)
+	if err != nil {
+		return err
 	}
-	for _, name := range names { // all of them, before anything is done
-		if isTask(name) {
-			if !call.Name.TakesTask() {
-				return exit.Misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
-			}
-			if _, _, err := taskNamed(fleet, name, m.Status); err != nil {
-				return err
-			}
-			slots = append(slots, name)
-			continue
-		}
-		chosen, err := choose(fleet, name, slotNames(m.Status))
-		if err != nil {
-			return err
-		}
-		slots = append(slots, chosen...)
-	}
+	return carryOutAll(m, fleet, slots, call)
+}
+
+func carryOutAll(m *reach.Master, fleet string, slots []string, call verb.Call) error {
 	for _, slot := range slots {
 		if err := carryOut(m, slot, call); err != nil {
 			return refused(fleet, slot, err)
 		}
 	}
 	return nil
+}
+
+// partsNamed are the slots and tasks that are meant, all of them before anything is done.
+func partsNamed(m *reach.Master, fleet string, names []string, call verb.Call) ([]string, error) {
+	if len(names) == 0 {
+		return slotNames(m.Status), nil
+	}
+	var parts []string
+	for _, name := range names {
+		if isTask(name) {
+			if !call.Name.TakesTask() {
+				return nil, exit.Misused("%s is for workers and slots, not for one of their tasks (%s)", call.Name, name)
+			}
+			if _, _, err := taskNamed(fleet, name, m.Status); err != nil {
+				return nil, err
+			}
+			parts = append(parts, name)
+			continue
+		}
+		chosen, err := choose(fleet, name, slotNames(m.Status))
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, chosen...)
+	}
+	return parts, nil
 }
 
 // carryOut does something to a slot, or to one of its tasks ("io.0/poller").

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -17,17 +18,18 @@ import (
 func newStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "status [FLEET]",
-		Short: "Show the status of one fleet, or of all",
+		Use:     "status [FLEET]",
+		Aliases: []string{"ps", "list", "ls"},
+		Short:   "Show the status of one fleet, or of all",
 		Long: `Show the status of a fleet: its slots, worst first, with why and what comes next.
-Without FLEET, a line for each fleet.
+Without FLEET, a line for each fleet. ps, list and ls are other names for it.
 
 With --json, the same as one object, or as a list of them; the manual describes
 the fields.
 
 Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 		Example:           "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
@@ -45,6 +47,49 @@ Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// The exit statuses of is-active, which are systemctl's.
+const (
+	statusNotActive = 3
+	statusNoSuch    = 4
+)
+
+func newIsActive() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "is-active FLEET",
+		Short: "Tell whether a fleet is active, for scripts",
+		Long: `Print the state of a fleet in one word: active, activating, deactivating, inactive
+or failed. Of a fleet that systemd runs it is that of its master; prefork status
+says whether its slots are well.
+
+Exit status, as of systemctl is-active: 0 it is active; 3 it is not; 4 there is no
+such fleet; 1 its master does not answer, or may not be asked.`,
+		Example:           "  prefork is-active fleet\n  prefork is-active --quiet fleet || prefork start fleet",
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			state, known, err := reach.State(args[0])
+			if err != nil {
+				return err
+			}
+			if !quiet {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), state); err != nil {
+					return err
+				}
+			}
+			switch {
+			case !known:
+				return exit.Silent(statusNoSuch)
+			case state != "active":
+				return exit.Silent(statusNotActive)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	return cmd
 }
 

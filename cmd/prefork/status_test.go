@@ -101,7 +101,7 @@ var commandsOnSlots = map[string][]string{
 }
 
 func TestEveryCommandIsTried(t *testing.T) {
-	elsewhere := []string{"run", "check", "init", "version", "help", "completion", "check-zygote", "enable", "disable"}
+	elsewhere := []string{"run", "check", "init", "version", "help", "completion", "check-zygote", "enable", "disable", "is-active"}
 	for _, c := range newRoot().Commands() {
 		if _, ok := commandsOnSlots[c.Name()]; !ok && !slices.Contains(elsewhere, c.Name()) {
 			t.Errorf("%s is not tried on fleets that do not answer", c.Name())

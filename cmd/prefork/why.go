@@ -17,7 +17,6 @@ import (
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/policy"
 )
 
@@ -49,18 +48,18 @@ of a slot.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
-			return whatHappened(out, m, args[0], args[1], "PREFORK_SLOT="+args[1])
+			return whatHappened(out, m, args[1], "PREFORK_SLOT="+args[1])
 		},
 	}
 }
 
 // whatHappened prints the last events of a slot or a task, from the journal if it has some.
-func whatHappened(out io.Writer, m *reach.Master, fleet, name string, matches ...string) error {
+func whatHappened(out io.Writer, m *reach.Master, name string, matches ...string) error {
 	if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
 		return err
 	}
-	if !fleetfile.IsPath(fleet) {
-		if told, err := fromJournal(out, fleet, matches); told || err != nil {
+	if !m.FromFile() {
+		if told, err := fromJournal(out, m.Status.Name, matches); told || err != nil {
 			return err
 		}
 	}
@@ -91,7 +90,7 @@ func whyTask(out io.Writer, m *reach.Master, fleet, name string) error {
 	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n  ")); err != nil {
 		return err
 	}
-	return whatHappened(out, m, fleet, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
+	return whatHappened(out, m, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
 }
 
 // writeWhy tells how a slot is.
@@ -160,6 +159,9 @@ func fromJournal(out io.Writer, fleet string, matches []string) (told bool, err 
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
 		"_SYSTEMD_UNIT=" + reach.Unit(fleet), "SYSLOG_IDENTIFIER=prefork",
+	}
+	if namespace := reach.LogNamespace(fleet); namespace != "" {
+		args = append(args, "--namespace="+namespace)
 	}
 	args = append(args, matches...)
 	text, err := exec.Command("journalctl", args...).CombinedOutput()

@@ -90,7 +90,7 @@ func (l *loader) unknown(path, name, header string, isDefaults bool) {
 	for i, k := range here.Keys {
 		names[i] = k.Name
 	}
-	near := nearest(name, names)
+	near := Nearest(name, names)
 	where := tableText(header)
 	if isDefaults {
 		where = "[defaults]"
@@ -119,12 +119,12 @@ func plain(name string) string {
 
 var dashes = strings.NewReplacer("_", "", "-", "")
 
-// maxLikely bounds the work of nearest: no key is longer.
+// maxLikely bounds the work of Nearest: no key is longer.
 const maxLikely = 40
 
-// nearest returns the name that is so like the given one that it may have been
+// Nearest returns the name that is so like the given one that it may have been
 // meant, or "".
-func nearest(name string, names []string) string {
+func Nearest(name string, names []string) string {
 	want := plain(name[:min(len(name), maxLikely)])
 	best, least := "", 1+max(1, len(want)/4)
 	for _, candidate := range names {

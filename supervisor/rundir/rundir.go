@@ -259,6 +259,27 @@ func Controls() []control.Address {
 	return all
 }
 
+// ControlsOfName are those of [Controls] that a fleet of this name may have which this user
+// runs from a file.
+func ControlsOfName(name string) (all []control.Address) {
+	for _, at := range Controls() {
+		if from, ok := NameOf(at); ok && from == name {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// NameOf is the name of the fleet that a directory of a control socket is for, and whether
+// it is one that is run from a file.
+func NameOf(at control.Address) (name string, fromFile bool) {
+	name = filepath.Base(filepath.Dir(at.Socket))
+	if cut := len(name) - len("-01234567"); cut > 0 && name[cut] == '-' && strings.Trim(name[cut+1:], "0123456789abcdef") == "" {
+		return name[:cut], true
+	}
+	return name, false
+}
+
 // Close removes what was made here. The sockets have gone with their slots.
 func (d *Dir) Close() {
 	if d.Notify != "" {

@@ -4,6 +4,8 @@ package reach
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,6 +73,28 @@ func fleetOfSocket(socket string) string { return filepath.Base(filepath.Dir(soc
 
 // inactive is the state of a fleet that has a file and no master.
 const inactive = "inactive"
+
+// State is how a fleet is, in systemd's words, and whether there is such a fleet: it runs, or
+// has a file or a unit.
+func State(fleet string) (state string, known bool, err error) {
+	f, err := Look(fleet)
+	if err == nil {
+		return f.ActiveState, true, nil
+	}
+	if !errors.As(err, new(*notRunning)) {
+		return "", false, err
+	}
+	if !fleetfile.IsPath(fleet) {
+		if f, ok := unitFleets()[fleet]; ok {
+			return f.ActiveState, true, nil
+		}
+	}
+	path, err := fleetfile.Resolve(fleet)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return inactive, err == nil, nil
+}
 
 // withoutMaster is a fleet that has none.
 func withoutMaster(name, state, text string) control.Status {

@@ -5,6 +5,7 @@
 // error of package exit, which says what to do.
 //
 //	reach.go   the file, and the connection to the master
+//	means.go   which fleet a name means, and what may have been meant
 //	fleets.go  all fleets, and why one has no master
 //	unit.go    the unit; sockets.go its socket units
 //	newer.go   the code that a floor does not have yet
@@ -88,13 +89,13 @@ func Connect(fleet string) (*Master, error) {
 			return nil, Explain(fleet, err)
 		}
 	}
-	if missing == nil {
-		_, missing = os.Stat(path)
-	}
 	if missing != nil {
+		return connectByName(fleet, missing)
+	}
+	if _, missing = os.Stat(path); missing != nil {
 		return nil, &notRunning{exit.Failed("no fleet runs by that name, and: %v", missing)}
 	}
-	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s", fleet, unitSays(fleet), startWith(fleet))}
+	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s%s", fleet, unitSays(fleet), startWith(fleet), another(fleet))}
 }
 
 // notRunning is the error of a fleet that has no master.

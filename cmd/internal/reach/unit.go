@@ -4,11 +4,14 @@ package reach
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 
 	"github.com/decnet/prefork/cmd/internal/exit"
+	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 )
 
@@ -36,9 +39,43 @@ func Systemd(ctx context.Context, fleet string) (*systemd.Conn, error) {
 	return conn, nil
 }
 
+// LogNamespace is the journal's namespace in which the unit of a fleet logs, "" for the
+// usual one, also where systemd cannot be asked.
+func LogNamespace(fleet string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), AnswerTimeout)
+	defer cancel()
+	conn, err := systemd.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	return property(ctx, conn, Unit(fleet), "LogNamespace")
+}
+
+// property is a property of a service that is a string, "" if it is not known.
+func property(ctx context.Context, conn *systemd.Conn, unit, name string) string {
+	p, err := conn.GetUnitTypePropertyContext(ctx, unit, "Service", name)
+	if err != nil {
+		return ""
+	}
+	text, _ := p.Value.Value().(string)
+	return text
+}
+
 // OnUnit does a job to the unit of a fleet, for the command of that name, and waits until
-// systemd has done it: without bound, for a fleet may take its time to start.
-func OnUnit(fleet, command string, do Job) error {
+// systemd has done it: without bound, for a fleet may take its time to start. Meanwhile tell,
+// if there is one, gets what the fleet says of itself, once a second at most. A fleet that
+// this user runs from a file is not systemd's.
+func OnUnit(fleet, command string, tell func(text string), do Job) error {
+	named := fleet
+	fleet, err := Means(fleet)
+	if err != nil {
+		return err
+	}
+	if fleetfile.IsPath(fleet) && Runs(fleet) {
+		return exit.Failed("%s: systemd does not run fleet %s, which was started with %s: prefork restart %[2]s replaces its processes, prefork stop %[2]s ends it",
+			command, named, fleet)
+	}
 	if fleetfile.IsPath(fleet) {
 		return exit.Misused("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
 			command, fleet, fleet)
@@ -52,12 +89,63 @@ func OnUnit(fleet, command string, do Job) error {
 		return err
 	}
 	defer conn.Close()
+	said := watchStatus(conn, Unit(fleet))
 	done := make(chan string, 1) // without room the library would wait for ever
 	if err := do(ctx, conn, Unit(fleet), done); err != nil {
 		return exit.Failed("%s %s: %v", command, Unit(fleet), err)
 	}
-	if result := <-done; result != JobDone {
+	result, last := said.until(done, tell)
+	if result == JobDone {
+		return nil
+	}
+	if last == "" {
+		last = control.Printable(property(ctx, conn, Unit(fleet), "StatusText"))
+	}
+	if last == "" {
 		return exit.Failed("%s %s: %s; see why: prefork logs %s", command, Unit(fleet), result, fleet)
 	}
-	return nil
+	again := ""
+	if property(ctx, conn, Unit(fleet), "Restart") != "no" && command != "stop" {
+		again = fmt.Sprintf("; systemd tries again until prefork stop %s", fleet)
+	}
+	return exit.Failed("%s %s: %s: %s%s", command, Unit(fleet), result, strings.TrimPrefix(last, result+": "), again)
+}
+
+// unitStatus hears what a unit says of itself, STATUS= of sd_notify(3).
+type unitStatus struct {
+	unit    string
+	changes chan *systemd.PropertiesUpdate
+}
+
+// watchStatus subscribes to it. Where that cannot be, nothing is heard.
+func watchStatus(conn *systemd.Conn, unit string) *unitStatus {
+	const room = 256 // of all units: what has no place is lost, and the next is heard
+	s := &unitStatus{unit, make(chan *systemd.PropertiesUpdate, room)}
+	if conn.Subscribe() == nil {
+		conn.SetPropertiesSubscriber(s.changes, make(chan error, 1))
+	}
+	return s
+}
+
+// until waits for the result of a job, and returns with it what was said last, if that was
+// not all.
+func (s *unitStatus) until(done <-chan string, tell func(text string)) (result, last string) {
+	told := ""
+	each := time.NewTicker(time.Second)
+	defer each.Stop()
+	for {
+		select {
+		case result = <-done:
+			return result, last
+		case c := <-s.changes:
+			if text, ok := c.Changed["StatusText"].Value().(string); ok && c.UnitName == s.unit && text != "" {
+				last = control.Printable(text)
+			}
+		case <-each.C:
+			if last != told && tell != nil {
+				told = last
+				tell(last)
+			}
+		}
+	}
 }
