@@ -71,8 +71,8 @@ func (es Errors) tidy() Errors {
 }
 
 // unknown reports a key that the table does not have, with the nearest key that
-// it has, or the table where the key belongs.
-func (l *loader) unknown(path, name, header string, isDefaults bool) {
+// it has, what is here for a word of others, or the table where the key belongs.
+func (l *loader) unknown(path, name, header string, isDefaults, isTable bool) {
 	here := Table{Header: header}
 	var elsewhere []string
 	for _, t := range l.schema {
@@ -90,12 +90,14 @@ func (l *loader) unknown(path, name, header string, isDefaults bool) {
 	for i, k := range here.Keys {
 		names[i] = k.Name
 	}
-	near := Nearest(name, names)
+	near, others := Nearest(name, names), l.ofOthers(name, header, isDefaults, isTable)
 	where := tableText(header)
 	if isDefaults {
 		where = "[defaults]"
 	}
 	switch {
+	case others != "" && plain(near) != plain(name):
+		l.errorf(path, "unknown key in %s; %s", where, others)
 	case near != "" && (plain(near) == plain(name) || elsewhere == nil):
 		l.errorf(path, "unknown key in %s; did you mean %s?", where, near)
 	case elsewhere != nil:
