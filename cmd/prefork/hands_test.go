@@ -36,6 +36,7 @@ func TestFleetOfAFileIsFoundByItsName(t *testing.T) {
 	named := beside(t, r, name+".toml")
 	says(t, 0, []string{name + ": active, 2/2 ready", named}, "status", name)
 	says(t, 0, []string{"w.1 has been ready for"}, "why", name, "w.1")
+	says(t, 0, []string{"  all is well"}, "why", name)
 	says(t, 0, []string{"starting -> ready"}, "logs", name)
 	says(t, 0, []string{"-> "}, "restart", name, "w.0")
 	says(t, 0, []string{"active\n"}, "is-active", name)
@@ -104,6 +105,9 @@ restart_max_delay_sec = "10min"
 	says(t, 0, []string{"slow.0: ready, ", "w.0: ready, " + fmt.Sprint(before)}, "start", file, "slow.0", "w")
 	says(t, 0, []string{fmt.Sprintf("w.0: %d -> ", before)}, "restart", "--now", file, "w.0")
 	says(t, 1, []string{"crash.0: exit-code: exited with status 3"}, "start", file, "crash")
+	says(t, 0, []string{"fleet: active, 2/3 ready", "\n  crash.0: waiting for ", "exited with status 3", "prefork why " + file + " crash.0"}, "why", file)
+	says(t, 0, []string{`"well": false`, `"what": "crash.0"`}, "why", "--json", file)
+	says(t, 0, []string{`"name": "crash.0"`, `"history": [`, `"text": "starting -`}, "why", "--json", file, "crash.0")
 	says(t, 1, []string{`"result":"failed"`}, "restart", "--now", "--json", file, "crash.0")
 	if out, stderr, code := prefork(t, "stop", "--no-wait", file, "w"); out+stderr != "" || code != 0 {
 		t.Errorf("--no-wait: exit status %d, %q, %q", code, out, stderr)

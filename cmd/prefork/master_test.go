@@ -68,7 +68,6 @@ func TestCommandLine(t *testing.T) {
 		{"check " + bad, 78, "", "bad.toml:4"},
 		{"check " + dir, 78, "", dir},
 		{"check " + good, 0, "[worker.a]", ""},
-		{"why fleet", 2, "", "why takes a FLEET and a WORKER.N"},
 		{"why " + good + " a.0", 1, "", "does not run"},
 		{"restart", 2, "", "restart takes a FLEET"},
 		{"stop --sockets fleet web", 2, "", "name no slots"},
