@@ -219,9 +219,9 @@ func TestWordsOfOthersLeadToOurs(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"[program:web]\ncommand = \"x\"":                "did you mean [worker.web]?",
-		"[service.web]\nx = 1":                         "unknown key in the top level; did you mean [worker.NAME]?",
-		"workers = 4":                                  "unknown key in the top level; did you mean count in [worker.NAME]?",
+		"[program:web]\ncommand = \"x\"":                  "did you mean [worker.web]?",
+		"[service.web]\nx = 1":                            "unknown key in the top level; did you mean [worker.NAME]?",
+		"workers = 4":                                     "unknown key in the top level; did you mean count in [worker.NAME]?",
 		"[worker.a]\nexec = [\"a\"]\nenv = { A = \"b\" }": "unknown key in [worker.NAME]; did you mean environment?",
 	} {
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
