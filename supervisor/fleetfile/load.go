@@ -215,6 +215,20 @@ func read(path string) ([]byte, *Error) {
 	return data, nil
 }
 
+// PlaceOf is FILE:LINE of a key in a fleet file that has been loaded, for an error that is
+// found later: FILE alone if the file has changed so that it cannot be told. It blocks while
+// the file is read.
+func PlaceOf(path, key string) string {
+	data, err := read(path)
+	if err != nil {
+		return path
+	}
+	if line := scan(strings.TrimPrefix(string(data), "\ufeff")).line(key); line > 0 {
+		return fmt.Sprintf("%s:%d", path, line)
+	}
+	return path
+}
+
 func irregular(path string, mode fs.FileMode) *Error {
 	what := "a pipe, socket or device"
 	if mode.IsDir() {

@@ -43,6 +43,27 @@ func Means(fleet string) (string, error) {
 	return m.Status.File, nil
 }
 
+// TheOne is the FLEET of the only one that runs, as far as this user may look at them.
+func TheOne(command string) (string, error) {
+	var runs []string
+	for _, at := range rundir.Controls() {
+		if f, err := lookAt(at); err == nil {
+			name := f.Name
+			if _, fromFile := rundir.NameOf(at); fromFile {
+				name = f.File
+			}
+			runs = append(runs, name)
+		}
+	}
+	switch len(runs) {
+	case 0:
+		return "", exit.Failed("no fleet runs; prefork status lists those that there are")
+	case 1:
+		return runs[0], nil
+	}
+	return "", exit.Misused("%s takes one FLEET where several run: %s", command, strings.Join(runs, ", "))
+}
+
 // FromFile reports whether the master was started with a file, and not by systemd as a unit.
 func (m *Master) FromFile() bool {
 	return m.Address.Socket != rundir.ControlOfUnit(m.Status.Name).Socket
