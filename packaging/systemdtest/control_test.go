@@ -266,6 +266,10 @@ func (m machine) operates(t *testing.T) {
 	}
 	m.assertState(t, "active", service)
 	m.assertState(t, "active", httpSocket)
+	if _, code := m.Try("systemctl", "start", "prefork@flee.service"); code == 0 {
+		t.Errorf("%s: a fleet without a file was started", m.Suite)
+	}
+	m.assertState(t, "failed", "prefork@flee.service") // and not activating: nobody waits for it
 }
 
 // TestWorkerMayNotOperate has a worker try to steer its fleet: under the unit, and
