@@ -3,13 +3,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/decnet/prefork/supervisor/rundir"
 )
 
 // says runs prefork, and wants an exit status and words in what it prints.
@@ -183,4 +187,50 @@ func TestLogsFollowTheEventsOfAFile(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("at the end of the master: %v", err)
 	}
+}
+
+// A user who has no runtime directory, and may not look at the fleets of root, is told of
+// those in one line, and finds those that are the user's own.
+func TestStatusOfAnotherUser(t *testing.T) {
+	needRoot(t)
+	r := startSeen(t, "[worker.w]\nexec = [\"sleep\", \"987686\"]\n")
+	r.waitReady()
+	r.open()
+	as := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(r.path("prefork"), args...)
+		cmd.Env = append(environment(t), "PREFORK_TEST_ROLE=prefork", "TMPDIR="+r.path("tmp"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	if err := errors.Join(os.Link(self(t), r.path("prefork")), os.Mkdir(r.path("tmp"), 0o700), os.Chown(r.path("tmp"), 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	r.write("own.toml", "[worker.w]\nexec = [\"sleep\", \"987687\"]\n")
+	own := as("run", r.path("own.toml"))
+	if err := own.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = own.Process.Signal(os.Interrupt)
+		_ = own.Wait() // it was told to
+	})
+	eventually(t, "the fleet is found", func() bool { return as("is-active", r.path("own.toml")).Run() == nil })
+	out, errs, code := outputOf(t, as("status"))
+	if code != 0 || !strings.Contains(out, "\nown ") || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "sudo prefork status") {
+		t.Errorf("exit status %d: %s%s", code, out, errs)
+	}
+}
+
+// A master whose control socket somebody has removed is not said to be none.
+func TestMasterWhoseSocketIsGone(t *testing.T) {
+	r := startSeen(t, "[worker.w]\nexec = [\"sleep\", \"987688\"]\n")
+	r.waitReady()
+	all, err := rundir.ControlsOfFile(r.path("fleet.toml"))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	if err := os.Remove(all[0].Socket); err != nil {
+		t.Fatal(err)
+	}
+	says(t, 1, []string{"runs, and cannot be reached: somebody has removed " + all[0].Socket}, "status", r.path("fleet.toml"))
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,12 +102,15 @@ func writeJSON(out io.Writer, v any) error {
 
 // statusOfAll looks at every fleet that has a file or runs.
 func statusOfAll(out io.Writer, asJSON bool) error {
-	fleets, errs := reach.All()
+	fleets, hidden, errs := reach.All()
 	err := errors.Join(errs...)
 	if asJSON {
 		err = errors.Join(writeJSON(out, fleets), err)
 	} else {
 		err = errors.Join(writeFleets(out, fleets), err)
+	}
+	if hidden > 0 {
+		fmt.Fprintf(os.Stderr, "prefork: %d more of root or of other users, who alone may look at them: sudo prefork status\n", hidden)
 	}
 	if err != nil {
 		return exit.Failed("%v", err)

@@ -51,12 +51,6 @@ func TestStatusOfAFleetInTrouble(t *testing.T) {
 		!strings.Contains(lines[i+1], "exit-code: exited with status 3") {
 		t.Errorf("crash.0 does not come first, with its reason:\n%s", out)
 	}
-	for _, line := range lines {
-		if len([]rune(line)) > 80 {
-			t.Errorf("longer than 80 columns: %s", line)
-		}
-	}
-
 	out, _, code = prefork(t, "status", "--json", r.path("fleet.toml"))
 	var f control.Status
 	if err := json.Unmarshal([]byte(out), &f); err != nil || code != 0 {

@@ -139,7 +139,7 @@ func whyFleet(out io.Writer, f *control.Status, fleet string, asJSON bool) error
 			Problems   []problem `json:"problems"`
 		}{f.Name, f.ActiveState, f.StatusText, well, append([]problem{}, all...)})
 	}
-	width := widthOf(out)
+	width := lineWidth(out)
 	var b strings.Builder
 	say := func(indent, text string) {
 		fmt.Fprintln(&b, indent+strings.Join(wrap(text, width-len(indent)-2), "\n"+indent+"  "))

@@ -5,6 +5,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,9 @@ func Names() (names []string) {
 }
 
 // All looks at every fleet that has a file or runs. Masters that do not answer are among
-// the errors, and so is what cannot be read; the others are there nevertheless.
-func All() (fleets []control.Status, errs []error) {
+// the errors, and so is what cannot be read; the others are there nevertheless. Those that
+// run, and at which this user may not look, are counted as hidden.
+func All() (fleets []control.Status, hidden int, errs []error) {
 	found, err := fleetfile.Find(fleetfile.Dirs)
 	if err != nil {
 		errs = append(errs, err)
@@ -50,12 +52,17 @@ func All() (fleets []control.Status, errs []error) {
 		switch {
 		case f != nil:
 			fleets = append(fleets, *f)
+		case errors.Is(failed[i], fs.ErrPermission) && !rundir.Served(sockets[i].Socket):
+			// A master that was killed has left it.
+		case errors.Is(failed[i], fs.ErrPermission):
+			hidden++
+			stuck = append(stuck, sockets[i].Socket)
 		case !isAbsent(failed[i]):
 			stuck = append(stuck, sockets[i].Socket)
 			errs = append(errs, Explain(fleetOfSocket(sockets[i].Socket), failed[i]))
 		}
 	}
-	return append(fleets, idleFleets(found, fleets, stuck)...), errs
+	return append(fleets, idleFleets(found, fleets, stuck)...), hidden, errs
 }
 
 // lookAt asks the master at an address.

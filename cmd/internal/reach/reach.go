@@ -95,7 +95,21 @@ func Connect(fleet string) (*Master, error) {
 	if _, missing = os.Stat(path); missing != nil {
 		return nil, &notRunning{exit.Failed("no fleet runs by that name, and: %v", missing)}
 	}
-	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s%s", fleet, unitSays(fleet), startWith(fleet), another(fleet))}
+	for _, address := range sockets {
+		if rundir.Served(address.Socket) {
+			return nil, exit.Failed("fleet %s runs, and cannot be reached: somebody has removed %s, which its master serves. Stop that by a signal, and start it again",
+				fleet, address.Socket)
+		}
+	}
+	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s%s%s", fleet, unitSays(fleet), startWith(fleet), another(fleet), hiddenBy())}
+}
+
+// hiddenBy tells what may keep a fleet from being found that runs, "" if nothing does.
+func hiddenBy() string {
+	if os.Geteuid() != 0 && os.Getenv("XDG_RUNTIME_DIR") == "" {
+		return "; XDG_RUNTIME_DIR is not set: one that was started with it is not found without it"
+	}
+	return ""
 }
 
 // notRunning is the error of a fleet that has no master.
