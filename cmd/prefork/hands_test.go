@@ -234,3 +234,24 @@ func TestMasterWhoseSocketIsGone(t *testing.T) {
 	}
 	says(t, 1, []string{"runs, and cannot be reached: somebody has removed " + all[0].Socket}, "status", r.path("fleet.toml"))
 }
+
+// A socket whose last slot has finished goes on to listen: that is said once, and seen.
+func TestSocketThatNobodyServes(t *testing.T) {
+	r := startSeen(t, `
+ready_when = 1
+[socket.http]
+listen = "DIR/http.sock"
+[worker.web]
+exec = ["true"]
+sockets = ["http"]
+[worker.other]
+exec = ["sleep", "987689"]
+`)
+	r.waitReady()
+	const text = "socket http: no slot is left that serves it"
+	r.eventually("STATUS= says so", func() bool { return strings.Contains(r.status(), text) })
+	says(t, 0, []string{"sockets: no slot is left that serves http"}, "why", r.path("fleet.toml"))
+	says(t, 0, []string{`"unserved_sockets": "http"`}, "status", "--json", r.path("fleet.toml"))
+	says(t, 0, []string{"web.0: finished"}, "start", r.path("fleet.toml"), "web")
+	r.eventually("the log says so", func() bool { return strings.Contains(r.logged(), text) })
+}

@@ -108,6 +108,9 @@ func problems(f *control.Status, fleet string, now time.Time) (all []problem) {
 	if r := f.LastChangeResult; r != "" && r != control.ChangeDone {
 		all = append(all, problem{"change", fmt.Sprintf("the last one was not made: %s: %s", r, f.LastChangeText)})
 	}
+	if f.UnservedSockets != "" {
+		all = append(all, problem{"sockets", fmt.Sprintf("no slot is left that serves %s: clients wait; what has finished is started by prefork start %s SLOT", f.UnservedSockets, fleet)})
+	}
 	if f.OutdatedSockets != "" {
 		all = append(all, problem{"sockets", fmt.Sprintf("systemd listens elsewhere than the file says for %s: prefork restart --now %s takes that up", f.OutdatedSockets, fleet)})
 	}

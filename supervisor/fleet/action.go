@@ -228,7 +228,8 @@ type Kind string
 // The kinds of reports.
 const (
 	KindFleetReady      Kind = "fleet-ready"
-	KindFleetDegraded   Kind = "fleet-degraded" // ready by its timeout only
+	KindFleetDegraded   Kind = "fleet-degraded"  // ready by its timeout only
+	KindSocketUnserved  Kind = "socket-unserved" // its last slot has finished or failed
 	KindFleetStops      Kind = "fleet-stops"
 	KindFleetFails      Kind = "fleet-fails"
 	KindFloorLoaded     Kind = "floor-loaded"

@@ -81,6 +81,7 @@ func (f *Fleet) judge(now policy.Instant) {
 	if f.phase == stopping && f.nothingLeft() {
 		f.quit(now)
 	}
+	f.watchSockets(n)
 }
 
 // nothingLeft counts anew: a slot without a process has ended by being stopped.
@@ -177,6 +178,9 @@ func (f *Fleet) describe(now policy.Instant) string {
 	}
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))
+	}
+	if len(f.unserved) > 0 {
+		parts = append(parts, fmt.Sprintf("socket %s: no slot is left that serves it, clients wait", strings.Join(f.unserved, ", ")))
 	}
 	if f.change != nil {
 		parts = append(parts, f.change.inStatus())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -34,6 +35,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	+1s reload                        the fleet is to be what it says
 //	+1s restart fresh web.0           these slots anew; fresh: from a new floor
 //	+1s cancel
+//	+1s start web.0                   an operator's verb
 //	+1s examine 1                     the floor of that generation
 //	+1s measured web.0 200            so many MB are its own
 //
@@ -229,6 +231,8 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
 			w.OnDemand = true
+		case "sockets":
+			w.Sockets = strings.Split(value, ",")
 		case "recycle_after":
 			w.Recycle.After = st.span(value)
 		case "recycle_private":
@@ -287,6 +291,8 @@ func (st *stage) event(name string, words []string) Event {
 		return Tick{}
 	case "stop":
 		return StopRequested{words[0]}
+	case "start":
+		return Operate{ID: 1, Slot: words[0], Call: verb.Call{Name: verb.Start}, Who: "uid 0"}
 	case "demand":
 		return Demand{st.workerNamed(words[0])}
 	case "no-demand":
