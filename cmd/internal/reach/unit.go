@@ -5,10 +5,12 @@ package reach
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
 
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/control"
@@ -80,8 +82,9 @@ func OnUnit(fleet, command string, tell func(text string), do Job) error {
 		return exit.Misused("%s: systemd runs fleets by their names; %s runs one here: prefork run %s, which Ctrl-C or SIGTERM ends",
 			command, fleet, fleet)
 	}
-	if err := Known(fleet); err != nil && (command != "stop" || exit.Status(err) == exit.Usage) {
-		return err // what runs can be stopped even if its file is gone
+	unknown := Known(fleet)
+	if unknown != nil && (command != "stop" || exit.Status(unknown) == exit.Usage) {
+		return unknown
 	}
 	ctx := context.Background()
 	conn, err := Systemd(ctx, fleet)
@@ -89,12 +92,19 @@ func OnUnit(fleet, command string, tell func(text string), do Job) error {
 		return err
 	}
 	defer conn.Close()
-	said := watchStatus(conn, Unit(fleet))
+	if unknown != nil { // what runs, or is to be tried again, can be stopped even if its file is gone
+		state, err := conn.GetUnitPropertyContext(ctx, Unit(fleet), "ActiveState")
+		if err != nil || state.Value.Value() == inactive && OpenSockets(ctx, conn, Unit(fleet)) == "" {
+			return unknown
+		}
+	}
+	said, hangUp := statusOf(conn, Unit(fleet))
+	defer hangUp()
 	done := make(chan string, 1) // without room the library would wait for ever
 	if err := do(ctx, conn, Unit(fleet), done); err != nil {
 		return exit.Failed("%s %s: %v", command, Unit(fleet), err)
 	}
-	result, last := said.until(done, tell)
+	result, last := until(done, said, tell)
 	if result == JobDone {
 		return nil
 	}
@@ -111,25 +121,28 @@ func OnUnit(fleet, command string, tell func(text string), do Job) error {
 	return exit.Failed("%s %s: %s: %s%s", command, Unit(fleet), result, strings.TrimPrefix(last, result+": "), again)
 }
 
-// unitStatus hears what a unit says of itself, STATUS= of sd_notify(3).
-type unitStatus struct {
-	unit    string
-	changes chan *systemd.PropertiesUpdate
-}
-
-// watchStatus subscribes to it. Where that cannot be, nothing is heard.
-func watchStatus(conn *systemd.Conn, unit string) *unitStatus {
-	const room = 256 // of all units: what has no place is lost, and the next is heard
-	s := &unitStatus{unit, make(chan *systemd.PropertiesUpdate, room)}
-	if conn.Subscribe() == nil {
-		conn.SetPropertiesSubscriber(s.changes, make(chan error, 1))
+// statusOf has the channel get what a unit says of itself, STATUS= of sd_notify(3), whenever
+// that changes, until the connection is closed. Where it cannot be heard nothing comes.
+func statusOf(systemdConn *systemd.Conn, unit string) (said <-chan *dbus.Signal, hangUp func()) {
+	const room = 64 // what has no place is lost, and the next is heard
+	signals := make(chan *dbus.Signal, room)
+	bus, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return signals, func() {}
 	}
-	return s
+	bus.Signal(signals)
+	path := dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + systemd.PathBusEscape(unit))
+	_ = bus.AddMatchSignal(dbus.WithMatchObjectPath(path), dbus.WithMatchInterface("org.freedesktop.DBus.Properties")) // else nothing comes
+	_ = systemdConn.Subscribe()                                                                                        // the same
+	return signals, func() { _ = bus.Close() }
 }
 
-// until waits for the result of a job, and returns with it what was said last, if that was
-// not all.
-func (s *unitStatus) until(done <-chan string, tell func(text string)) (result, last string) {
+// countdown is what changes by itself in what a fleet says: "in 1min 30s".
+var countdown = regexp.MustCompile(`\bin \d[\w.]*( \d[\w.]*)*`)
+
+// until waits for the result of a job, and returns with it what the unit has said last. Once
+// a second at most it tells what it says.
+func until(done <-chan string, said <-chan *dbus.Signal, tell func(text string)) (result, last string) {
 	told := ""
 	each := time.NewTicker(time.Second)
 	defer each.Stop()
@@ -137,15 +150,29 @@ func (s *unitStatus) until(done <-chan string, tell func(text string)) (result, 
 		select {
 		case result = <-done:
 			return result, last
-		case c := <-s.changes:
-			if text, ok := c.Changed["StatusText"].Value().(string); ok && c.UnitName == s.unit && text != "" {
-				last = control.Printable(text)
+		case signal, more := <-said:
+			if !more {
+				said = nil
+				continue
+			}
+			if text := statusIn(signal); text != "" {
+				last = text
 			}
 		case <-each.C:
-			if last != told && tell != nil {
-				told = last
+			if is := countdown.ReplaceAllString(last, ""); is != told && tell != nil {
+				told = is
 				tell(last)
 			}
 		}
 	}
+}
+
+// statusIn is the StatusText of PropertiesChanged, "" if it is not in there.
+func statusIn(signal *dbus.Signal) string {
+	if len(signal.Body) < 2 {
+		return ""
+	}
+	changed, _ := signal.Body[1].(map[string]dbus.Variant)
+	text, _ := changed["StatusText"].Value().(string)
+	return control.Printable(text)
 }
