@@ -53,7 +53,7 @@ func run(fleet string, stopAfter time.Duration, debugLog bool) error {
 		code := exit.Status(err)
 		managed, waitedFor := env.NotifySocket != "", env.ListenFDs != ""
 		if managed && !waitedFor && !fleetfile.IsPath(fleet) && errors.Is(err, fs.ErrNotExist) {
-			code = supervisor.ExitNoFleet
+			code = exit.NoFleet
 		}
 		supervisor.Reject(env, log, err.Error(), code)
 		return exit.Silent(code)

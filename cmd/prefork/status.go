@@ -51,12 +51,6 @@ Exit status: 0 success; 1 the fleet does not run or does not answer.`,
 	return cmd
 }
 
-// The exit statuses of is-active, which are systemctl's.
-const (
-	statusNotActive = 3
-	statusNoSuch    = 4
-)
-
 func newIsActive() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
@@ -83,9 +77,9 @@ such fleet; 1 its master does not answer, or may not be asked.`,
 			}
 			switch {
 			case !known:
-				return exit.Silent(statusNoSuch)
+				return exit.Silent(exit.NoSuch)
 			case state != "active":
-				return exit.Silent(statusNotActive)
+				return exit.Silent(exit.NotActive)
 			}
 			return nil
 		},

@@ -270,7 +270,7 @@ tasks = { bad = "tasks:blocks" }
 	r.eventually("a crash", is("crash", "waiting", "SystemExit: 3"))
 	do("stop", "io.0/crash")
 	r.eventually("the end of its wait", is("crash", "exited", "stop by uid "))
-	do("start", "io.0/poller", "io.0/crash")
+	do("start", "io.0/poller", "io.0/crash", "--no-wait")
 	r.eventually("a started task", is("poller", "ready", "running"))
 	r.eventually("another crash", is("crash", "waiting", "SystemExit: 3"))
 	if s := r.slot("io.0"); s.MainPID != pid || s.State != "ready" {

@@ -13,11 +13,15 @@ import (
 	"github.com/decnet/prefork/supervisor"
 )
 
-// The exit statuses, apart from 0. Config is that of sysexits.h for a bad fleet file.
+// The exit statuses, apart from 0. Config is that of sysexits.h for a bad fleet file; those
+// of is-active are systemctl's.
 const (
-	Failure = 1
-	Usage   = 2
-	Config  = supervisor.ExitConfig
+	Failure   = 1
+	Usage     = 2
+	NotActive = 3
+	NoSuch    = 4
+	NoFleet   = supervisor.ExitNoFleet
+	Config    = supervisor.ExitConfig
 )
 
 // Error is an error that ends the program with an exit status.
