@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"golang.org/x/sys/unix"
@@ -158,6 +159,7 @@ func operateAndWait(out io.Writer, fleet string, names []string, call verb.Call,
 	interrupted, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	var faults []string
+	silent, late := time.After(reach.AnswerTimeout), false
 	for {
 		if err := m.LookAgain(); err != nil {
 			return err
@@ -170,6 +172,9 @@ func operateAndWait(out io.Writer, fleet string, names []string, call verb.Call,
 				continue
 			}
 			text, failed := is.outcome(was[name], call.Name)
+			if text == "" && late && is.task && is.since == was[name].since {
+				text, failed = "its process has not obeyed: is its loop blocked?", true
+			}
 			if text == "" {
 				left = append(left, name)
 				continue
@@ -192,6 +197,8 @@ func operateAndWait(out io.Writer, fleet string, names []string, call verb.Call,
 			if !more {
 				return exit.Failed("fleet %s: its master has ended meanwhile", fleet)
 			}
+		case <-silent:
+			late = true
 		case <-interrupted.Done():
 			return exit.Failed("not waited for: %s; prefork status %s tells how far that is", listed(open), fleet)
 		}
