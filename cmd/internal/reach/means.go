@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/control"
@@ -132,6 +133,9 @@ func running() (names []string) {
 	return names
 }
 
+// typingPatience is how long a master may take to answer while somebody types.
+const typingPatience = 500 * time.Millisecond
+
 // Arguments are what FLEET can be: the names of fleets that have a file, and of those that
 // this user runs from one; of those whose name is taken, the paths.
 func Arguments() []string {
@@ -141,7 +145,11 @@ func Arguments() []string {
 	var files []*control.Status
 	for _, at := range rundir.Controls() {
 		asked.Go(func() {
-			if f, err := lookAt(at); err == nil {
+			if c, f, err := dialWithin(typingPatience, at); err == nil {
+				c.Close()
+				if !isPlain(f.Name) || !isPlain(f.File) {
+					return
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				files = append(files, f)
@@ -162,6 +170,12 @@ func Arguments() []string {
 		}
 	}
 	return all
+}
+
+// isPlain reports whether a text means the same in a shell. A worker may have taken the place
+// of its master, and what it says is to go into a command line.
+func isPlain(text string) bool {
+	return text != "" && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+@") == ""
 }
 
 // inDirs reports whether a file is that of a fleet with a name.

@@ -150,7 +150,11 @@ func (m *Master) LookAgain() error {
 }
 
 func dial(at control.Address) (*control.Client, *control.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), AnswerTimeout)
+	return dialWithin(AnswerTimeout, at)
+}
+
+func dialWithin(patience time.Duration, at control.Address) (*control.Client, *control.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := control.Dial(ctx, at)
 	if err != nil {
