@@ -107,7 +107,10 @@ restart_max_delay_sec = "10min"
 		t.Errorf("it is %s", s.State)
 	}
 	says(t, 0, []string{"slow.0: ready, ", "w.0: ready, " + fmt.Sprint(before)}, "start", file, "slow.0", "w")
-	says(t, 0, []string{fmt.Sprintf("w.0: %d -> ", before)}, "restart", "--now", file, "w.0")
+	out, _, _ := prefork(t, "restart", "--now", file, "w.0", "w")
+	if !strings.HasPrefix(out, fmt.Sprintf("w.0: %d -> ", before)) || strings.Count(out, "\n") != 1 {
+		t.Errorf("restart --now: %q", out)
+	}
 	says(t, 1, []string{"crash.0: exit-code: exited with status 3"}, "start", file, "crash")
 	says(t, 0, []string{"fleet: active, 2/3 ready", "\n  crash.0: waiting for ", "exited with status 3", "prefork why " + file + " crash.0"}, "why", file)
 	says(t, 0, []string{`"well": false`, `"what": "crash.0"`}, "why", "--json", file)

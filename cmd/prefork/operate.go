@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -243,7 +244,12 @@ func partsNamed(m *reach.Master, fleet string, names []string, call verb.Call) (
 		}
 		parts = append(parts, chosen...)
 	}
-	return parts, nil
+	named := map[string]bool{}
+	return slices.DeleteFunc(parts, func(name string) bool { // what is named twice is meant once
+		again := named[name]
+		named[name] = true
+		return again
+	}), nil
 }
 
 // carryOut does something to a slot, or to one of its tasks ("io.0/poller").
