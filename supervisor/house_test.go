@@ -45,7 +45,7 @@ var mayImport = map[string]string{
 	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text policy",
 	"supervisor/manager":           "sdnotify internal/linux output policy",
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output policy",
-	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll output",
+	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll internal/text output",
 	"supervisor/rights":            "cgroup fleetfile",
 	"supervisor/revisions":         "fleet fleetfile internal/envfile internal/linux policy rights sockets",
 	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output policy " +
@@ -59,10 +59,11 @@ var mayImport = map[string]string{
 	"units":                    "sdnotify fleetfile",
 	"cmd/internal/display":     "control policy",
 	"cmd/internal/gauge":       "cmd/internal/display cgroup control memory",
+	"cmd/internal/lacks":       "fleetfile",
 	"cmd/internal/floorreport": "cmd/internal/display examine",
 	"cmd/internal/exit":        "supervisor",
 	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rundir",
-	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/reach " +
+	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/lacks cmd/internal/reach " +
 		"supervisor conformance control examine fleetfile gate memory output policy quantity stacks verb",
 	"cmd/prefork-view": "cmd/internal/display control memory policy verb",
 }
@@ -73,7 +74,7 @@ var bans = []struct {
 	allowed string // rooms, or "" for none
 	reason  string
 }{
-	{"os/exec", "cmd/prefork", "a child that is waited for elsewhere takes the loop its status: only the loop waits"},
+	{"os/exec", "cmd/prefork cmd/internal/lacks", "a child that is waited for elsewhere takes the loop its status: only the loop waits"},
 	{"net", "supervisor/bridge supervisor/control supervisor/internal/accept supervisor/metrics supervisor/sockets", "a net.Listener changes O_NONBLOCK for everybody who holds the socket"},
 	{"net/http", "", "its server keeps goroutines and memory for each idle connection, and megabytes of the binary"},
 	{"unsafe", "supervisor/gate supervisor/internal/linux", "pointers to the kernel are made in one place"},

@@ -160,7 +160,7 @@ func (m *master) openBridge(path string) (err error) {
 	}
 	listener, err := sockets.ListenMetrics(m.file().Metrics.Listen)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.file().Path, err)
+		return fmt.Errorf("%s: %w", fleetfile.PlaceOf(m.file().Path, "metrics.listen"), err)
 	}
 	m.bridge.ServeMetrics(listener)
 	return nil

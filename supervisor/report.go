@@ -19,6 +19,7 @@ var messageIDs = map[fleet.Kind]string{
 	fleet.KindFleetReady:      "1de3c98a35ce42b584524267b97c38b6",
 	fleet.KindFleetDegraded:   "a9c66048343d4a8ca32eeee5e48ec42f",
 	fleet.KindFleetDrains:     "c25f4fdd69564f2e9a3b9d47a5d71c8e",
+	fleet.KindSocketUnserved:  "734756d46d2d4536a33a4c12402e9870",
 	fleet.KindFleetStops:      "709b145230c24f25a81b1050c19a96f7",
 	fleet.KindFleetFails:      "a6ff1ae6b7ac4f2e8c05b6f3064b45f7",
 	fleet.KindFloorLoaded:     "122d94efb0f54ba8ae3c1323c0cd0ffc",

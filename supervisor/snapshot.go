@@ -27,6 +27,7 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
 	}
 	f.OutdatedSockets = strings.Join(m.sockets.Outdated(), " ")
+	f.UnservedSockets = strings.Join(v.Unserved, " ")
 	f.Revision = uint32(v.Revision)
 	f.Change, f.ChangeKind, f.ChangeState, f.ChangeText = uint64(v.Change.ID), string(v.Change.Kind), v.Change.State, v.Change.Text
 	if last, ok := m.bridge.LastOutcome(); ok {

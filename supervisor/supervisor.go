@@ -101,6 +101,10 @@ func exitFor(err error) int {
 	return 1
 }
 
+// ExitNoFleet is that for a fleet that has no file, and no socket at which somebody could
+// wait for one, where a manager would start it again (EXIT_NOTCONFIGURED of systemd.exec(5)).
+const ExitNoFleet = 6
+
 // ExitConfig is the exit status for a fleet file that cannot be used (EX_CONFIG
 // of sysexits(3head)).
 const ExitConfig = 78

@@ -33,6 +33,20 @@ func oneFleet(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+func atMostOneFleet(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return exit.Misused("%s takes one FLEET at most: prefork %s", cmd.Name(), cmd.Use)
+	}
+	return nil
+}
+
+func nothing(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return exit.Misused("%s takes no arguments", cmd.Name())
+	}
+	return nil
+}
+
 func span(flag, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
@@ -121,7 +135,7 @@ func completeFleet(_ *cobra.Command, args []string, _ string) ([]cobra.Completio
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return reach.Names(), cobra.ShellCompDirectiveDefault
+	return reach.Arguments(), cobra.ShellCompDirectiveDefault
 }
 
 // completeSlots completes the name of a fleet, then those of its workers and

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/floorreport"
+	"github.com/decnet/prefork/cmd/internal/lacks"
 	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/conformance"
@@ -33,7 +36,13 @@ func newCheck() *cobra.Command {
 		Short: "Check a fleet file and print what it means",
 		Long: `Check a fleet file. All errors are reported at once, each with file, line and
 key. A good file is printed as it was understood, with every default filled in.
-Nothing is started and nothing is changed.
+Nothing is started and nothing is changed. What is good may still not fit: of
+users, groups, programs, directories and files that this machine lacks, and of a
+socket that no worker has, there are warnings, which do not change the exit status.
+
+With --json, the same as one object: file; good; errors, a list with line, key and
+text; warnings, one with key and text; resolved, the text of a good file with every
+default.
 
 With --floor, load the floor and report what would hurt: threads, sockets,
 locks, event loops, hooks of a fork, what imports change in the process, the
@@ -53,32 +62,85 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if asJSON && !floor {
-				return exit.Misused("check: --json is for --floor: without it what is printed is TOML")
+			fleet, err := reach.Means(args[0])
+			if err != nil {
+				return err
 			}
-			file, err := reach.File(args[0])
+			file, err := reach.File(fleet)
+			if asJSON && !floor {
+				return checkJSON(cmd.OutOrStdout(), fleet, file, err)
+			}
 			if err != nil {
 				return err
 			}
 			if floor {
-				return checkFloor(cmd.OutOrStdout(), args[0], file, asJSON)
+				return checkFloor(cmd.OutOrStdout(), fleet, file, asJSON)
 			}
-			warnOfEntries(os.Stderr, args[0], file)
+			for _, w := range warnings(fleet, file) {
+				fmt.Fprintf(os.Stderr, "prefork: %s: warning: %s: %s\n", file.Path, w.Key, w.Text)
+			}
 			_, err = file.WriteTo(cmd.OutOrStdout())
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&floor, "floor", false, "load the floor, and report what would hurt")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole report of --floor as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: of the file, or the whole report of --floor")
 	return cmd
 }
 
-// warnOfEntries tells of entries whose module the floor does not have, as far as the file
+// checked is what prefork check --json prints of a file.
+type checked struct {
+	File     string          `json:"file"`
+	Good     bool            `json:"good"`
+	Errors   []fault         `json:"errors"`
+	Warnings []lacks.Warning `json:"warnings"`
+	Resolved string          `json:"resolved,omitempty"` // the file as it is understood, in TOML
+}
+
+// fault is one thing that is wrong with a fleet file.
+type fault struct {
+	Line int    `json:"line,omitempty"`
+	Key  string `json:"key,omitempty"`
+	Text string `json:"text"`
+}
+
+// checkJSON prints what is to be said of a file, which reach.File may have refused.
+func checkJSON(out io.Writer, fleet string, file *fleetfile.File, refusal error) error {
+	c := checked{File: fleet, Good: refusal == nil, Errors: []fault{}, Warnings: []lacks.Warning{}}
+	if faults := fleetfile.Errors(nil); errors.As(refusal, &faults) {
+		for _, e := range faults {
+			c.Errors = append(c.Errors, fault{e.Line, e.Key, e.Text})
+			c.File = cmp.Or(e.File, c.File)
+		}
+	} else if refusal != nil {
+		return refusal
+	}
+	if c.Good {
+		c.File = file.Path
+		c.Warnings = append(c.Warnings, warnings(fleet, file)...)
+		var text strings.Builder
+		if _, err := file.WriteTo(&text); err != nil {
+			return err
+		}
+		c.Resolved = text.String()
+	}
+	if err := writeJSON(out, c); err != nil || c.Good {
+		return err
+	}
+	return exit.Silent(exit.Config)
+}
+
+// warnings are what may be wrong with a good file.
+func warnings(fleet string, file *fleetfile.File) []lacks.Warning {
+	return append(lacks.Of(file), entriesNotPreloaded(fleet, file)...)
+}
+
+// entriesNotPreloaded tells of entries whose module the floor does not have, as far as the file
 // says: what is preloaded may import it, above all if it is of the same package.
-func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
+func entriesNotPreloaded(fleet string, file *fleetfile.File) (all []lacks.Warning) {
 	f := file.Floor
 	if f == nil || f.Zygote != nil {
-		return
+		return nil
 	}
 	loaded := map[string]bool{} // packages of which something is loaded
 	for _, name := range append([]string{f.Setup, f.Warm}, f.Preload...) {
@@ -100,10 +162,13 @@ func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
 			if len(f.Preload) == 0 && f.Setup == "" && f.Warm == "" {
 				unless = ""
 			}
-			fmt.Fprintf(to, "prefork: %s: worker.%s.%s: %s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s\n",
-				file.Path, w.Name, key, module, unless, fleet)
+			all = append(all, lacks.Warning{
+				Key:  fmt.Sprintf("worker.%s.%s", w.Name, key),
+				Text: fmt.Sprintf("%s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s", module, unless, fleet),
+			})
 		}
 	}
+	return all
 }
 
 // topOf is the outermost package of what a module, or something in it, is.

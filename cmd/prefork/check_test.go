@@ -87,11 +87,9 @@ func TestCheckFloor(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil || code != exit.Failure || r.Usable || len(r.Descriptors) != 1 || r.Memory == nil || r.Memory.Rows[0].Birth == 0 {
 		t.Errorf("exit status %d, %v: %s", code, err, text)
 	}
-	for args, want := range map[string]int{"--json": exit.Usage, "--floor": exit.Failure} { // no report of a file; no floor
-		cmd, _ = check(t, "[worker.web]\nexec = [\"true\"]\n", nil, args)
-		if out, errs, code := outputOf(t, cmd); code != want || out != "" || errs == "" {
-			t.Errorf("%s: exit status %d: %q, %q", args, code, out, errs)
-		}
+	cmd, _ = check(t, "[worker.web]\nexec = [\"true\"]\n", nil, "--floor")
+	if out, errs, code := outputOf(t, cmd); code != exit.Failure || out != "" || errs == "" {
+		t.Errorf("no floor: exit status %d: %q, %q", code, out, errs)
 	}
 	cmd, _ = check(t, "[flor]\n", nil, "--floor")
 	if out, errs, code := outputOf(t, cmd); code != exit.Config || out != "" || !strings.Contains(errs, "flor") {
@@ -173,13 +171,63 @@ func TestEntriesThatAreNotPreloaded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var said bytes.Buffer
-		warnOfEntries(&said, "F", file)
+		said := ""
+		for _, w := range entriesNotPreloaded("F", file) {
+			said += w.Key + ": " + w.Text + "\n"
+		}
 		if want != "" {
-			want = "prefork: /F.toml: worker.web.entry: " + want
+			want = "worker.web.entry: " + want
 		}
-		if said.String() != want {
-			t.Errorf("%s: got %q, want %q", keys, said.String(), want)
+		if said != want {
+			t.Errorf("%s: got %q, want %q", keys, said, want)
 		}
+	}
+}
+
+// What this machine lacks is warned of, and the file is good nevertheless.
+func TestCheckWarnsOfWhatTheMachineLacks(t *testing.T) {
+	cmd, dir := check(t, `
+[floor]
+path = ["lib"]
+[socket.http]
+listen = "8091"
+[socket.idle]
+listen = "8092"
+[worker.web]
+exec = ["/no/such/program"]
+sockets = ["http"]
+user = "nosuchuser"
+environment_file = ["none.env", "-optional.env"]
+working_directory = "/no/such/dir"
+[worker.text]
+exec = ["DIR/fleet.toml"]
+group = "nosuchgroup"
+`, nil, "--json")
+	text, errs, code := outputOf(t, cmd)
+	var c checked
+	if err := json.Unmarshal([]byte(text), &c); err != nil || code != 0 || errs != "" || !c.Good || !strings.Contains(c.Resolved, "[socket.idle]") {
+		t.Fatalf("exit status %d, %v, %q: %s", code, err, errs, text)
+	}
+	got := ""
+	for _, w := range c.Warnings {
+		got += w.Key + ": " + w.Text + "\n"
+	}
+	want := strings.ReplaceAll(`floor.path: there is no directory DIR/lib here
+worker.web.exec: there is no /no/such/program here
+worker.web.user: there is no user nosuchuser here
+worker.web.working_directory: there is no directory /no/such/dir here
+worker.web.environment_file: there is no DIR/none.env here; a leading - makes it optional
+worker.text.exec: DIR/fleet.toml is not executable: chmod +x DIR/fleet.toml
+worker.text.group: there is no group nosuchgroup here
+socket.idle: no worker has it: clients that connect wait for ever; write sockets = ["idle"] in the worker that serves it
+`, "DIR", dir)
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	cmd, _ = check(t, "[worker.w]\nexec = [\"true\"]\ncuont = 1\n", nil, "--json")
+	text, _, code = outputOf(t, cmd)
+	c = checked{}
+	if err := json.Unmarshal([]byte(text), &c); err != nil || code != exit.Config || c.Good || len(c.Errors) != 1 || c.Errors[0].Line != 3 || c.Errors[0].Key != "worker.w.cuont" {
+		t.Errorf("exit status %d, %v: %s", code, err, text)
 	}
 }

@@ -39,7 +39,7 @@ func enabler(name, short, long string, do func(context.Context, *systemd.Conn, s
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return reach.OnUnit(args[0], name, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+			return reach.OnUnit(args[0], name, nil, func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 				if err := do(ctx, c, unit); err != nil {
 					return err
 				}

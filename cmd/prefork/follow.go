@@ -86,8 +86,8 @@ type follower struct {
 
 // event is something that happens in a change, as --json prints it.
 type event struct {
-	Event  string `json:"event"` // accepted, state, slot or ended
-	Change uint64 `json:"change"`
+	Event  string `json:"event"`            // accepted, state, slot, fleet or ended
+	Change uint64 `json:"change,omitempty"` // 0: it is none
 	Slot   string `json:"slot,omitempty"`
 	State  string `json:"state,omitempty"`   // of the change: loading, proving, rolling or returning
 	PID    uint32 `json:"pid,omitempty"`     // of the slot's process now
@@ -98,15 +98,20 @@ type event struct {
 
 func (f *follower) tell(e event) error {
 	e.Change = f.id
-	if f.quiet {
+	return f.wait.tell(f.out, e)
+}
+
+// tell prints what happens, as far as that is wanted.
+func (w wait) tell(out io.Writer, e event) error {
+	if w.quiet {
 		return nil
 	}
-	if f.json {
-		encoder := json.NewEncoder(f.out)
+	if w.json {
+		encoder := json.NewEncoder(out)
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(e)
 	}
-	_, err := fmt.Fprintln(f.out, e.Text)
+	_, err := fmt.Fprintln(out, e.Text)
 	return err
 }
 

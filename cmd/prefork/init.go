@@ -19,7 +19,12 @@ func newInit() *cobra.Command {
 		Short: "Write a commented fleet file to start from",
 		Long: `Write a fleet file in which every key is explained, to FILE or to standard
 output. A file that exists is left alone.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return exit.Misused("init writes one FILE")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_, err := fmt.Fprint(cmd.OutOrStdout(), fleetfile.Template())

@@ -67,12 +67,13 @@ func exitConstants(t *testing.T, path string) (all []int) {
 // The manual has each exit status, and no other: of the commands, of the master, of a
 // worker that could not become what its table says, by the shim or in the zygote.
 func TestExitStatusesAreInTheManual(t *testing.T) {
-	own := []int{0, exit.Failure, exit.Usage, exit.Config}
+	own := []int{0, exit.Failure, exit.Usage, exit.NotActive, exit.NoSuch, exit.NoFleet, exit.Config}
+	master := []int{0, exit.Failure, exit.Usage, exit.NoFleet, exit.Config}
 	gate := exitConstants(t, "../../supervisor/gate/orders.go")
 	if len(gate) < 10 {
 		t.Fatalf("%d statuses of the gate", len(gate))
 	}
-	for page, want := range map[string][]int{"prefork.1": own, "prefork@.service.8": append(own, gate...)} {
+	for page, want := range map[string][]int{"prefork.1": own, "prefork@.service.8": append(master, gate...)} {
 		if got := items(section(t, page, ".Sh EXIT STATUS")); !slices.Equal(got, want) {
 			t.Errorf("%s has %d, the code has %d", page, got, want)
 		}

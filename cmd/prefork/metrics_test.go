@@ -287,7 +287,7 @@ func TestMetricsAddressInUse(t *testing.T) {
 	if code := r.wait(); code != 1 {
 		t.Errorf("exit status %d, want 1", code)
 	}
-	want := fmt.Sprintf("%s: metrics.listen: %s: bind: address already in use; listen elsewhere", r.path("fleet.toml"), listener.Addr())
+	want := fmt.Sprintf("%s:2: metrics.listen: %s: bind: address already in use; listen elsewhere", r.path("fleet.toml"), listener.Addr())
 	r.eventually("the log says where and what to do", func() bool { return strings.Contains(r.logged(), want) })
 	if want := fmt.Sprintf("ERRNO=%d", unix.EADDRINUSE); !slices.Contains(r.notifications(), want) {
 		t.Errorf("%s was not sent: %v", want, r.notifications())

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -45,19 +46,23 @@ floor have been found to be good. Connections wait in the sockets meanwhile.` + 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
 			switch {
-			case now && (w.json || w.not):
-				return exit.Misused("restart --now stops and starts: there is no change to wait for, or to tell of")
 			case slices.ContainsFunc(args[1:], isTask):
 				if slices.ContainsFunc(args[1:], func(name string) bool { return !isTask(name) }) {
 					return exit.Misused("restart: name tasks, or workers and slots, not both")
 				}
-				return operate(args[0], args[1:], verb.Call{Name: verb.Restart})
+				return operateAndWait(out, args[0], args[1:], verb.Call{Name: verb.Restart}, w)
 			case now && len(args) > 1:
-				return operate(args[0], args[1:], verb.Call{Name: verb.Restart})
+				return operateAndWait(out, args[0], args[1:], verb.Call{Name: verb.Restart}, w)
 			case now:
-				return restartUnit(out, args[0])
+				if err := restartUnit(out, args[0], w); err != nil {
+					return err
+				}
+				return w.tellHow(out, args[0])
 			case len(args) == 1 && !reach.Runs(args[0]):
-				return reach.OnUnit(args[0], "restart", startAnew)
+				if err := reach.OnUnit(args[0], "restart", w.teller(out), w.job(startAnew)); err != nil {
+					return err
+				}
+				return w.tellHow(out, args[0])
 			}
 			newer := ""
 			err := change(out, args[0], w, func(m *reach.Master, ctx context.Context) (uint64, error) {
@@ -92,24 +97,24 @@ func startAnew(ctx context.Context, c *systemd.Conn, unit string, done chan<- st
 
 // restartUnit stops a fleet and starts it again, if nothing of it is known to be bad. What
 // its file wants otherwise of systemd's sockets is taken up; the others stay open.
-func restartUnit(out io.Writer, fleet string) error {
-	if fleetfile.IsPath(fleet) {
-		return reach.OnUnit(fleet, "restart --now", startAnew)
+func restartUnit(out io.Writer, fleet string, w wait) error {
+	if means, err := reach.Means(fleet); err != nil || fleetfile.IsPath(means) {
+		return errors.Join(err, reach.OnUnit(fleet, "restart --now", nil, startAnew))
 	}
 	if !reach.Runs(fleet) {
 		if _, err := reach.File(fleet); err != nil {
 			return err
 		}
-		return reach.OnUnit(fleet, "restart", startAnew)
+		return reach.OnUnit(fleet, "restart", w.teller(out), w.job(startAnew))
 	}
-	if err := change(out, fleet, wait{}, func(m *reach.Master, ctx context.Context) (uint64, error) { return m.Try(ctx) }); err != nil {
+	if err := change(out, fleet, wait{json: w.json, quiet: w.quiet}, func(m *reach.Master, ctx context.Context) (uint64, error) { return m.Try(ctx) }); err != nil {
 		return err
 	}
 	others, err := changedSockets(fleet)
 	if err != nil {
 		return err
 	}
-	return reach.OnUnit(fleet, "restart", func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
+	return reach.OnUnit(fleet, "restart", w.teller(out), w.job(func(ctx context.Context, c *systemd.Conn, unit string, done chan<- string) error {
 		if err := c.ReloadContext(ctx); err != nil { // the generator makes its sockets
 			return err
 		}
@@ -119,7 +124,7 @@ func restartUnit(out io.Writer, fleet string) error {
 		}
 		_, err := c.RestartUnitContext(ctx, unit, "replace", done)
 		return err
-	})
+	}))
 }
 
 // changedSockets are the names of those that systemd holds otherwise than the file says.

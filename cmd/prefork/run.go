@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,7 @@ import (
 	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor"
+	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/output"
 )
 
@@ -24,7 +27,8 @@ func newRun() *cobra.Command {
 stop_delay_sec the second ends the delay, and a third kills), or
 until every slot has finished. prefork@NAME.service runs this command.
 
-Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file.`,
+Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file; 6,
+under systemd, there is no file by that name, and no socket that was passed.`,
 		Example:           "  prefork run ./fleet.toml\n  prefork run fleet --stop-after 5s",
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
@@ -48,6 +52,10 @@ func run(fleet string, stopAfter time.Duration, debugLog bool) error {
 	file, err := reach.File(fleet)
 	if err != nil {
 		code := exit.Status(err)
+		managed, waitedFor := env.NotifySocket != "", env.ListenFDs != ""
+		if managed && !waitedFor && !fleetfile.IsPath(fleet) && errors.Is(err, fs.ErrNotExist) {
+			code = exit.NoFleet
+		}
 		supervisor.Reject(env, log, err.Error(), code)
 		return exit.Silent(code)
 	}

@@ -47,7 +47,7 @@ same before they end a process.` + whoMay,
 // that have no process are not meant.
 func takeStacks(out io.Writer, m *reach.Master, names []string) error {
 	call := verb.Call{Name: verb.Stacks}
-	chosen, err := slotsMeant(m, names, call)
+	chosen, err := partsNamed(m, m.Fleet, names, call)
 	if err != nil {
 		return err
 	}

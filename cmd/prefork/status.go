@@ -5,7 +5,9 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +21,11 @@ func newStatus() *cobra.Command {
 	var asJSON bool
 	var wait readyWait
 	cmd := &cobra.Command{
-		Use:   "status [FLEET]",
-		Short: "Show the status of one fleet, or of all",
+		Use:     "status [FLEET]",
+		Aliases: []string{"ps", "list", "ls"},
+		Short:   "Show the status of one fleet, or of all",
 		Long: `Show the status of a fleet: its slots, worst first, with why and what comes next.
-Without FLEET, a line for each fleet.
+Without FLEET, a line for each fleet. ps, list and ls are other names for it.
 
 With --json, the same as one object, or as a list of them; the manual describes
 the fields.
@@ -37,7 +40,7 @@ Exit status: 0 success; 1 the fleet does not run, does not answer, or, with
 --wait-ready, is not ready.`,
 		Example: "  prefork status\n  prefork status fleet\n  prefork status ./fleet.toml --json\n" +
 			"  prefork status --wait-ready --timeout 30s --worker web --min 2 fleet",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
@@ -68,6 +71,43 @@ Exit status: 0 success; 1 the fleet does not run, does not answer, or, with
 	return cmd
 }
 
+func newIsActive() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "is-active FLEET",
+		Short: "Tell whether a fleet is active, for scripts",
+		Long: `Print the state of a fleet in one word: active, activating, deactivating, inactive
+or failed. Of a fleet that systemd runs it is that of its master; prefork status
+says whether its slots are well.
+
+Exit status, as of systemctl is-active: 0 it is active; 3 it is not; 4 there is no
+such fleet; 1 its master does not answer, or may not be asked.`,
+		Example:           "  prefork is-active fleet\n  prefork is-active --quiet fleet || prefork start fleet",
+		Args:              oneFleet,
+		ValidArgsFunction: completeFleet,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			state, known, err := reach.State(args[0])
+			if err != nil {
+				return err
+			}
+			if !quiet {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), state); err != nil {
+					return err
+				}
+			}
+			switch {
+			case !known:
+				return exit.Silent(exit.NoSuch)
+			case state != "active":
+				return exit.Silent(exit.NotActive)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
+	return cmd
+}
+
 func writeJSON(out io.Writer, v any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
@@ -76,12 +116,15 @@ func writeJSON(out io.Writer, v any) error {
 
 // statusOfAll looks at every fleet that has a file or runs.
 func statusOfAll(out io.Writer, asJSON bool) error {
-	fleets, errs := reach.All()
+	fleets, hidden, errs := reach.All()
 	err := errors.Join(errs...)
 	if asJSON {
 		err = errors.Join(writeJSON(out, fleets), err)
 	} else {
 		err = errors.Join(writeFleets(out, fleets), err)
+	}
+	if hidden > 0 {
+		fmt.Fprintf(os.Stderr, "prefork: %d more of root or of other users, who alone may look at them: sudo prefork status\n", hidden)
 	}
 	if err != nil {
 		return exit.Failed("%v", err)

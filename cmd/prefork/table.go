@@ -21,7 +21,7 @@ import (
 // writeFleet shows one fleet: what it is, and its slots, the worst first. newer tells of
 // code that is newer than its floor, if there is some.
 func writeFleet(out io.Writer, f *control.Status, newer string, now time.Time) error {
-	width := widthOf(out)
+	width := lineWidth(out)
 	var b strings.Builder
 	headline := wrap(fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, f.StatusText), width-2)
 	fmt.Fprintln(&b, strings.Join(headline, "\n  "))
@@ -95,7 +95,7 @@ func writeFleets(out io.Writer, fleets []control.Status) error {
 		rows = append(rows, []string{f.Name, f.ActiveState, text})
 	}
 	for _, line := range table(rows) {
-		if _, err := fmt.Fprintln(out, cutTo(line, widthOf(out))); err != nil {
+		if _, err := fmt.Fprintln(out, cutTo(line, lineWidth(out))); err != nil {
 			return err
 		}
 	}
@@ -121,8 +121,22 @@ func ago(timestamp uint64, now time.Time) string {
 	return policy.Span(now.Sub(display.Time(timestamp)))
 }
 
-// usualWidth is that of a terminal, and what output is cut to that goes elsewhere.
-const usualWidth = 80
+// usualWidth is that of a terminal, and of prose that goes elsewhere. Lines of facts that go
+// elsewhere are as long as they are: a program reads them.
+const (
+	usualWidth = 80
+	anyWidth   = 1 << 16
+)
+
+// lineWidth is what lines of facts are cut to, or wrapped at.
+func lineWidth(out io.Writer) int {
+	if file, ok := out.(*os.File); ok {
+		if _, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ); err != nil {
+			return anyWidth
+		}
+	}
+	return widthOf(out)
+}
 
 func widthOf(out io.Writer) int {
 	if file, ok := out.(*os.File); ok {

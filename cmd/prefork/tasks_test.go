@@ -270,7 +270,7 @@ tasks = { bad = "tasks:blocks" }
 	r.eventually("a crash", is("crash", "waiting", "SystemExit: 3"))
 	do("stop", "io.0/crash")
 	r.eventually("the end of its wait", is("crash", "exited", "stop by uid "))
-	do("start", "io.0/poller", "io.0/crash")
+	do("start", "io.0/poller", "io.0/crash", "--no-wait")
 	r.eventually("a started task", is("poller", "ready", "running"))
 	r.eventually("another crash", is("crash", "waiting", "SystemExit: 3"))
 	if s := r.slot("io.0"); s.MainPID != pid || s.State != "ready" {
@@ -287,8 +287,9 @@ tasks = { bad = "tasks:blocks" }
 			t.Errorf("%v: exit status %d: %s", args, code, stderr)
 		}
 	}
+	says(t, 1, []string{"deaf.0/bad: its process has not obeyed"}, "restart", r.path("fleet.toml"), "deaf.0/bad")
 	r.eventually("orders that are not read", func() bool {
-		_, stderr, code := prefork(t, "restart", r.path("fleet.toml"), "deaf.0/bad")
+		_, stderr, code := prefork(t, "restart", "--no-wait", r.path("fleet.toml"), "deaf.0/bad")
 		return code == 1 && strings.Contains(stderr, "does not read its orders: is its loop blocked?")
 	})
 	out, _, code := prefork(t, "__complete", "stop", r.path("fleet.toml"), "")

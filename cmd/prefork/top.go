@@ -19,11 +19,12 @@ const viewName = "prefork-view"
 
 func newTop() *cobra.Command {
 	return &cobra.Command{
-		Use:   "top FLEET",
+		Use:   "top [FLEET]",
 		Short: "Watch a fleet",
 		Long: `Watch a fleet in a live view: each slot with its state, restarts, processor time
 and memory, private against shared; what is due next, and the last events. It is
-drawn anew each second, and as soon as a state changes.
+drawn anew each second, and as soon as a state changes. Without FLEET it is the one
+that runs, if there is just one.
 
 Keys: arrows or j and k select a slot, s sorts, / filters; r restarts the selected
 slot, x stops and S starts it, f freezes and t thaws it, each after a question; Enter
@@ -36,9 +37,16 @@ colours. Nothing is asked of a master while nobody watches.
 Exit status: 0 success; 1 the fleet does not run or does not answer, or there
 is no terminal.`,
 		Example:           "  prefork top fleet\n  NO_COLOR=1 prefork top ./fleet.toml",
-		Args:              oneFleet,
+		Args:              atMostOneFleet,
 		ValidArgsFunction: completeFleet,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				one, err := reach.TheOne(cmd.Name())
+				if err != nil {
+					return err
+				}
+				args = []string{one}
+			}
 			m, err := reach.Connect(args[0])
 			if err != nil {
 				return err

@@ -17,19 +17,24 @@ import (
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/cmd/internal/reach"
 	"github.com/decnet/prefork/supervisor/control"
-	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/policy"
 )
 
 func newWhy() *cobra.Command {
-	return &cobra.Command{
-		Use:   "why FLEET WORKER.N",
-		Short: "Tell why a slot is as it is",
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "why FLEET [WORKER.N]",
+		Short: "Tell why a fleet or a slot is as it is",
 		Long: `Tell how a slot is, why, and what comes next, and the last things that happened to
 it. journalctl -x has what can be done about each. WORKER.N/TASK is one of the tasks
-of a slot.`,
-		Example:           "  prefork why fleet web.0\n  prefork why fleet io.0/poller",
-		Args:              fleetAnd("WORKER.N", 1, 1),
+of a slot. Without a slot, tell what is not well with the fleet: its slots that are in
+trouble, its floor, its changes and its sockets.
+
+With --json, the same as one object: of a slot or a task the fields of status --json
+and history, a list of timestamp, slot and text; of a fleet well, which is true or
+false, and problems, a list of what and text.`,
+		Example:           "  prefork why fleet\n  prefork why fleet web.0\n  prefork why fleet io.0/poller",
+		Args:              fleetAnd("WORKER.N, if you like", 0, 1),
 		ValidArgsFunction: completeSlots,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := reach.Connect(args[0])
@@ -37,30 +42,137 @@ of a slot.`,
 				return err
 			}
 			defer m.Close()
+			out := cmd.OutOrStdout()
 			f := m.Status
-			if isTask(args[1]) {
-				return whyTask(cmd.OutOrStdout(), m, args[0], args[1])
+			switch {
+			case len(args) == 1:
+				return whyFleet(out, f, args[0], asJSON)
+			case isTask(args[1]):
+				return whyTask(out, m, args[0], args[1], asJSON)
 			}
 			i := slices.IndexFunc(f.Slots, func(s control.SlotStatus) bool { return s.Name == args[1] })
 			if i < 0 {
 				return exit.Failed("fleet %s has no slot %q; it has %s", args[0], args[1], listed(slotNames(f)))
 			}
-			if err := writeWhy(cmd.OutOrStdout(), &f.Slots[i], time.Now()); err != nil {
+			if asJSON {
+				history, err := remembered(m, args[1:])
+				if err != nil {
+					return err
+				}
+				return writeJSON(out, struct {
+					control.SlotStatus
+					History []happening `json:"history"`
+				}{f.Slots[i], append([]happening{}, history...)})
+			}
+			if err := writeWhy(out, &f.Slots[i], time.Now()); err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			return whatHappened(out, m, args[0], args[1], "PREFORK_SLOT="+args[1])
+			return whatHappened(out, m, args[1], "PREFORK_SLOT="+args[1])
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// problem is something of a fleet that is not well.
+type problem struct {
+	What string `json:"what"` // a slot, floor, change or sockets
+	Text string `json:"text"`
+}
+
+// problems are those of a fleet, the worst slots first.
+func problems(f *control.Status, fleet string, now time.Time) (all []problem) {
+	if f.Generation > 0 && f.FloorPID == 0 {
+		all = append(all, problem{"floor", "there is none: what needs it waits"})
+	}
+	slots := slices.Clone(f.Slots)
+	slices.SortStableFunc(slots, display.WorseFirst)
+	for i := range slots {
+		s := &slots[i]
+		tasks := display.TasksInTrouble(s)
+		if !display.InTrouble(s) {
+			continue
+		}
+		if s.State != "ready" || len(tasks) == 0 {
+			all = append(all, problem{s.Name, troubleOf(s.State, s.StateTimestamp, s.Reason, display.Doing(s, now), s.NextStartTimestamp > 0, now)})
+			continue
+		}
+		for j := range tasks {
+			t := &tasks[j]
+			all = append(all, problem{s.Name + "/" + t.Name, troubleOf(t.State, t.StateTimestamp, t.Reason, display.DoingTask(t, now), t.NextStartTimestamp > 0, now)})
+		}
+	}
+	if f.Change != 0 {
+		all = append(all, problem{"change", fmt.Sprintf("%s %d is under way: %s", f.ChangeKind, f.Change, f.ChangeText)})
+	}
+	if r := f.LastChangeResult; r != "" && r != control.ChangeDone {
+		all = append(all, problem{"change", fmt.Sprintf("the last one was not made: %s: %s", r, f.LastChangeText)})
+	}
+	if f.UnservedSockets != "" {
+		all = append(all, problem{"sockets", fmt.Sprintf("no slot is left that serves %s: clients wait; what has finished is started by prefork start %s SLOT", f.UnservedSockets, fleet)})
+	}
+	if f.OutdatedSockets != "" {
+		all = append(all, problem{"sockets", fmt.Sprintf("systemd listens elsewhere than the file says for %s: prefork restart --now %s takes that up", f.OutdatedSockets, fleet)})
+	}
+	return all
+}
+
+// troubleOf tells how a slot or a task is that needs a look.
+func troubleOf(state string, since uint64, reason, doing string, due bool, now time.Time) string {
+	text := fmt.Sprintf("%s for %s", state, ago(since, now))
+	if reason != "" {
+		text += ": " + reason
+	}
+	if due {
+		text += "; " + doing
+	}
+	return text
+}
+
+// whyFleet tells what is not well with a fleet.
+func whyFleet(out io.Writer, f *control.Status, fleet string, asJSON bool) error {
+	all := problems(f, fleet, time.Now())
+	well := len(all) == 0 && f.ActiveState == "active"
+	if asJSON {
+		return writeJSON(out, struct {
+			Fleet      string    `json:"fleet"`
+			State      string    `json:"active_state"`
+			StatusText string    `json:"status_text"`
+			Well       bool      `json:"well"`
+			Problems   []problem `json:"problems"`
+		}{f.Name, f.ActiveState, f.StatusText, well, append([]problem{}, all...)})
+	}
+	width := lineWidth(out)
+	var b strings.Builder
+	say := func(indent, text string) {
+		fmt.Fprintln(&b, indent+strings.Join(wrap(text, width-len(indent)-2), "\n"+indent+"  "))
+	}
+	say("", fmt.Sprintf("%s: %s, %s", f.Name, f.ActiveState, f.StatusText))
+	if well {
+		say("  ", "all is well")
+	}
+	const most = 12 // a screen; prefork status has all of them
+	for i, p := range all {
+		if i == most {
+			say("  ", fmt.Sprintf("and %d more: prefork status %s", len(all)-most, fleet))
+			break
+		}
+		say("  ", p.What+": "+p.Text)
+	}
+	if len(all) > 0 && strings.Contains(all[0].What, ".") {
+		fmt.Fprintf(&b, "\nwhat happened to a slot: prefork why %s %s\n", fleet, all[0].What)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
 }
 
 // whatHappened prints the last events of a slot or a task, from the journal if it has some.
-func whatHappened(out io.Writer, m *reach.Master, fleet, name string, matches ...string) error {
+func whatHappened(out io.Writer, m *reach.Master, name string, matches ...string) error {
 	if _, err := io.WriteString(out, "\nThe last events:\n"); err != nil {
 		return err
 	}
-	if !fleetfile.IsPath(fleet) {
-		if told, err := fromJournal(out, fleet, matches); told || err != nil {
+	if !m.FromFile() {
+		if told, err := fromJournal(out, m.Status.Name, matches); told || err != nil {
 			return err
 		}
 	}
@@ -68,10 +180,20 @@ func whatHappened(out io.Writer, m *reach.Master, fleet, name string, matches ..
 }
 
 // whyTask tells how a task is.
-func whyTask(out io.Writer, m *reach.Master, fleet, name string) error {
+func whyTask(out io.Writer, m *reach.Master, fleet, name string, asJSON bool) error {
 	s, t, err := taskNamed(fleet, name, m.Status)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		history, err := remembered(m, []string{name})
+		if err != nil {
+			return err
+		}
+		return writeJSON(out, struct {
+			control.TaskStatus
+			History []happening `json:"history"`
+		}{*t, append([]happening{}, history...)})
 	}
 	now := time.Now()
 	lines := []string{fmt.Sprintf("%s has been %s for %s, in process %d", name, t.State, ago(t.StateTimestamp, now), s.MainPID)}
@@ -91,7 +213,7 @@ func whyTask(out io.Writer, m *reach.Master, fleet, name string) error {
 	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n  ")); err != nil {
 		return err
 	}
-	return whatHappened(out, m, fleet, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
+	return whatHappened(out, m, name, "PREFORK_SLOT="+s.Name, "PREFORK_TASK="+t.Name)
 }
 
 // writeWhy tells how a slot is.
@@ -160,6 +282,9 @@ func fromJournal(out io.Writer, fleet string, matches []string) (told bool, err 
 	args := []string{
 		"--quiet", "--no-pager", "--lines=10", "--output=short",
 		"_SYSTEMD_UNIT=" + reach.Unit(fleet), "SYSLOG_IDENTIFIER=prefork",
+	}
+	if namespace := reach.LogNamespace(fleet); namespace != "" {
+		args = append(args, "--namespace="+namespace)
 	}
 	args = append(args, matches...)
 	text, err := exec.Command("journalctl", args...).CombinedOutput()

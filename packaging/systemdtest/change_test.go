@@ -277,7 +277,7 @@ func (m machine) restartsThatCannotHurt(t *testing.T) {
 		t.Errorf("%s: stop says %s", m.Suite, out)
 	}
 	m.isServed(t, 8081)
-	if out := m.Run(t, "prefork", "stop", "--sockets", "fleet"); out != "" {
+	if out := m.Run(t, "prefork", "stop", "--sockets", "fleet"); out != "fleet: stopped\n" {
 		t.Errorf("%s: stop --sockets says %s", m.Suite, out)
 	}
 	m.assertState(t, "inactive", service, httpSocket)

@@ -244,16 +244,32 @@ func (m machine) operates(t *testing.T) {
 	if u := m.service(t); u.MainPID == master || u.ActiveState != "active" {
 		t.Errorf("%s: after prefork restart --now: %+v", m.Suite, u)
 	}
-	m.Run(t, "prefork", "stop", "fleet")
-	m.assertState(t, "inactive", service)
-	m.assertState(t, "active", httpSocket)
-	m.Run(t, "prefork", "start", "fleet")
-	m.assertState(t, "active", service)
 	m.WriteFile(t, "/etc/prefork/bad.toml", "nonsense = 1\n")
-	if out, code := m.Try("prefork", "start", "bad"); code != 1 || !strings.Contains(out, "failed; see why: prefork logs bad") {
-		t.Errorf("%s: prefork start bad: exit status %d: %s", m.Suite, code, out)
+	for _, c := range []struct {
+		command string
+		code    int
+		want    string
+	}{
+		{"stop fleet", 0, "fleet: stopped\n"},
+		{"is-active fleet", 3, "inactive\n"},
+		{"start fleet", 0, "fleet: 1/1 ready\n"},
+		{"is-active fleet", 0, "active\n"},
+		{"is-active nosuch", 4, "inactive\n"},
+		{"start bad", 1, "start prefork@bad.service: failed: /etc/prefork/bad.toml:1: nonsense: unknown key"},
+		{"is-active bad", 3, "activating\n"},
+		{"stop bad", 0, "bad: stopped\n"},
+		{"start flee", 1, "did you mean fleet?"},
+	} {
+		if out, code := m.Try(append([]string{"prefork"}, strings.Fields(c.command)...)...); code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("%s: prefork %s: exit status %d, %q; want %d, %q", m.Suite, c.command, code, out, c.code, c.want)
+		}
 	}
-	m.Run(t, "systemctl", "stop", "prefork@bad.service")
+	m.assertState(t, "active", service)
+	m.assertState(t, "active", httpSocket)
+	if _, code := m.Try("systemctl", "start", "prefork@flee.service"); code == 0 {
+		t.Errorf("%s: a fleet without a file was started", m.Suite)
+	}
+	m.assertState(t, "failed", "prefork@flee.service") // and not activating: nobody waits for it
 }
 
 // TestWorkerMayNotOperate has a worker try to steer its fleet: under the unit, and

@@ -25,7 +25,8 @@ import (
 // goroutine. The errors of its methods wrap context.DeadlineExceeded if the master
 // does not answer in time.
 type Client struct {
-	conn *dbus.Conn
+	conn   *dbus.Conn
+	socket *net.UnixConn // below it
 }
 
 // Dial connects to the master of a fleet, and makes sure that it is that. It blocks
@@ -42,7 +43,7 @@ func Dial(ctx context.Context, to Address) (*Client, error) {
 		_ = socket.Close() // it is of no use
 		return nil, inTime(ctx, err)
 	}
-	c := &Client{conn}
+	c := &Client{conn, socket.(*net.UnixConn)} // of such an address
 	if err := to.checkFleet(ctx, c); err != nil {
 		c.Close()
 		return nil, inTime(ctx, err)
@@ -87,6 +88,26 @@ func Printable(said string) string { return text.Printable(said) }
 
 // Close ends the connection.
 func (c *Client) Close() { _ = c.conn.Close() } // nothing waits to be written
+
+// Process is a pidfd of the master, as the kernel says who serves the socket. The caller
+// closes it.
+func (c *Client) Process(ctx context.Context) (pidfd int, err error) {
+	who, err := peer(c.socket)
+	if err != nil || who.PIDFD >= 0 {
+		return who.PIDFD, err
+	}
+	if who.PID == 0 {
+		return -1, errors.New("its master is in another pid namespace: signal it there")
+	}
+	if pidfd, err = unix.PidfdOpen(who.PID, 0); err != nil {
+		return -1, os.NewSyscallError("pidfd_open", err)
+	}
+	if _, err := c.Look(ctx); err != nil { // the process is another's if the master has ended
+		_ = unix.Close(pidfd) // of a process: nothing is lost
+		return -1, err
+	}
+	return pidfd, nil
+}
 
 // Look asks the master for its fleet. It blocks until ctx ends at the latest.
 func (c *Client) Look(ctx context.Context) (*Status, error) {

@@ -42,6 +42,10 @@ type Status struct {
 	// listens elsewhere than the file says: prefork restart --now takes that up.
 	OutdatedSockets string `json:"outdated_sockets"`
 
+	// UnservedSockets are the names of those whose last slot has finished or failed: they listen,
+	// and clients wait.
+	UnservedSockets string `json:"unserved_sockets"`
+
 	// Change is the number of the change that is under way, 0 if there is none; its kind is
 	// reload, restart, scale, trial or recycle, its state loading, proving, rolling or returning.
 	Change      uint64 `json:"change" emits:"true"`

@@ -236,8 +236,9 @@ type Kind string
 // The kinds of reports.
 const (
 	KindFleetReady      Kind = "fleet-ready"
-	KindFleetDegraded   Kind = "fleet-degraded" // ready by its timeout only
-	KindFleetDrains     Kind = "fleet-drains"   // is to stop, and serves until then
+	KindFleetDegraded   Kind = "fleet-degraded"  // ready by its timeout only
+	KindSocketUnserved  Kind = "socket-unserved" // its last slot has finished or failed
+	KindFleetDrains     Kind = "fleet-drains"    // is to stop, and serves until then
 	KindFleetStops      Kind = "fleet-stops"
 	KindFleetFails      Kind = "fleet-fails"
 	KindFloorLoaded     Kind = "floor-loaded"

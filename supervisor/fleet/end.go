@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -353,4 +354,35 @@ func (s *slot) giveUp(now policy.Instant, r policy.Result, why string) {
 	s.result, s.lastResult = r, r
 	s.enter(now, StateFailed, policy.Never, KindSlotFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
 	s.vital = s.config.Vital.FailureAction == policy.EndExit
+}
+
+// watchSockets tells, once each, of the sockets whose last slot has finished or failed: they
+// listen, and clients wait in them. What an operator has stopped is known to be.
+func (f *Fleet) watchSockets(n tally) {
+	if n.finished() == n.held && f.unserved == nil || f.change != nil || f.phase != starting && f.phase != serving {
+		return
+	}
+	var over []string // of slots that are over
+	for _, s := range f.slots {
+		if s.role == current && !s.held && (s.state == StateExited || s.state == StateFailed) {
+			over = append(over, s.config.Sockets...)
+		}
+	}
+	if over == nil {
+		f.unserved = nil
+		return
+	}
+	for _, s := range f.slots {
+		if s.role == current && s.state != StateExited && s.state != StateFailed {
+			over = slices.DeleteFunc(over, func(name string) bool { return slices.Contains(s.config.Sockets, name) })
+		}
+	}
+	slices.Sort(over)
+	over = slices.Compact(over)
+	for _, name := range over {
+		if !slices.Contains(f.unserved, name) {
+			f.reportKind(KindSocketUnserved, Warning, fmt.Sprintf("socket %s: no slot is left that serves it; clients wait", name))
+		}
+	}
+	f.unserved = over
 }

@@ -94,7 +94,13 @@ type Fleet struct {
 	acts     []Action
 
 	changing
-	status string
+	lastSaid
+}
+
+// lastSaid is what was said last of the fleet as a whole.
+type lastSaid struct {
+	status   string
+	unserved []string // sockets that no slot is left to serve
 }
 
 // changing is how a fleet becomes another.

@@ -227,6 +227,14 @@ func TestKindsOfTheFleet(t *testing.T) {
 	p.send(Propose{ID: 3, Kind: ChangeReload, Revision: 3, Config: &p.f.cfg, Who: "uid 0"})
 	wants(p, Notice, KindChangeDone)
 
+	server := execWorker("w", 1)
+	server.Sockets, server.Policy.Restart = []string{"http"}, policy.RestartNo
+	p = play(t, fleetOf(server, execWorker("x", 1)))
+	p.run("w.0")
+	p.run("x.0")
+	p.exit("w.0", status0)
+	wants(p, Warning, KindSocketUnserved)
+
 	for _, kind := range kindsIn(t) {
 		ofTasks := strings.HasPrefix(string(kind), "task-") || kind == KindLoopBlocked
 		if !strings.HasPrefix(string(kind), "slot-") && !ofTasks && !seen[kind] {

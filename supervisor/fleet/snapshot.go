@@ -24,6 +24,7 @@ type Snapshot struct {
 	Workers    []WorkerSnapshot // of the fleet as it is
 	Revision   Revision
 	Change     ChangeSnapshot
+	Unserved   []string // sockets that no slot is left to serve
 }
 
 // Unnamed is a process that is no slot's.
@@ -96,7 +97,7 @@ func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
 		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
-		Revision: f.revision,
+		Revision: f.revision, Unserved: f.unserved,
 	}
 	if c := f.change; c != nil {
 		v.Change = ChangeSnapshot{c.id, c.Kind, changePhases[c.phase], c.inStatus()}

@@ -83,6 +83,7 @@ func (f *Fleet) judge(now policy.Instant) {
 	if f.phase == stopping && f.nothingLeft() {
 		f.quit(now)
 	}
+	f.watchSockets(n)
 }
 
 // nothingLeft counts anew: a slot without a process has ended by being stopped.
@@ -182,6 +183,9 @@ func (f *Fleet) describe(now policy.Instant) string {
 	}
 	if text := f.orderInStatus(); text != "" {
 		parts = append(parts, text)
+	}
+	if len(f.unserved) > 0 {
+		parts = append(parts, fmt.Sprintf("socket %s: no slot is left that serves it, clients wait", strings.Join(f.unserved, ", ")))
 	}
 	if f.change != nil {
 		parts = append(parts, f.change.inStatus())

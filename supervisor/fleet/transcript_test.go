@@ -243,6 +243,8 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 			w.Policy.Watchdog = st.span(value)
 		case "on_demand":
 			w.OnDemand = true
+		case "sockets":
+			w.Sockets = strings.Split(value, ",")
 		case "recycle_after":
 			w.Recycle.After = st.span(value)
 		case "recycle_private":

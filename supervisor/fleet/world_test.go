@@ -116,7 +116,7 @@ func (w *world) config() policy.Config {
 	for i := range workers {
 		worker := policy.Worker{
 			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
-			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
+			OnDemand: w.byte()%4 == 0, Policy: w.policy(), Sockets: []string{"shared", fmt.Sprintf("s%d", i)},
 			Roll:    policy.Rolling{Order: pick(w, policy.StartFirst, policy.StopFirst), MaxUnavailable: pick(w, 1, 2, 0), Settle: pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),
 		}
@@ -147,6 +147,7 @@ func (w *world) tell(ev Event) {
 		w.fail("after %T%+v: %v", ev, ev, err)
 	}
 	w.continued(acts)
+	w.unserved()
 	for i, a := range acts {
 		if w.quits > 0 {
 			w.fail("%s after Quit", tellAction(a))

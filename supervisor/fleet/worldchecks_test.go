@@ -80,6 +80,28 @@ func (w *world) takeStacks(a TakeStacks) {
 	}
 }
 
+// unserved checks that a socket is said to have no slot just if it has none that runs or
+// will, and one that ended by itself.
+func (w *world) unserved() {
+	w.t.Helper()
+	if w.f.change != nil || w.f.phase > serving {
+		return
+	}
+	runs, over := map[string]bool{}, map[string]bool{}
+	for _, s := range w.f.slots {
+		for _, name := range s.config.Sockets {
+			ended := s.state == StateExited || s.state == StateFailed
+			runs[name] = runs[name] || s.role == current && !ended
+			over[name] = over[name] || s.role == current && ended && !s.held
+		}
+	}
+	for name := range over {
+		if want := over[name] && !runs[name]; want != slices.Contains(w.f.unserved, name) {
+			w.fail("socket %s: is one that nobody serves: %t; told of: %q", name, want, w.f.unserved)
+		}
+	}
+}
+
 // recycling is when the processes of a worker are recycled.
 func (w *world) recycling() (r policy.Recycling) {
 	if w.byte()%2 == 0 {

@@ -71,8 +71,8 @@ func (es Errors) tidy() Errors {
 }
 
 // unknown reports a key that the table does not have, with the nearest key that
-// it has, or the table where the key belongs.
-func (l *loader) unknown(path, name, header string, isDefaults bool) {
+// it has, what is here for a word of others, or the table where the key belongs.
+func (l *loader) unknown(path, name, header string, isDefaults, isTable bool) {
 	here := Table{Header: header}
 	var elsewhere []string
 	for _, t := range l.schema {
@@ -90,12 +90,14 @@ func (l *loader) unknown(path, name, header string, isDefaults bool) {
 	for i, k := range here.Keys {
 		names[i] = k.Name
 	}
-	near := nearest(name, names)
+	near, others := Nearest(name, names), l.ofOthers(name, header, isDefaults, isTable)
 	where := tableText(header)
 	if isDefaults {
 		where = "[defaults]"
 	}
 	switch {
+	case others != "" && plain(near) != plain(name):
+		l.errorf(path, "unknown key in %s; %s", where, others)
 	case near != "" && (plain(near) == plain(name) || elsewhere == nil):
 		l.errorf(path, "unknown key in %s; did you mean %s?", where, near)
 	case elsewhere != nil:
@@ -119,12 +121,12 @@ func plain(name string) string {
 
 var dashes = strings.NewReplacer("_", "", "-", "")
 
-// maxLikely bounds the work of nearest: no key is longer.
+// maxLikely bounds the work of Nearest: no key is longer.
 const maxLikely = 40
 
-// nearest returns the name that is so like the given one that it may have been
+// Nearest returns the name that is so like the given one that it may have been
 // meant, or "".
-func nearest(name string, names []string) string {
+func Nearest(name string, names []string) string {
 	want := plain(name[:min(len(name), maxLikely)])
 	best, least := "", 1+max(1, len(want)/4)
 	for _, candidate := range names {

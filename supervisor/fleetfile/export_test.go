@@ -22,3 +22,6 @@ func ScanLine(src string) (line func(parts ...string) int, deep int) {
 		return 0
 	}, x.deep
 }
+
+// Foreign are the words of others.
+var Foreign = foreign

@@ -241,7 +241,7 @@ func (l *loader) checkReady(names []string, workers any) {
 	}
 	declared, ok := workers.(map[string]any)
 	for i, name := range names {
-		switch near := nearest(name, slices.Sorted(maps.Keys(declared))); {
+		switch near := Nearest(name, slices.Sorted(maps.Keys(declared))); {
 		case slices.Contains(names[:i], name):
 			l.errorf(elem(key, i), "the worker %s is listed twice; remove one of them", name)
 		case !ok && workers != nil, declared[name] != nil: // the first is reported as what it is

@@ -44,8 +44,26 @@ func Resolve(arg string) (path string, err error) {
 			return path, nil
 		}
 	}
-	return "", Errors{{cause: fs.ErrNotExist, Text: fmt.Sprintf("fleet %s: there is no %s in %s; prefork init writes one to begin with",
-		arg, arg+suffix, oneOf(Dirs))}}
+	return "", Errors{{cause: fs.ErrNotExist, Text: fmt.Sprintf("fleet %s: there is no %s in %s; %s",
+		arg, arg+suffix, oneOf(Dirs), insteadOf(arg))}}
+}
+
+// insteadOf says what may have been meant by a name that no fleet has.
+func insteadOf(name string) string {
+	if info, err := os.Stat(name + suffix); err == nil && info.Mode().IsRegular() {
+		return "did you mean ./" + name + suffix + "?"
+	}
+	found, _ := Find(Dirs) // what cannot be read has no names
+	var names []string
+	for _, f := range found {
+		if f.Err == nil && !f.Masked {
+			names = append(names, f.Name)
+		}
+	}
+	if near := Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "prefork init writes one to begin with"
 }
 
 // IsPath reports whether a FLEET argument is the path of a fleet file.
@@ -195,6 +213,20 @@ func read(path string) ([]byte, *Error) {
 		return nil, unreadable(path, err)
 	}
 	return data, nil
+}
+
+// PlaceOf is FILE:LINE of a key in a fleet file that has been loaded, for an error that is
+// found later: FILE alone if the file has changed so that it cannot be told. It blocks while
+// the file is read.
+func PlaceOf(path, key string) string {
+	data, err := read(path)
+	if err != nil {
+		return path
+	}
+	if line := scan(strings.TrimPrefix(string(data), "\ufeff")).line(key); line > 0 {
+		return fmt.Sprintf("%s:%d", path, line)
+	}
+	return path
 }
 
 func irregular(path string, mode fs.FileMode) *Error {

@@ -47,6 +47,17 @@ func ParseSignal(s string) (policy.Signal, bool) {
 	return 0, false
 }
 
+// SignalNames are the names that [ParseSignal] reads, without those of real-time signals
+// between the first and the last.
+func SignalNames() (names []string) {
+	for n := syscall.Signal(1); n < 32; n++ {
+		if name := unix.SignalName(n); name != "" {
+			names = append(names, strings.TrimPrefix(name, "SIG"))
+		}
+	}
+	return append(names, "RTMIN", "RTMAX")
+}
+
 // signalName is the inverse of ParseSignal.
 func signalName(s policy.Signal) string {
 	if s >= rtMin {
@@ -135,5 +146,5 @@ func setCapabilities(c *cell, d *draft) {
 // nearCapability also knows what is meant by net_raw.
 func nearCapability(name string) string {
 	name = strings.ToUpper(name[:min(len(name), maxLikely)])
-	return nearest("CAP_"+strings.TrimPrefix(name, "CAP_"), capabilities)
+	return Nearest("CAP_"+strings.TrimPrefix(name, "CAP_"), capabilities)
 }

@@ -46,7 +46,7 @@ func (l *loader) checkOrder(names []string, workers []*draft) {
 	for _, d := range workers {
 		drafts[d.Name] = d
 		for i, name := range d.After {
-			switch near := nearest(name, names); {
+			switch near := Nearest(name, names); {
 			case name == d.Name:
 				l.errorf(elem(d.from["after"], i), "a worker cannot be after itself; remove it")
 				continue

@@ -101,6 +101,10 @@ func (l *loader) syntax(err error) *Error {
 	e.Line = 1 + strings.Count(l.src[:start], "\n")
 	e.Key = pe.LastKey
 	remedy := "mend the TOML of this line"
+	line, _, _ := strings.Cut(l.src[strings.LastIndexByte(l.src[:start], '\n')+1:], "\n")
+	if others := sectionOfOthers(line); others != "" {
+		remedy = others
+	}
 	for i, at := range l.index.entries {
 		if at.line != e.Line {
 			continue

@@ -213,6 +213,28 @@ func TestWrongTableShapesAreRefused(t *testing.T) {
 	}
 }
 
+// A word of another supervisor leads to ours, wherever it is written, and is none of ours.
+func TestWordsOfOthersLeadToOurs(t *testing.T) {
+	for word := range fleetfile.Foreign {
+		for _, where := range []string{"", "[defaults]\n", "[worker.a]\nexec = [\"a\"]\n"} {
+			_, err := parse(where + word + " = 1")
+			if err == nil || !strings.Contains(err.Error(), "unknown key in ") || strings.Contains(err.Error(), "; move it") || strings.Contains(err.Error(), "; remove it (") {
+				t.Errorf("%s%s: %v", where, word, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"[program:web]\ncommand = \"x\"":                  "did you mean [worker.web]?",
+		"[service.web]\nx = 1":                            "unknown key in the top level; did you mean [worker.NAME]?",
+		"workers = 4":                                     "unknown key in the top level; did you mean count in [worker.NAME]?",
+		"[worker.a]\nexec = [\"a\"]\nenv = { A = \"b\" }": "unknown key in [worker.NAME]; did you mean environment?",
+	} {
+		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
+	}
+}
+
 // What decides between names that differ in one letter is not their order.
 func TestSuggestionsAreOfTheSameTable(t *testing.T) {
 	for text, want := range map[string]string{

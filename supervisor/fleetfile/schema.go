@@ -118,7 +118,8 @@ func walk[T any](l *loader, path string, v any, schema *table[T], t *T, g given,
 		f := schema.field(name)
 		switch {
 		case f == nil:
-			l.unknown(at, name, schema.header, isDefaults)
+			_, isTable := v.(map[string]any)
+			l.unknown(at, name, schema.header, isDefaults, isTable)
 			continue
 		case isDefaults && f.Own:
 			l.errorf(at, "cannot stand in [defaults]; write %s in each [worker.NAME] that needs it", name)

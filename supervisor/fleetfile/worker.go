@@ -230,7 +230,7 @@ func setSockets(c *cell, d *draft) {
 
 func (c *cell) undeclared(path, name string) {
 	remedy := "add [socket." + name + "]"
-	if near := nearest(name, slices.Sorted(maps.Keys(c.declared))); near != "" {
+	if near := Nearest(name, slices.Sorted(maps.Keys(c.declared))); near != "" {
 		remedy = "did you mean " + near + "? Else " + remedy
 	}
 	c.fail(path, "there is no socket "+name, remedy)

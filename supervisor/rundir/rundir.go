@@ -130,7 +130,37 @@ func makeDir(file *fleetfile.File) (string, error) {
 			return path, nil
 		}
 	}
-	return os.MkdirTemp("", "prefork-"+file.Name+"-")
+	return os.MkdirTemp("", tempPrefix+file.Name+"-")
+}
+
+// tempPrefix begins the name of a directory that is made where there is no place for it.
+const tempPrefix = "prefork-"
+
+// tempDirs are those that this user has made, for fleets of a name, or of all with "*".
+func tempDirs(name string) (dirs []string) {
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+name+"-*"))
+	if err != nil {
+		return nil
+	}
+	for _, dir := range found {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Uid == uint32(os.Geteuid()) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// inTemp is the control socket in such a directory.
+func inTemp(dir, fleet string, serves func(name, file string) bool) control.Address {
+	return control.Address{Socket: filepath.Join(dir, socketName), Fleet: fleet, Serves: serves}
+}
+
+// Served reports whether a process of this network namespace serves a socket, also if its
+// file has been removed.
+func Served(socket string) bool {
+	content, err := os.ReadFile("/proc/self/net/unix")
+	return err == nil && strings.Contains(string(content), " "+socket+"\n")
 }
 
 // socketName is that of the control socket in a directory.
@@ -223,7 +253,17 @@ func ControlsOfFile(path string) (all []control.Address, err error) {
 	for _, dir := range dirs {
 		all = append(all, control.Address{Socket: filepath.Join(dir, socketName), Fleet: path, Serves: ownerOf(dir)})
 	}
+	for _, dir := range tempDirs(fleetfile.NameOf(path)) {
+		all = append(all, inTemp(dir, path, func(_, file string) bool { return sameFile(file, path) }))
+	}
 	return all, err
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	other, otherErr := os.Stat(b)
+	return err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
 // ownerOf returns a function that reports of which fleet, run from a file by this user, a directory is.
@@ -256,7 +296,37 @@ func Controls() []control.Address {
 			})
 		}
 	}
+	for _, dir := range tempDirs("*") {
+		if _, err := os.Lstat(filepath.Join(dir, socketName)); err == nil {
+			name, _ := NameOf(control.Address{Socket: filepath.Join(dir, socketName)})
+			all = append(all, inTemp(dir, "fleet "+name, func(served, _ string) bool { return served == name }))
+		}
+	}
 	return all
+}
+
+// ControlsOfName are those of [Controls] that a fleet of this name may have which this user
+// runs from a file.
+func ControlsOfName(name string) (all []control.Address) {
+	for _, at := range Controls() {
+		if from, ok := NameOf(at); ok && from == name {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// NameOf is the name of the fleet that a directory of a control socket is for, and whether
+// it is one that is run from a file.
+func NameOf(at control.Address) (name string, fromFile bool) {
+	name = filepath.Base(filepath.Dir(at.Socket))
+	if temp, ok := strings.CutPrefix(name, tempPrefix); ok && filepath.Dir(filepath.Dir(at.Socket)) == os.TempDir() {
+		return temp[:max(0, strings.LastIndexByte(temp, '-'))], true
+	}
+	if cut := len(name) - len("-01234567"); cut > 0 && name[cut] == '-' && strings.Trim(name[cut+1:], "0123456789abcdef") == "" {
+		return name[:cut], true
+	}
+	return name, false
 }
 
 // Close removes what was made here. The sockets have gone with their slots.

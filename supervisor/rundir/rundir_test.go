@@ -3,11 +3,14 @@
 package rundir_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/rundir"
@@ -214,4 +217,25 @@ func asUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Setreuid(-1, 0) })
+}
+
+// A socket is served for as long as somebody listens, whether it has a file or not.
+func TestServed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if !rundir.Served(path) || rundir.Served(path+"l") || rundir.Served("control") {
+		t.Error("it is served, and others are not")
+	}
+	if err := os.Remove(path); err != nil || !rundir.Served(path) {
+		t.Errorf("without its file: %v", err)
+	}
+	if err := unix.Close(fd); err != nil || rundir.Served(path) {
+		t.Errorf("when it is closed: %v", err)
+	}
 }

@@ -124,9 +124,12 @@ func sockaddr(a fleetfile.Address) (domain int, address unix.Sockaddr, err error
 }
 
 // remedy is what an operator can do about it.
-func remedy(err error) string {
+func remedy(err error, a fleetfile.Address, t fleetfile.SocketType) string {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
+		if who := holderOf(a, t); who != "" {
+			return "listen elsewhere, or stop who listens there: " + who
+		}
 		return "listen elsewhere, or stop who listens there (ss -lnp)"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "listen where this user may, such as a port above 1023"

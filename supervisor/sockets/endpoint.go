@@ -56,7 +56,7 @@ func (s *Sockets) bind(set *Set, config *fleetfile.Socket) error {
 func (s *Sockets) bindNew(config *fleetfile.Socket, a fleetfile.Address, as binding) (*endpoint, error) {
 	fd, err := bindOne(config, a)
 	if err != nil {
-		what := remedy(err)
+		what := remedy(err, a, config.Type)
 		if errors.Is(err, unix.EADDRINUSE) && s.listensAt(a) {
 			what = "this fleet listens there already, in another way, and cannot change that while it runs: stop and start it"
 		}

@@ -19,7 +19,7 @@ import (
 func ListenMetrics(a fleetfile.Address) (net.Listener, error) {
 	fd, err := bindOne(&fleetfile.Socket{Type: fleetfile.Stream, Backlog: 4096, Mode: 0o666}, a)
 	if err != nil {
-		return nil, fmt.Errorf("metrics.listen: %s: %w; %s", a.Text, err, remedy(err))
+		return nil, fmt.Errorf("metrics.listen: %s: %w; %s", a.Text, err, remedy(err, a, fleetfile.Stream))
 	}
 	file := os.NewFile(uintptr(fd), a.Text)
 	defer file.Close() //nolint:errcheck // the listener has a copy

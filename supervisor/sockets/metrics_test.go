@@ -5,6 +5,7 @@ package sockets
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestMetricsListenWhereTheFileSays(t *testing.T) {
 		{path, ""},
 		{path, ""}, // the file that is left is nobody's
 		{"@prefork-test-metrics", ""},
-		{taken.Addr().String(), "bind: address already in use; listen elsewhere, or stop who listens there"},
+		{taken.Addr().String(), "bind: address already in use; listen elsewhere, or stop who listens there: sockets.test, process " + fmt.Sprint(os.Getpid())},
 		{"192.0.2.1:80", "bind: cannot assign requested address; listen on an address that this machine has"},
 		{"/nowhere/metrics.sock", "no such file or directory; listen elsewhere"},
 	} {

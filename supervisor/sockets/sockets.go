@@ -124,7 +124,7 @@ func (s *Sockets) open(set *Set, file *fleetfile.File, config *fleetfile.Socket)
 			config.Name, config.Name, file.Name, file.Name, config.Name))
 	}
 	if err := s.bind(set, config); err != nil {
-		return fmt.Errorf("%s: %w", file.Path, err)
+		return fmt.Errorf("%s: %w", fleetfile.PlaceOf(file.Path, "socket."+config.Name+".listen"), err)
 	}
 	return nil
 }

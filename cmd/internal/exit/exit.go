@@ -13,11 +13,15 @@ import (
 	"github.com/decnet/prefork/supervisor"
 )
 
-// The exit statuses, apart from 0. Config is that of sysexits.h for a bad fleet file.
+// The exit statuses, apart from 0. Config is that of sysexits.h for a bad fleet file; those
+// of is-active are systemctl's.
 const (
-	Failure = 1
-	Usage   = 2
-	Config  = supervisor.ExitConfig
+	Failure   = 1
+	Usage     = 2
+	NotActive = 3
+	NoSuch    = 4
+	NoFleet   = supervisor.ExitNoFleet
+	Config    = supervisor.ExitConfig
 )
 
 // Error is an error that ends the program with an exit status.
@@ -25,7 +29,11 @@ type Error struct {
 	status int
 	text   string // "" if it has been said already
 	place  bool   // the text begins with the place of its cause: a fleet file, for example
+	cause  error  // nil if the text is all
 }
+
+// Unwrap returns the cause, if there is more to it than its text.
+func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string { return e.text }
 
@@ -42,7 +50,7 @@ func Misused(format string, args ...any) error {
 // Located is for an error that begins with its place, as those of a fleet file do: it is
 // told without the name of the program before it.
 func Located(status int, err error) error {
-	return &Error{status: status, text: err.Error(), place: true}
+	return &Error{status: status, text: err.Error(), place: true, cause: err}
 }
 
 // Silent is for what somebody else has said already.

@@ -4,6 +4,9 @@ package reach
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,8 +31,9 @@ func Names() (names []string) {
 }
 
 // All looks at every fleet that has a file or runs. Masters that do not answer are among
-// the errors, and so is what cannot be read; the others are there nevertheless.
-func All() (fleets []control.Status, errs []error) {
+// the errors, and so is what cannot be read; the others are there nevertheless. Those that
+// run, and at which this user may not look, are counted as hidden.
+func All() (fleets []control.Status, hidden int, errs []error) {
 	found, err := fleetfile.Find(fleetfile.Dirs)
 	if err != nil {
 		errs = append(errs, err)
@@ -48,12 +52,17 @@ func All() (fleets []control.Status, errs []error) {
 		switch {
 		case f != nil:
 			fleets = append(fleets, *f)
+		case errors.Is(failed[i], fs.ErrPermission) && !rundir.Served(sockets[i].Socket):
+			// A master that was killed has left it.
+		case errors.Is(failed[i], fs.ErrPermission):
+			hidden++
+			stuck = append(stuck, sockets[i].Socket)
 		case !isAbsent(failed[i]):
 			stuck = append(stuck, sockets[i].Socket)
 			errs = append(errs, Explain(fleetOfSocket(sockets[i].Socket), failed[i]))
 		}
 	}
-	return append(fleets, idleFleets(found, fleets, stuck)...), errs
+	return append(fleets, idleFleets(found, fleets, stuck)...), hidden, errs
 }
 
 // lookAt asks the master at an address.
@@ -71,6 +80,28 @@ func fleetOfSocket(socket string) string { return filepath.Base(filepath.Dir(soc
 
 // inactive is the state of a fleet that has a file and no master.
 const inactive = "inactive"
+
+// State is how a fleet is, in systemd's words, and whether there is such a fleet: it runs, or
+// has a file or a unit.
+func State(fleet string) (state string, known bool, err error) {
+	f, err := Look(fleet)
+	if err == nil {
+		return f.ActiveState, true, nil
+	}
+	if !errors.As(err, new(*notRunning)) {
+		return "", false, err
+	}
+	if !fleetfile.IsPath(fleet) {
+		if f, ok := unitFleets()[fleet]; ok {
+			return f.ActiveState, true, nil
+		}
+	}
+	path, err := fleetfile.Resolve(fleet)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return inactive, err == nil, nil
+}
 
 // withoutMaster is a fleet that has none.
 func withoutMaster(name, state, text string) control.Status {

@@ -6,6 +6,7 @@
 //
 //	reach.go   the file, and the connection to the master
 //	await.go   a master that is not there yet
+//	means.go   which fleet a name means, and what may have been meant
 //	fleets.go  all fleets, and why one has no master
 //	unit.go    the unit; sockets.go its socket units
 //	newer.go   the code that a floor does not have yet
@@ -89,13 +90,28 @@ func Connect(fleet string) (*Master, error) {
 			return nil, Explain(fleet, err)
 		}
 	}
-	if missing == nil {
-		_, missing = os.Stat(path)
-	}
 	if missing != nil {
+		return connectByName(fleet, missing)
+	}
+	if _, missing = os.Stat(path); missing != nil {
 		return nil, &notRunning{exit.Failed("no fleet runs by that name, and: %v", missing), true}
 	}
-	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s", fleet, unitSays(fleet), startWith(fleet)), false}
+	for _, address := range sockets {
+		if rundir.Served(address.Socket) {
+			return nil, exit.Failed("fleet %s runs, and cannot be reached: somebody has removed %s, which its master serves. Stop that by a signal, and start it again",
+				fleet, address.Socket)
+		}
+	}
+	return nil, &notRunning{exit.Failed("fleet %s does not run%s; start it: %s%s%s",
+		fleet, unitSays(fleet), startWith(fleet), another(fleet), hiddenBy()), false}
+}
+
+// hiddenBy tells what may keep a fleet from being found that runs, "" if nothing does.
+func hiddenBy() string {
+	if os.Geteuid() != 0 && os.Getenv("XDG_RUNTIME_DIR") == "" {
+		return "; XDG_RUNTIME_DIR is not set: one that was started with it is not found without it"
+	}
+	return ""
 }
 
 // notRunning is the error of a fleet that has no master.
@@ -139,7 +155,11 @@ func (m *Master) LookAgain() error {
 }
 
 func dial(at control.Address) (*control.Client, *control.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), AnswerTimeout)
+	return dialWithin(AnswerTimeout, at)
+}
+
+func dialWithin(patience time.Duration, at control.Address) (*control.Client, *control.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := control.Dial(ctx, at)
 	if err != nil {
