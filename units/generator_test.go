@@ -157,7 +157,8 @@ func TestGenerateWithoutDirectory(t *testing.T) {
 	}
 }
 
-// fleetWith writes a fleet whose socket s listens on each address.
+// fleetWith writes a fleet whose socket s listens on each address, none of which has a
+// specifier.
 func fleetWith(t testing.TB, addresses ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -165,7 +166,7 @@ func fleetWith(t testing.TB, addresses ...string) (dir string) {
 	b.WriteString("start = \"connection\"\n[worker.w]\nexec = [\"true\"]\nsockets = [\"s\"]\n[socket.s]\nlisten = [")
 	for _, a := range addresses {
 		b.WriteByte('"')
-		for _, r := range a {
+		for _, r := range strings.ReplaceAll(a, "%", "%%") {
 			fmt.Fprintf(&b, "\\U%08X", r)
 		}
 		b.WriteString(`", `)
@@ -286,7 +287,7 @@ func FuzzAddress(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, address string) {
 		dir := fleetWith(t, address)
-		file, err := fleetfile.Load(filepath.Join(dir, "x.toml"))
+		file, err := fleetfile.Load(filepath.Join(dir, "x.toml"), fleetfile.Host{})
 		if err != nil {
 			return // it is not an address
 		}

@@ -64,6 +64,7 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 				return checkFloor(cmd.OutOrStdout(), args[0], file, asJSON)
 			}
 			warnOfEntries(os.Stderr, args[0], file)
+			warnOfCounts(os.Stderr, args[0], file)
 			_, err = file.WriteTo(cmd.OutOrStdout())
 			return err
 		},
@@ -103,6 +104,19 @@ func warnOfEntries(to io.Writer, fleet string, file *fleetfile.File) {
 			fmt.Fprintf(to, "prefork: %s: worker.%s.%s: %s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s\n",
 				file.Path, w.Name, key, module, unless, fleet)
 		}
+	}
+}
+
+// warnOfCounts tells of what another process may find to be different.
+func warnOfCounts(to io.Writer, fleet string, file *fleetfile.File) {
+	for _, w := range file.Workers {
+		if w.CountFrom != "" && !fleetfile.IsPath(fleet) {
+			fmt.Fprintf(to, "prefork: %s: worker.%s.count: %d is what it is here (%s); prefork@%s.service may have other processors and variables\n",
+				file.Path, w.Name, w.Count, w.CountFrom, file.Name)
+		}
+	}
+	for _, variable := range file.Strays {
+		fmt.Fprintf(to, "prefork: %s: the variable %s is for no worker of this fleet: it has %s\n", file.Path, variable, file.CountVariables())
 	}
 }
 

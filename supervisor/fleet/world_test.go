@@ -112,7 +112,7 @@ func (w *world) config() policy.Config {
 	}
 	for i := range pick(w, 1, 2, 3, 2, 3, 1, 2, 0) {
 		worker := policy.Worker{
-			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
+			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:], Counted: i == 1,
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(),
 			Roll:    policy.Rolling{Order: pick(w, policy.StartFirst, policy.StopFirst), MaxUnavailable: pick(w, 1, 2, 0), Settle: pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),

@@ -39,6 +39,7 @@ type Worker struct {
 	InFile   int  // if Scaled, what the file says
 	Entry    bool // forked from the floor; else started through the shim
 	OnDemand bool // no process until a connection waits at its sockets
+	Counted  bool // its processes are told Count in their values: another one makes others of them
 	Sockets  []string
 	Tasks    []string // the names of those that share its process; none: it is not of tasks
 	Policy   Policy
