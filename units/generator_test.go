@@ -260,6 +260,19 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
+// A socket of systemd's lies where the file says, which is where the master would bind it.
+func TestSpecifiersOfAddresses(t *testing.T) {
+	dir := t.TempDir()
+	text := "[worker.w]\nexec = [\"true\"]\nsockets = [\"s\"]\n[socket.s]\nlisten = [\"%t/%p-100%%.sock\", \"@%p\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "x.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, logged := generate(t, 0, dir)
+	if got := settings(t, files[socketName])["ListenStream"]; !slices.Equal(got, []string{"/run/x-100%.sock", "@x"}) || len(logged) > 0 {
+		t.Errorf("got %q, log %q", got, logged)
+	}
+}
+
 // A port alone stays one: systemd, too, takes IPv4 where the kernel has no IPv6.
 // If its IPv4 is another's, it is IPv6 that is meant.
 func TestPortAlone(t *testing.T) {
