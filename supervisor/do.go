@@ -23,7 +23,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 	case fleet.StartShim:
 		return m.launch.StartShim(act.Proc, m.slots.Of(act.Slot))
 	case fleet.Assign:
-		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot))
+		return m.launch.Assign(act.Proc, m.slots.Of(act.Slot), act.Count)
 	case fleet.Probe:
 		return m.launch.Probe(act.Proc)
 	case fleet.Kill:

@@ -62,7 +62,7 @@ var mayImport = map[string]string{
 	"cmd/internal/lacks":       "fleetfile",
 	"cmd/internal/floorreport": "cmd/internal/display examine",
 	"cmd/internal/exit":        "supervisor",
-	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rundir",
+	"cmd/internal/reach":       "cmd/internal/display cmd/internal/exit control fleetfile rights rundir",
 	"cmd/prefork": "sdnotify units cmd/internal/display cmd/internal/exit cmd/internal/floorreport cmd/internal/gauge cmd/internal/lacks cmd/internal/reach " +
 		"supervisor conformance control examine fleetfile gate memory output policy quantity stacks verb",
 	"cmd/prefork-view": "cmd/internal/display control memory policy verb",

@@ -90,6 +90,14 @@ func run(opts Options, mgr *manager.Manager) (code int, err error) {
 	opts.Log.UseJournal()
 	defer opts.Log.EndJournal()
 	opts.Log.Info("fleet starts", slog.String("fleet", opts.File.Name), slog.Int("pid", os.Getpid()))
+	for _, w := range opts.File.Workers {
+		if w.CountFrom != "" {
+			opts.Log.Info(fmt.Sprintf("worker.%s.count is %d: %s", w.Name, w.Count, w.CountFrom))
+		}
+	}
+	for _, variable := range opts.File.Strays {
+		opts.Log.Warn(fmt.Sprintf("the variable %s is for no worker of this fleet: it has %s", variable, opts.File.CountVariables()))
+	}
 	return loop(f, m), nil
 }
 

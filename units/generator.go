@@ -84,7 +84,7 @@ RestartMaxDelaySec=30s
 
 func (g *generator) fleet(f fleetfile.Found) error {
 	service := "prefork@" + f.Name + ".service"
-	file, err := fleetfile.Load(f.Path)
+	file, err := fleetfile.Load(f.Path, fleetfile.Host{}) // of systemd: what else a host has is nothing that it needs
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			g.log(strings.TrimSuffix(line, "\n"))

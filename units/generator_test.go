@@ -157,7 +157,8 @@ func TestGenerateWithoutDirectory(t *testing.T) {
 	}
 }
 
-// fleetWith writes a fleet whose socket s listens on each address.
+// fleetWith writes a fleet whose socket s listens on each address, none of which has a
+// specifier.
 func fleetWith(t testing.TB, addresses ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -165,7 +166,7 @@ func fleetWith(t testing.TB, addresses ...string) (dir string) {
 	b.WriteString("start = \"connection\"\n[worker.w]\nexec = [\"true\"]\nsockets = [\"s\"]\n[socket.s]\nlisten = [")
 	for _, a := range addresses {
 		b.WriteByte('"')
-		for _, r := range a {
+		for _, r := range strings.ReplaceAll(a, "%", "%%") {
 			fmt.Fprintf(&b, "\\U%08X", r)
 		}
 		b.WriteString(`", `)
@@ -259,6 +260,19 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
+// A socket of systemd's lies where the file says, which is where the master would bind it.
+func TestSpecifiersOfAddresses(t *testing.T) {
+	dir := t.TempDir()
+	text := "[worker.w]\nexec = [\"true\"]\nsockets = [\"s\"]\n[socket.s]\nlisten = [\"%t/%p-100%%.sock\", \"@%p\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "x.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, logged := generate(t, 0, dir)
+	if got := settings(t, files[socketName])["ListenStream"]; !slices.Equal(got, []string{"/run/x-100%.sock", "@x"}) || len(logged) > 0 {
+		t.Errorf("got %q, log %q", got, logged)
+	}
+}
+
 // A port alone stays one: systemd, too, takes IPv4 where the kernel has no IPv6.
 // If its IPv4 is another's, it is IPv6 that is meant.
 func TestPortAlone(t *testing.T) {
@@ -286,7 +300,7 @@ func FuzzAddress(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, address string) {
 		dir := fleetWith(t, address)
-		file, err := fleetfile.Load(filepath.Join(dir, "x.toml"))
+		file, err := fleetfile.Load(filepath.Join(dir, "x.toml"), fleetfile.Host{})
 		if err != nil {
 			return // it is not an address
 		}

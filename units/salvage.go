@@ -42,7 +42,7 @@ func parseSockets(f fleetfile.Found, tables map[string]any) (*fleetfile.File, er
 	if err := toml.NewEncoder(&b).Encode(map[string]any{"socket": tables}); err != nil {
 		return nil, err
 	}
-	return fleetfile.Parse(f.Name, f.Path, b.Bytes())
+	return fleetfile.Parse(f.Name, f.Path, b.Bytes(), fleetfile.Host{})
 }
 
 // socketTables decodes as much of the file as is TOML: what is above the table

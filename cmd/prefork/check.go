@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,7 +133,7 @@ func checkJSON(out io.Writer, fleet string, file *fleetfile.File, refusal error)
 
 // warnings are what may be wrong with a good file.
 func warnings(fleet string, file *fleetfile.File) []lacks.Warning {
-	return append(lacks.Of(file), entriesNotPreloaded(fleet, file)...)
+	return slices.Concat(lacks.Of(file), entriesNotPreloaded(fleet, file), counts(fleet, file))
 }
 
 // entriesNotPreloaded tells of entries whose module the floor does not have, as far as the file
@@ -167,6 +168,25 @@ func entriesNotPreloaded(fleet string, file *fleetfile.File) (all []lacks.Warnin
 				Text: fmt.Sprintf("%s is not in floor.preload: each worker imports it for itself%s; what it costs: prefork check --floor %s", module, unless, fleet),
 			})
 		}
+	}
+	return all
+}
+
+// counts are the counts that another process may find to be different.
+func counts(fleet string, file *fleetfile.File) (all []lacks.Warning) {
+	for _, w := range file.Workers {
+		if w.CountFrom != "" && !fleetfile.IsPath(fleet) {
+			all = append(all, lacks.Warning{
+				Key: fmt.Sprintf("worker.%s.count", w.Name),
+				Text: fmt.Sprintf("%d is what it is here (%s); prefork@%s.service may have other processors and variables",
+					w.Count, w.CountFrom, file.Name),
+			})
+		}
+	}
+	for _, variable := range file.Strays {
+		all = append(all, lacks.Warning{
+			Key: variable, Text: fmt.Sprintf("this variable is for no worker of this fleet: it has %s", file.CountVariables()),
+		})
 	}
 	return all
 }

@@ -167,7 +167,7 @@ func TestEntriesThatAreNotPreloaded(t *testing.T) {
 		`preload = ["app.base", "app"]`: "",
 		`setup = "app:load"`:            "",
 	} {
-		file, err := fleetfile.Parse("F", "/F.toml", []byte("[floor]\n"+keys+"\n[worker.web]\nentry = \"app.web:serve\"\n[worker.other]\nexec = [\"true\"]\n"))
+		file, err := fleetfile.Parse("F", "/F.toml", []byte("[floor]\n"+keys+"\n[worker.web]\nentry = \"app.web:serve\"\n[worker.other]\nexec = [\"true\"]\n"), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -119,7 +119,7 @@ func checkEnvironment(t *testing.T, r *rig, n note) {
 		"OUT":  r.path("out"),
 		"BOTH": "worker", "OWN": "x=y z", "FROM_FILE": "quoted value",
 		"LISTEN_FDS": "3", "LISTEN_FDNAMES": "two:one:one", "LISTEN_PID": strconv.Itoa(n.PID),
-		"PREFORK_FLEET": "fleet", "PREFORK_WORKER": strings.TrimSuffix(n.Slot, ".0"), "PREFORK_SLOT": n.Slot,
+		"PREFORK_FLEET": "fleet", "PREFORK_WORKER": strings.TrimSuffix(n.Slot, ".0"), "PREFORK_SLOT": n.Slot, "PREFORK_INDEX": "0", "PREFORK_COUNT": "1",
 		"PREFORK_INVOCATION_ID": n.Environ["PREFORK_INVOCATION_ID"],
 		"NOTIFY_SOCKET":         n.Environ["NOTIFY_SOCKET"],
 	})

@@ -215,14 +215,18 @@ func prioritiesWork(t *testing.T, m machine) {
 }
 
 func rawSocketsWork(t *testing.T, m machine) {
-	m.WaitFor(t, "the raw socket", func() bool { return len(m.entries(t, "MESSAGE", "--identifier=sniffer.0")) > 0 })
-	m.Try("curl", "-sS", "http://127.0.0.1:1/") // refused, with two packets
-	m.WaitFor(t, "a packet", func() bool {
-		return strings.Contains(strings.Join(m.entries(t, "MESSAGE", "--identifier=sniffer.0"), "\n"), " bytes")
-	})
-	status := m.Run(t, "grep", "-E", "Uid|CapInh|CapEff|CapAmb", "/proc/"+m.lastPID(t, "sniffer.0")+"/status")
-	const netRaw = "0000000000002000"
-	if strings.Count(status, netRaw) != 3 || strings.Contains(status, "Uid:\t0\t") {
-		t.Errorf("%s: the sniffer has\n%s", m.Suite, status)
+	for slot, packet := range map[string]string{"sniffer.0": " bytes", "counter.0": " packets on lo"} {
+		m.WaitFor(t, "the raw socket", func() bool { return len(m.entries(t, "MESSAGE", "--identifier="+slot)) > 0 })
+		m.Try("curl", "-sS", "http://127.0.0.1:1/") // refused, with two packets
+		m.WaitFor(t, "a packet", func() bool {
+			return strings.Contains(strings.Join(m.entries(t, "MESSAGE", "--identifier="+slot), "\n"), packet)
+		})
+	}
+	for slot, sets := range map[string]int{"sniffer.0": 4, "counter.0": 4, "modest.0": 0} {
+		status := m.Run(t, "grep", "-E", "Uid|CapInh|CapPrm|CapEff|CapAmb", "/proc/"+m.lastPID(t, slot)+"/status")
+		const netRaw, none = "0000000000002000", "0000000000000000"
+		if strings.Count(status, netRaw) != sets || strings.Count(status, none) != 4-sets || strings.Contains(status, "Uid:\t0\t") {
+			t.Errorf("%s: %s has\n%s", m.Suite, slot, status)
+		}
 	}
 }

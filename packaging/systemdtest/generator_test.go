@@ -234,14 +234,14 @@ func TestSocketsAreAsTheFileSays(t *testing.T) {
 	onEachSuite(t, func(t *testing.T, m machine) {
 		const sockets = `
 [socket.http]
-listen = ["0.0.0.0:8080", "[::]:8080", "8081", "/run/web site at 100%.sock", "@web"]
+listen = ["0.0.0.0:8080", "[::]:8080", "8081", "/run/web site at 100%%.sock", "@web"]
 backlog = 77
 mode = "0640"
 user = "daemon"
 group = "adm"
 
 [socket.local]
-listen = "[fe80::1%lo]:8083"
+listen = "[fe80::1%%lo]:8083"
 free_bind = true
 
 [worker.web]

@@ -40,10 +40,10 @@ reuse_port = true
 free_bind = true
 
 [socket.mixed]
-listen = ["0.0.0.0:8090", "[::]:8090", "8091", "[fe80::1%lo]:8092"]
+listen = ["0.0.0.0:8090", "[::]:8090", "8091", "[fe80::1%%lo]:8092"]
 
 [socket.file]
-listen = ["/var/run/a file at 100%.sock"]
+listen = ["/var/run/a file at 100%%.sock"]
 type = "seqpacket"
 mode = "0600"
 user = "root"

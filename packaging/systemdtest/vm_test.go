@@ -111,8 +111,37 @@ func TestLimits(t *testing.T) {
 			if out, code := m.Try("test", "-e", unitGroup); code == 0 {
 				t.Errorf("%s: the unit's control group is left: %s", suite, out)
 			}
+			m.countIsOfTheQuota(t)
 		})
 	}
+}
+
+// countIsOfTheQuota: a count of processors is that of the unit, and is counted again when
+// the file is read again; who checks the file elsewhere is told so.
+func (m vm) countIsOfTheQuota(t *testing.T) {
+	t.Helper()
+	const unit = "prefork@counted.service"
+	m.Run(t, "sh", "-c", `mkdir -p /etc/prefork /run/systemd/system/`+unit+`.d &&
+		printf '[Service]\nCPUQuota=50%%\n' >/run/systemd/system/`+unit+`.d/quota.conf &&
+		printf '[worker.w]\nexec = ["sleep", "infinity"]\ncount = "2*cpu+1"\n' >/etc/prefork/counted.toml && systemctl daemon-reload`)
+	status := func() string { return m.Run(t, "systemctl", "show", "--value", "-p", "StatusText", unit) }
+	m.Run(t, "systemctl", "start", unit)
+	if got := status(); !strings.HasPrefix(got, "3/3 ready") {
+		t.Errorf("%s: %s with half a processor", m.Suite, got)
+	}
+	if got := m.journal(t, "-u", unit); !strings.Contains(got, "worker.w.count is 3: 2*cpu+1 with 1 processor (2 by affinity, 0.5 by cpu.max)") {
+		t.Errorf("%s: the journal does not say why: %s", m.Suite, got)
+	}
+	if out, _ := m.Try("sh", "-c", "prefork check counted 2>&1"); !strings.Contains(out, "count = 5  # 2*cpu+1 with 2 processors") ||
+		!strings.Contains(out, "5 is what it is here") {
+		t.Errorf("%s: check, outside of the unit: %s", m.Suite, out)
+	}
+	m.Run(t, "systemctl", "set-property", "--runtime", unit, "CPUQuota=150%")
+	m.Run(t, "systemctl", "reload", unit)
+	if got := status(); !strings.HasPrefix(got, "5/5 ready") {
+		t.Errorf("%s: %s with one and a half", m.Suite, got)
+	}
+	m.Run(t, "systemctl", "stop", unit)
 }
 
 // floorIsChargedOnce: the pages of the floor belong to the zygote's group, also

@@ -88,7 +88,7 @@ func examine(t *testing.T, python, file string, modules map[string]string) (*Rep
 	}
 	path := filepath.Join(f.dir, "fleet.toml")
 	file = strings.NewReplacer("DIR", f.dir, "[floor]", "[floor]\npython = "+strconv.Quote(python)+"\npath = [\".\"]").Replace(file)
-	parsed, err := fleetfile.Parse("fleet", path, []byte(file))
+	parsed, err := fleetfile.Parse("fleet", path, []byte(file), fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}

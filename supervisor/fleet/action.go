@@ -45,10 +45,11 @@ type (
 	}
 
 	// Assign makes a process at its gate become the slot. Answered by Running,
-	// CannotBecome, SpawnFailed, Unfit or Exited.
+	// CannotBecome, SpawnFailed, Unfit or Exited. Count is how many slots its worker has.
 	Assign struct {
-		Proc Proc
-		Slot SlotID
+		Proc  Proc
+		Slot  SlotID
+		Count int
 	}
 
 	// Probe makes a process at its gate list the objects of the floor that it was forked

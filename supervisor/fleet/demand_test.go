@@ -324,7 +324,7 @@ func TestSpareServesADemand(t *testing.T) {
 	spare := p.f.floor.pool.spares[0].proc
 	p.loseFloor()
 	p.send(Demand{1})
-	p.want(Assign{spare, 1})
+	p.want(Assign{spare, 1, 1})
 }
 
 func TestReadyOnDemandWithNotify(t *testing.T) {

@@ -145,7 +145,7 @@ func TestSpareOutlivesItsFloor(t *testing.T) {
 	p.loseFloor()
 	p.exit("w.0", status1)
 	p.wait(2 * sec)
-	p.want(Assign{spare, 1})
+	p.want(Assign{spare, 1, 1})
 	p.run("w.0")
 	if got := p.slot("w.0").generation; got != 1 {
 		t.Errorf("generation %d, want 1", got)

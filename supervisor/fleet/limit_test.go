@@ -80,7 +80,7 @@ func TestSlotStartTimeout(t *testing.T) {
 	s := p.slot("w.0")
 	proc := s.proc
 	p.send(Introduced{proc, 7})
-	p.want(Assign{proc, 1})
+	p.want(Assign{proc, 1, 1})
 	if got := p.untilDue(); got != 90*sec {
 		t.Fatalf("the start times out after %s, want 90 s", got)
 	}

@@ -325,7 +325,7 @@ func (s *slot) assign(now policy.Instant, p Proc, pid, generation int) {
 	}
 	s.watchdog = s.policy().Watchdog
 	s.deadline = now.Timeout(s.policy().TimeoutStart)
-	s.fleet.do(Assign{Proc: p, Slot: s.id})
+	s.fleet.do(Assign{Proc: p, Slot: s.id, Count: s.config.Count})
 }
 
 // introduced: the process that was asked for waits at its gate.

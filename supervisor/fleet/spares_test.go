@@ -136,7 +136,7 @@ func TestSpareReplacesAtOnce(t *testing.T) {
 	p.wait(sec)
 	spare := p.f.floor.pool.spares[0].proc
 	p.exit("w.0", killed)
-	p.want(Assign{spare, 1})
+	p.want(Assign{spare, 1, 1})
 }
 
 func TestSparesThatDie(t *testing.T) {
@@ -191,10 +191,10 @@ func TestSpareThatIsUnfit(t *testing.T) {
 	spares := slices.Clone(p.f.floor.pool.spares)
 	p.exit("w.0", status1)
 	p.untilDue()
-	p.want(Assign{spares[0].proc, p.slot("w.0").id})
+	p.want(Assign{spares[0].proc, p.slot("w.0").id, 1})
 	p.send(Unfit{spares[0].proc, "pid 7 is stopped"})
 	p.want(Kill{Proc: spares[0].proc, Signal: policy.SIGKILL, All: true})
-	p.want(Assign{spares[1].proc, p.slot("w.0").id})
+	p.want(Assign{spares[1].proc, p.slot("w.0").id, 1})
 	p.send(Unfit{spares[1].proc, "pid 8 ends"}, Exited{Proc: spares[1].proc, Exit: killed}, Exited{Proc: spares[0].proc, Exit: killed})
 	p.wantState("w.0", StateStarting)
 	p.forked()

@@ -225,6 +225,8 @@ func (st *stage) worker(cfg *policy.Config, words []string) {
 		case "entry":
 			w.Entry = true
 		case "exec":
+		case "counted":
+			w.Counted = true
 		case "count":
 			w.Count = st.number(value)
 		case "restart":

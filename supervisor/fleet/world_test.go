@@ -115,7 +115,7 @@ func (w *world) config() policy.Config {
 	backward, workers := w.byte()%2 == 0, pick(w, 1, 2, 3, 2, 3, 1, 2, 0)
 	for i := range workers {
 		worker := policy.Worker{
-			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:],
+			Name: fmt.Sprintf("w%d", i), Count: pick(w, 1, 2, 3, 1, 2, 3, 1, 0), Entry: w.byte()%2 == 0, Tasks: []string{"t"}[i%2:], Counted: i == 1,
 			OnDemand: w.byte()%4 == 0, Policy: w.policy(), Sockets: []string{"shared", fmt.Sprintf("s%d", i)},
 			Roll:    policy.Rolling{Order: pick(w, policy.StartFirst, policy.StopFirst), MaxUnavailable: pick(w, 1, 2, 0), Settle: pick(w, sec, 0, 5*sec)},
 			Recycle: w.recycling(),

@@ -15,6 +15,8 @@ const digits = "0123456789"
 
 // loader reads one fleet file and collects what is wrong with it.
 type loader struct {
+	name   string // of the fleet
+	host   Host
 	path   string
 	src    string
 	dir    string // absolute: where relative paths start
@@ -25,7 +27,9 @@ type loader struct {
 	declared    map[string]bool   // sockets, sound or not; nil if they cannot be known
 	addresses   map[string]int    // of each socket
 	otherZygote bool              // than prefork's own: floor.zygote is there
+	otherFloor  string            // the key for which a floor cannot give capabilities, "" if it can
 	listed      map[string]string // what an address occupies: the path of its entry
+	overridden  map[string]string // workers whose counts are those of variables, by these
 }
 
 func (l *loader) errorf(path, format string, args ...any) {

@@ -20,9 +20,9 @@ var (
 	ownPrefixes = []string{"LISTEN_", "WATCHDOG_", "MAINPID", "PREFORK_"}
 )
 
-// environment is a table of variables. The entries are added to those that are
-// there already.
-func environment[T any](dst func(*T) *map[string]string) value[T] {
+// environment is a table of variables, in which some specifiers are known, if any has a
+// meaning there. The entries are added to those that are there already.
+func environment[T any](dst func(*T) *map[string]string, known string) value[T] {
 	return value[T]{
 		set: func(c *cell, t *T) {
 			m, ok := c.v.(map[string]any)
@@ -36,7 +36,8 @@ func environment[T any](dst func(*T) *map[string]string) value[T] {
 				env = map[string]string{}
 			}
 			for name, v := range m {
-				if s, ok := c.variable(name, v); ok {
+				s, ok := c.variable(name, v)
+				if ok && (known == "" || c.specifiers(join(c.path, name), s, known)) {
 					env[name] = s
 				}
 			}
@@ -172,6 +173,8 @@ func (c *cell) argument(path string, v any, depth int) any {
 		return out
 	}
 	switch v := v.(type) {
+	case string:
+		c.specifiers(path, v, slotSpecifiers+fileSpecifiers)
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for name := range v {

@@ -22,7 +22,7 @@ var topTable = table[fleetDraft]{
 		{Key{
 			Name: "description", Kind: KindString, Class: policy.Live, Example: `"edge collectors"`,
 			Rule: "a string of one line",
-		}, text(func(f *fleetDraft) *string { return &f.Description }, isLine)},
+		}, specified(func(f *fleetDraft) *string { return &f.Description }, isLine)},
 		{Key{
 			Name: "ready_when", Kind: KindReady, Class: policy.Live, Default: `"all"`, Example: `1`,
 			Rule: `"all", "floor" or a number from 1 up`,
@@ -139,7 +139,7 @@ var floorTable = table[Floor]{
 		{Key{
 			Name: "env", Kind: KindEnv, Class: policy.Birth, Example: `{ OPENBLAS_NUM_THREADS = "1" }`,
 			Rule: "a table of strings",
-		}, environment(func(f *Floor) *map[string]string { return &f.Env })},
+		}, environment(func(f *Floor) *map[string]string { return &f.Env }, "")},
 		{Key{
 			Name: "user", Kind: KindID, Class: policy.Birth, Example: `"app"`,
 			Rule: "the name or the number of a user",

@@ -5,6 +5,7 @@ package fleetfile
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,10 @@ func memory(dst func(*draft) *uint64) value[draft] {
 			n, err := quantity.ParseSize(s)
 			switch {
 			case !ok, errors.Is(err, quantity.ErrNotSize):
+				if near := nearSize(s); near != "" {
+					c.fail(c.path, fmt.Sprintf("must be %s, not %s", c.key.Rule, describe(c.v)), fmt.Sprintf("write %s = %q", c.key.Name, near))
+					return
+				}
 				c.refuse()
 			case err != nil:
 				c.errorf(c.path, "%v", err)
@@ -102,6 +107,16 @@ func memory(dst func(*draft) *uint64) value[draft] {
 			return quote(quantity.FormatSize(*dst(d)))
 		},
 	}
+}
+
+// nearSize is the size that was meant by 200 MB, 200mb or 200MiB, "" if none was.
+func nearSize(s string) string {
+	near := strings.ToUpper(strings.ReplaceAll(s, " ", ""))
+	near = strings.TrimSuffix(strings.TrimSuffix(near, "B"), "I")
+	if _, err := quantity.ParseSize(near); err != nil || near == "" {
+		return ""
+	}
+	return near
 }
 
 // weight is a whole number; 0 is that it was not given.

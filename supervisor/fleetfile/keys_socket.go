@@ -79,7 +79,10 @@ func setListen(c *cell, s *socketDraft) {
 			c.refuseItem(it.path, it.v)
 			continue
 		}
-		a, rule, remedy := parseAddress(text)
+		if !c.specifiers(it.path, text, fileSpecifiers) {
+			continue
+		}
+		a, rule, remedy := parseAddress(c.fill(text))
 		if rule != "" {
 			c.fail(it.path, rule, remedy)
 			continue
@@ -92,7 +95,7 @@ func setListen(c *cell, s *socketDraft) {
 func showListen(s *socketDraft) string {
 	var list []string
 	for _, a := range s.Listen {
-		list = append(list, a.Text)
+		list = append(list, escape(a.Text))
 	}
 	return showTexts(list)
 }
@@ -190,7 +193,7 @@ var metricsTable = table[metricsDraft]{
 			Name: "listen", Kind: KindString, Class: policy.Start, Example: `"127.0.0.1:9090"`,
 			Rule: "an address",
 			Only: "is needed; an address can be listed once in a file",
-		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(m.Listen.Text) }}},
+		}, value[metricsDraft]{setMetricsListen, func(m *metricsDraft) string { return quote(escape(m.Listen.Text)) }}},
 		{Key{
 			Name: "ready", Kind: KindStrings, Class: policy.Live, Example: `["w"]`,
 			Rule: "a list of names of workers",
@@ -205,7 +208,10 @@ func setMetricsListen(c *cell, m *metricsDraft) {
 		c.refuse()
 		return
 	}
-	a, rule, remedy := parseAddress(text)
+	if !c.specifiers(c.path, text, fileSpecifiers) {
+		return
+	}
+	a, rule, remedy := parseAddress(c.fill(text))
 	if rule != "" {
 		c.fail(c.path, rule, remedy)
 		return

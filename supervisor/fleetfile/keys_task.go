@@ -144,8 +144,11 @@ func (t *taskDraft) check(l *loader, path string, d *draft) {
 	sec, most := t.from["restart_sec"], t.from["restart_max_delay_sec"]
 	switch {
 	case p.RestartSec <= p.RestartMaxDelay, t.bad["restart_sec"], t.bad["restart_max_delay_sec"]:
+	case sec == "" && most == "": // it is the worker's fault
 	case most == "" && d.from["restart_max_delay_sec"] == "":
 		p.RestartMaxDelay = p.RestartSec
+	case sec == "" && d.from["restart_sec"] == "":
+		p.RestartSec = p.RestartMaxDelay
 	default:
 		l.errorf(cmp.Or(most, sec), "restart_max_delay_sec (%s) must not be less than restart_sec (%s); raise it, or lower restart_sec",
 			quantity.FormatTimeSpan(p.RestartMaxDelay), quantity.FormatTimeSpan(p.RestartSec))

@@ -5,6 +5,7 @@ package fleetfile
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -48,10 +49,10 @@ var programFields = []field[draft]{
 		Only: "with tasks",
 	}, text(func(d *draft) *string { return &d.Lifespan }, isCallable)},
 	{Key{
-		Name: "count", Kind: KindInteger, Class: policy.Live, Default: `1`, Example: `4`,
-		Rule: "a whole number from 0 to 10000",
+		Name: "count", Kind: KindSlots, Class: policy.Live, Default: `1`, Example: `4`,
+		Rule: countRule,
 		Only: "at most 10000 slots in a fleet",
-	}, whole(func(d *draft) *int { return &d.Count }, 0, policy.MaxSlots)},
+	}, value[draft]{setCount, func(d *draft) string { return strconv.Itoa(d.Count) }}},
 	{Key{
 		Name: "sockets", Kind: KindNames, Class: policy.Birth, Example: `["http"]`,
 		Rule: "a list of names of [socket.NAME] tables",
@@ -95,7 +96,7 @@ var contextFields = []field[draft]{
 	{Key{
 		Name: "environment", Kind: KindEnv, Class: policy.Birth, Example: `{ APP_MODE = "live" }`,
 		Rule: "a table of strings",
-	}, environment(func(d *draft) *map[string]string { return &d.Environment })},
+	}, environment(func(d *draft) *map[string]string { return &d.Environment }, slotSpecifiers+fileSpecifiers)},
 	{Key{
 		Name: "environment_file", Kind: KindOneOrAll, Class: policy.Birth, Example: `["/etc/default/app", "-local.env"]`,
 		Rule: "a path or a list of paths",
@@ -103,7 +104,7 @@ var contextFields = []field[draft]{
 	{Key{
 		Name: "working_directory", Kind: KindString, Class: policy.Birth, Example: `"/var/lib/app"`,
 		Rule: "an absolute path",
-	}, text(func(d *draft) *string { return &d.WorkingDirectory }, isAbs)},
+	}, directory()},
 	{Key{
 		Name: "user", Kind: KindID, Class: policy.Birth, Example: `"app"`,
 		Rule: "the name or the number of a user",
@@ -143,7 +144,7 @@ var contextFields = []field[draft]{
 	{Key{
 		Name: "ambient_capabilities", Kind: KindStrings, Class: policy.Birth, Example: `["CAP_NET_RAW"]`,
 		Rule: "a list of names from capabilities(7)",
-		Only: "with exec",
+		Only: "not with an entry or tasks if floor.user or floor.zygote is set",
 	}, value[draft]{setCapabilities, func(d *draft) string { return showTexts(d.AmbientCapabilities) }}},
 }
 
@@ -168,7 +169,7 @@ var policyFields = []field[draft]{
 	{Key{
 		Name: "restart_max_delay_sec", Kind: KindSpan, Class: policy.Live, Default: `"30s"`, Example: `"1min"`,
 		Rule: "a time span",
-		Only: "not below restart_sec",
+		Only: "not below restart_sec, if that is given",
 	}, span(func(d *draft) *time.Duration { return &d.Policy.RestartMaxDelay }, false)},
 	{Key{
 		Name: "restart_reset_sec", Kind: KindSpan, Class: policy.Live, Example: `"5min"`,

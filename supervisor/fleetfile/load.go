@@ -140,14 +140,14 @@ func oneOf(words []string) string {
 
 const maxFile = 1 << 20
 
-// Load reads and checks the fleet file. Its errors are of type [Errors]. It
+// Load reads and checks the fleet file, for a host. Its errors are of type [Errors]. It
 // blocks while the file is read.
-func Load(path string) (*File, error) {
+func Load(path string, host Host) (*File, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, Errors{err}
 	}
-	return Parse(NameOf(path), path, data)
+	return Parse(NameOf(path), path, data, host)
 }
 
 // NameOf is the name that a path gives its fleet, which may not be a valid one.

@@ -28,7 +28,7 @@ func write(t *testing.T, name string, data []byte) string {
 
 func TestLoadTakesTheNameFromTheFile(t *testing.T) {
 	path := write(t, "edge-eu.toml", []byte("description = \"x\"\n[floor]\npath = [\"lib\"]\n"))
-	f, err := fleetfile.Load(path)
+	f, err := fleetfile.Load(path, fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestLoadTakesTheNameFromTheFile(t *testing.T) {
 func TestRelativePathsStartAtTheFile(t *testing.T) {
 	path := write(t, "x.toml", []byte("[worker.a]\nexec = [\"a\"]\nenvironment_file = \"-../env\"\n"))
 	t.Chdir(filepath.Dir(filepath.Dir(path)))
-	f, err := fleetfile.Load(filepath.Join(filepath.Base(filepath.Dir(path)), "x.toml"))
+	f, err := fleetfile.Load(filepath.Join(filepath.Base(filepath.Dir(path)), "x.toml"), fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,20 +64,20 @@ func TestUnreadableFilesAreRefused(t *testing.T) {
 		write(t, "big.toml", bytes.Repeat([]byte("#"), 1<<20+1)): "a fleet file must be at most 1 MiB long; make several fleets",
 		write(t, "-a.toml", nil):                                 "the name of a fleet must begin with a letter, a digit or _, have only these and -, and be at most 64 bytes long, not \"-a\"; rename the file",
 	} {
-		if _, err := fleetfile.Load(path); err == nil || err.Error() != path+": "+want {
+		if _, err := fleetfile.Load(path, fleetfile.Host{}); err == nil || err.Error() != path+": "+want {
 			t.Errorf("got  %v\nwant %s: %s", err, path, want)
 		}
 	}
-	if _, err := fleetfile.Load(write(t, "full.toml", bytes.Repeat([]byte("#"), 1<<20))); err != nil {
+	if _, err := fleetfile.Load(write(t, "full.toml", bytes.Repeat([]byte("#"), 1<<20)), fleetfile.Host{}); err != nil {
 		t.Errorf("a file of 1 MiB: %v", err)
 	}
-	if _, err := fleetfile.Load(write(t, "latin.toml", []byte("# \xe4"))); err == nil || !strings.Contains(err.Error(), "must be UTF-8") {
+	if _, err := fleetfile.Load(write(t, "latin.toml", []byte("# \xe4")), fleetfile.Host{}); err == nil || !strings.Contains(err.Error(), "must be UTF-8") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestCauseOfAnUnreadableFileIsKept(t *testing.T) {
-	if _, err := fleetfile.Load(t.TempDir() + "/none.toml"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := fleetfile.Load(t.TempDir()+"/none.toml", fleetfile.Host{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want fs.ErrNotExist in it", err)
 	}
 	if os.Geteuid() == 0 {
@@ -88,7 +88,7 @@ func TestCauseOfAnUnreadableFileIsKept(t *testing.T) {
 	if err := os.Chmod(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fleetfile.Load(path); !errors.Is(err, fs.ErrPermission) {
+	if _, err := fleetfile.Load(path, fleetfile.Host{}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v, want fs.ErrPermission in it", err)
 	}
 }
@@ -96,14 +96,14 @@ func TestCauseOfAnUnreadableFileIsKept(t *testing.T) {
 // The file that prefork init writes is good as it is, and with each of its keys
 // brought to life; and no key is missing.
 func TestTemplateNamesEveryKey(t *testing.T) {
-	f, err := fleetfile.Load(write(t, "init.toml", []byte(fleetfile.Template())))
+	f, err := fleetfile.Load(write(t, "init.toml", []byte(fleetfile.Template())), fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantRoundTrip(t, f)
 	all := regexp.MustCompile(`(?m)^#(\[|[a-z_]+ =)`).ReplaceAllString(fleetfile.Template(), "$1")
 	all = strings.Replace(all, "\nzygote = ", "\n#zygote = ", 1) // it excludes others
-	if f, err = fleetfile.Load(write(t, "init.toml", []byte(all))); err != nil {
+	if f, err = fleetfile.Load(write(t, "init.toml", []byte(all)), fleetfile.Host{}); err != nil {
 		t.Fatal(err)
 	}
 	wantRoundTrip(t, f)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,10 +18,11 @@ import (
 	"github.com/decnet/prefork/supervisor/policy"
 )
 
-// Parse checks the text of a fleet file. The path is for errors and for
-// relative paths in the file; nothing is read. Errors are of type [Errors].
-func Parse(name, path string, data []byte) (*File, error) {
+// Parse checks the text of a fleet file, and says what it means on a host. The path is for
+// errors and for relative paths in the file; nothing is read. Errors are of type [Errors].
+func Parse(name, path string, data []byte, host Host) (*File, error) {
 	l := newLoader(path, data)
+	l.name, l.host = name, host
 	if !isName(name) {
 		l.errs = append(l.errs, misnamed(path, name))
 	}
@@ -42,7 +44,7 @@ func Parse(name, path string, data []byte) (*File, error) {
 func newLoader(path string, data []byte) *loader {
 	return &loader{
 		path: path, src: strings.TrimPrefix(string(data), "\ufeff"), schema: Schema(),
-		index: &index{}, addresses: map[string]int{}, listed: map[string]string{},
+		index: &index{}, addresses: map[string]int{}, listed: map[string]string{}, overridden: map[string]string{},
 	}
 }
 
@@ -130,6 +132,12 @@ func (l *loader) fleet(f *File, root map[string]any) {
 		_, l.otherZygote = m["zygote"]
 		g := newGiven()
 		walk(l, "floor", v, &floorTable, f.Floor, g, false)
+		switch {
+		case l.otherZygote:
+			l.otherFloor = "floor.zygote"
+		case g.from["user"] != "":
+			l.otherFloor = "floor.user"
+		}
 		f.Floor.checkZygote(l, g)
 		if _, ok := g.from["warm"]; f.Floor.Repack && !ok {
 			l.errorf("floor.repack", "has no effect without floor.warm, which tells what code runs; write warm = \"module:callable\", or remove it")
@@ -236,7 +244,9 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		d.Name = name
 		walk(l, path, m[name], &workerTable, d, d.given, false)
 		d.notAfterItself()
+		d.overrideCount(l, path)
 		d.check(l, path, f.Floor)
+		d.specify(l)
 		d.defaultRoll(f)
 		countsSound = countsSound && !d.bad["count"]
 		before := total
@@ -247,5 +257,10 @@ func (l *loader) workers(f *File, defaults, v any) (countsSound bool) {
 		drafts = append(drafts, d)
 	}
 	l.checkOrder(names, drafts)
+	for _, variable := range slices.Sorted(maps.Keys(l.host.Counts)) {
+		if l.host.Counts[variable] != "" && l.overridden[variable] == "" {
+			f.Strays = append(f.Strays, variable)
+		}
+	}
 	return countsSound
 }

@@ -94,7 +94,7 @@ func TestDeepNestingIsRefused(t *testing.T) {
 		"\na = " + strings.Repeat("{a=", 1<<18),
 		"\na = " + strings.Repeat("[{a.a.a=", 1<<17),
 	} {
-		_, err := fleetfile.Parse("x", "x.toml", []byte(src))
+		_, err := fleetfile.Parse("x", "x.toml", []byte(src), fleetfile.Host{})
 		want := "x.toml:2: tables, lists and dotted keys can be nested at most 64 deep; write it flatter"
 		if err == nil || err.Error() != want {
 			t.Errorf("%.20q: got %v, want %s", src, err, want)

@@ -51,9 +51,17 @@ func printTable[T any](b *bytes.Buffer, header string, schema *table[T], t *T) {
 			continue
 		}
 		if text := f.show(t); text != "" {
-			fmt.Fprintf(b, "%s = %s\n", f.Name, text)
+			fmt.Fprintf(b, "%s = %s%s\n", f.Name, text, noteOf(t, f.Name))
 		}
 	}
+}
+
+// noteOf is a comment on a value that the file does not have as it is printed.
+func noteOf(t any, key string) string {
+	if d, ok := t.(*draft); ok && key == "count" && d.CountFrom != "" {
+		return "  # " + d.CountFrom
+	}
+	return ""
 }
 
 // tomlText writes an argument of an entry.
@@ -106,7 +114,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 	}
 	if f.Floor != nil {
 		c.Spares = f.Floor.Spares
-		c.FloorKeys = sums(&floorTable, f.Floor)
+		c.FloorKeys = append(sums(&floorTable, f.Floor), f.capabilityKeys()...)
 	}
 	for _, s := range f.Sockets {
 		keys := sums(&socketTable, &socketDraft{Socket: s})
@@ -122,7 +130,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 		worker := policy.Worker{
 			Name: w.Name, Count: w.Count, Entry: w.Forked(), OnDemand: w.OnDemand, Sockets: w.Sockets, After: w.After, Oneshot: w.Oneshot,
 			Policy: w.Policy, Roll: w.Roll, Recycle: w.Recycle, Vital: w.Vital, Keys: sums(&workerTable, &draft{Worker: *w}), Tasks: w.TaskNames(),
-			Needed: f.needs(w),
+			Needed: f.needs(w), Counted: w.counted,
 		}
 		if len(w.Tasks) > 0 {
 			worker.Policy.Notify = true // when its tasks are ready; what the file says is of each of them
@@ -136,6 +144,21 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 		c.Workers = append(c.Workers, worker)
 	}
 	return c
+}
+
+// capabilityKeys: a floor is born with what its workers may have.
+func (f *File) capabilityKeys() (keys []policy.Key) {
+	var all []string
+	for i := range f.Workers {
+		if w := &f.Workers[i]; w.Forked() {
+			all = append(all, w.AmbientCapabilities...)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	slices.Sort(all)
+	return []policy.Key{{Name: "ambient_capabilities", Class: policy.Birth, Sum: sum(showTexts(slices.Compact(all)))}}
 }
 
 // metricsKeys are those of [metrics], by the names of the top of the file.

@@ -34,6 +34,7 @@ const (
 	KindSize     Kind = "size"
 	KindPercent  Kind = "percentage"
 	KindCount    Kind = "integer or infinity"
+	KindSlots    Kind = "integer, or so many for each processor"
 )
 
 // Key describes one key of a table. What it is for is said in the template, see

@@ -24,6 +24,7 @@ type File struct {
 	Metrics      *Metrics      // nil if the file has no [metrics]
 	Sockets      []Socket      // in the order of the file
 	Workers      []Worker      // in the order of the file
+	Strays       []string      // variables of [Host.Counts] that are for none of Workers, sorted
 }
 
 // Start is what starts a fleet under systemd.
@@ -121,8 +122,9 @@ const (
 
 // Worker is one [worker.NAME] table with [defaults] merged in.
 type Worker struct {
-	Name  string
-	Count int
+	Name      string
+	Count     int
+	CountFrom string // why Count is what it is, if the file does not say a number: "2*cpu with 2 processors"
 
 	// Exactly one of Entry, Exec and Tasks is set.
 	Entry  string // "module:callable"
@@ -150,7 +152,7 @@ type Worker struct {
 	Limits              []Limit
 	NoNewPrivileges     bool
 	IgnoreSIGPIPE       bool     // true if it is forked: python3 ignores it by itself
-	AmbientCapabilities []string // upper case, with CAP_; none if it is forked
+	AmbientCapabilities []string // upper case, with CAP_
 
 	// Limits of each slot's cgroup, 0 if not given; see Limited. MemoryHigh and
 	// MemoryMax are bytes. The three that count may be quantity.Infinity.
@@ -165,6 +167,10 @@ type Worker struct {
 	Roll    policy.Rolling   // how its processes are replaced
 	Recycle policy.Recycling // when they are, though nothing is wrong with them
 	Vital   policy.Vital     // which of their ends end the fleet
+
+	// Values have the specifiers of slots, and percent signs escaped: [Worker.Of].
+	percent bool
+	counted bool // %c is among them
 }
 
 // Callables are what its processes call, in the words of the file: none for a program.

@@ -26,7 +26,7 @@ var (
 // outOfRange has values of the right type that are not allowed, for each key
 // that is not just true or false.
 var outOfRange = map[string][]string{
-	"description":       {`"a\nb"`, `"a\u0000"`},
+	"description":       {`"%i"`, `"100% ours"`, `"a\nb"`, `"a\u0000"`},
 	"ready_when":        {`0`, `-1`, `"none"`, `"1"`, `1.0`},
 	"timeout_start_sec": badSpans,
 	"stop_delay_sec":    append([]string{`"infinity"`}, badSpans...),
@@ -51,12 +51,13 @@ var outOfRange = map[string][]string{
 	"[floor].spares":     {`-1`, `1001`},
 
 	"[metrics].ready":  {`"w"`, `[]`, `["w", "w"]`, `["v"]`, `["www"]`, `["w.0"]`, `[1]`, `[["w"]]`},
-	"[metrics].listen": {`""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
+	"[metrics].listen": {`"/run/%w"`, `""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
 
 	"[socket.NAME].listen": {
 		`""`, `[]`, `":80"`, `"localhost:80"`, `"1.2.3.4:0"`, `"1.2.3.4:65536"`, `"[1.2.3.4]:80"`, `"::1:80"`,
 		`"[::1]"`, `"0"`, `"65536"`, `"@"`, `"/"`, `"/a/"`, `"a.sock"`, `"[::ffff:1.2.3.4]:80"`, `"1.2.3.4]:80"`, `"[::1:80"`,
 		`["/a", 1]`, `"/` + strings.Repeat("a", 107) + `"`, `"@` + strings.Repeat("a", 107) + `"`, `"/a\u0000"`, `8080`,
+		`"/run/%i.sock"`, `"[fe80::1%eth0]:80"`, `["80", "/run/%c"]`, `"/a%"`,
 	},
 	"[socket.NAME].type":    {`"tcp"`, `"STREAM"`},
 	"[socket.NAME].backlog": {`0`, `-1`, `2147483648`},
@@ -65,12 +66,12 @@ var outOfRange = map[string][]string{
 	"[socket.NAME].group":   badIDs,
 
 	"[worker.NAME].entry":                               {`"a"`, `""`, `"a:1"`, `"a:"`, `"a b:c"`},
-	"[worker.NAME].args":                                {deep(25), `[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
-	"[worker.NAME].kwargs":                              {`{ a = nan }`, `{ a.b = 2020-01-01 }`},
+	"[worker.NAME].args":                                {`["%n"]`, `[[{ a = "10%" }]]`, deep(25), `[nan]`, `[1, 2020-01-01]`, `[[[inf]]]`, `[{ a = 10:00:00 }]`},
+	"[worker.NAME].kwargs":                              {`{ a = "%H" }`, `{ a = nan }`, `{ a.b = 2020-01-01 }`},
 	"[worker.NAME].tasks":                               {`{}`, `{ "a b" = "a:b" }`, `{ a = "a" }`, `{ a = 1 }`, `{ a = {} }`, `{ a = { entry = "a:b", exec = ["a"] } }`, `"a:b"`, `["a:b"]`, manyTasks(101)},
 	"[worker.NAME].lifespan":                            {`"a"`, `""`, `"a:1"`},
 	"[worker.NAME.tasks.NAME].entry":                    {`"a"`, `""`, `"a:1"`},
-	"[worker.NAME.tasks.NAME].args":                     {deep(25), `[nan]`},
+	"[worker.NAME.tasks.NAME].args":                     {`["%é"]`, deep(25), `[nan]`},
 	"[worker.NAME.tasks.NAME].kwargs":                   {`{ a = nan }`},
 	"[worker.NAME.tasks.NAME].failure_action":           {`"restart"`, `""`},
 	"[worker.NAME.tasks.NAME].type":                     {`"exec"`, `""`},
@@ -81,13 +82,13 @@ var outOfRange = map[string][]string{
 	"[worker.NAME.tasks.NAME].start_limit_burst":        {`-1`, `1001`},
 	"[worker.NAME.tasks.NAME].start_limit_interval_sec": badSpans,
 	"[worker.NAME.tasks.NAME].timeout_start_sec":        badSpans,
-	"[worker.NAME].exec":                                {`[]`, `[""]`, `["./a"]`, `["a/b"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
-	"[worker.NAME].count":                               {`-1`, `10001`},
+	"[worker.NAME].exec":                                {`[]`, `[""]`, `["a", "%q"]`, `["%"]`, `["a", 1]`, `["a", "\u0000"]`, `"a -b"`},
+	"[worker.NAME].count":                               {`-1`, `10001`, `"4"`, `""`, `"cpus"`, `"cpu*2"`, `"0*cpu"`, `"10001*cpu"`, `"cpu+10000"`, `"PREFORK_COUNT"`, `1.5`},
 	"[worker.NAME].after":                               {`["w", "w"]`, `["a b"]`, `[1]`, `"w"`},
 	"[worker.NAME].sockets":                             {`["http", "http"]`, `["a b"]`, `[1]`},
-	"[worker.NAME].environment":                         {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`},
+	"[worker.NAME].environment":                         {`{ "" = "" }`, `{ 1A = "" }`, `{ A = 1 }`, `{ "Ä" = "" }`, `{ A = "\u0000" }`, `{ A = "%a" }`, `{ A = "%" }`},
 	"[worker.NAME].environment_file":                    {`""`, `"-"`, `["a", 1]`, `"a\u0000"`},
-	"[worker.NAME].working_directory":                   {`""`, `"a"`, `"~"`, `"./a"`, `"/a\u0000"`},
+	"[worker.NAME].working_directory":                   {`""`, `"a"`, `"~"`, `"./a"`, `"/a\u0000"`, `"%i"`, `"/%I"`, `"%%t/a"`},
 	"[worker.NAME].user":                                badIDs,
 	"[worker.NAME].group":                               badIDs,
 	"[worker.NAME].supplementary_groups":                {`[""]`, `["a", -1]`, `[1.5]`, `[65535]`},
@@ -233,7 +234,7 @@ var conflicts = map[string][]string{
 	},
 	"[worker.NAME.tasks.NAME].entry": {"[floor]\n[worker.a]\n[worker.a.tasks.t] #!\ntype = \"notify\""},
 	"[worker.NAME.tasks.NAME].restart_max_delay_sec": {
-		"[floor]\n[worker.a.tasks.t]\nentry = \"a:b\"\nrestart_max_delay_sec = \"500ms\" #!",
+		"[floor]\n[worker.a.tasks.t]\nentry = \"a:b\"\nrestart_sec = \"1s\"\nrestart_max_delay_sec = \"500ms\" #!",
 		"[floor]\n[worker.a]\nrestart_max_delay_sec = \"2s\"\n[worker.a.tasks.t]\nentry = \"a:b\"\nrestart_sec = \"5s\" #!",
 	},
 	"[worker.NAME].args":   {"[worker.a]\nexec = [\"a\"]\nargs = [] #!"},
@@ -280,8 +281,9 @@ var conflicts = map[string][]string{
 		"[defaults]\nfile_descriptor_store_max = 51\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nexec = [\"a\"]\nsockets = [\"many\"] #!\n[socket.many]\nlisten = [" + manyAddresses(200) + "]",
 	},
 	"[worker.NAME].ambient_capabilities": {
-		"[floor]\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = [\"CAP_NET_RAW\"] #!",
-		"[floor]\n[defaults]\nambient_capabilities = [\"CAP_NET_RAW\"]\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
+		"[floor]\nuser = \"u\"\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = [\"CAP_NET_RAW\"] #!",
+		"[floor]\nuser = \"u\"\n[defaults]\nambient_capabilities = [\"CAP_NET_RAW\"]\n[worker.b]\nexec = [\"b\"]\n[worker.a]\nentry = \"a:b\" #!",
+		"[floor]\nzygote = [\"a\"]\n[worker.a]\nentry = \"a:b\"\nambient_capabilities = [\"CAP_NET_RAW\"] #!",
 	},
 	"[worker.NAME].ignore_sigpipe": {
 		"[floor]\nzygote = [\"a\"]\n[worker.a]\nentry = \"a\"\nignore_sigpipe = false #!",
@@ -308,7 +310,6 @@ var conflicts = map[string][]string{
 	"[worker.NAME].group":                {"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\ngroup = \"b\" #!"},
 	"[worker.NAME].supplementary_groups": {"[floor]\nuser = \"a\"\n[worker.a]\nentry = \"a:b\"\nsupplementary_groups = [\"b\"] #!"},
 	"[worker.NAME].restart_max_delay_sec": {
-		"[worker.a]\nexec = [\"a\"]\nrestart_max_delay_sec = \"500ms\" #!",
 		"[worker.a]\nexec = [\"a\"]\nrestart_sec = \"2min\"\nrestart_max_delay_sec = \"1min\" #!",
 	},
 	"[floor].repack": {"[floor]\nrepack = true #!", "[floor]\nzygote = [\"a\"]\nwarm = \"b\"\nrepack = false #!"},

@@ -50,9 +50,9 @@ func (d *draft) clone() *draft {
 // check looks at what the keys of a worker say together.
 func (d *draft) check(l *loader, path string, floor *Floor) {
 	d.checkProgram(l, path, floor != nil)
+	d.checkRestart(l)
 	d.readTasks(l)
 	d.checkIdentity(l, floor)
-	d.checkRestart(l)
 	d.checkMemory(l)
 	d.checkNotify(l)
 	d.checkOneshot(l)
@@ -142,9 +142,9 @@ func (d *draft) checkProgram(l *loader, path string, hasFloor bool) {
 		l.errorf(forked, "needs a [floor] to be forked from; add [floor], or use exec")
 	case tasks != "" && l.otherZygote:
 		l.errorf(tasks, "are run by prefork's own zygote, which is Python, and floor.zygote is another program; use entry, or remove floor.zygote")
-	case forked != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"]:
+	case forked != "" && len(d.AmbientCapabilities) > 0 && !d.bad["ambient_capabilities"] && l.otherFloor != "":
 		l.errorf(ofWorker(d.from["ambient_capabilities"], forked),
-			"ambient_capabilities are for exec only, an entry has the rights of the floor; use exec, or write ambient_capabilities = []")
+			"ambient_capabilities cannot be given to what is forked from a floor with %s; remove that, use exec, or write ambient_capabilities = []", l.otherFloor)
 	case forked != "" && !d.IgnoreSIGPIPE:
 		l.errorf(ofWorker(d.from["ignore_sigpipe"], forked),
 			"cannot be false for an entry: %s", l.sigpipeOfEntry())
@@ -192,7 +192,10 @@ func (d *draft) checkRestart(l *loader) {
 	case most == "":
 		p.RestartMaxDelay = p.RestartSec
 		return
-	case strings.HasPrefix(most, "defaults.") && sec != "":
+	case sec == "":
+		p.RestartSec = p.RestartMaxDelay // who has said one of them means that one
+		return
+	case strings.HasPrefix(most, "defaults."):
 		most = sec // the file is right but for this worker, or both are in [defaults]
 	}
 	l.errorf(most, "restart_max_delay_sec (%s) must not be less than restart_sec (%s); raise it, or lower restart_sec",
@@ -205,9 +208,12 @@ func setExec(c *cell, d *draft) {
 	case c.bad:
 	case len(d.Exec) == 0:
 		c.refuse()
-	case d.Exec[0] == "" || strings.Contains(d.Exec[0], "/") && !isAbs(d.Exec[0]):
-		c.errorf(elem(c.path, 0), "must be an absolute path or a name that is in PATH, not %s; write %s = %s, for example",
-			describe(d.Exec[0]), c.key.Name, c.key.Example)
+	case d.Exec[0] == "":
+		c.refuseItem(elem(c.path, 0), d.Exec[0])
+	default:
+		for i, s := range d.Exec {
+			c.specifiers(elem(c.path, i), s, slotSpecifiers+fileSpecifiers)
+		}
 	}
 }
 

@@ -23,10 +23,11 @@ type key struct {
 type reader int
 
 const (
-	byAll    reader = iota
-	byShim          // a program, or the interpreter of a floor
-	byWorker        // one that was forked, by whatever zygote: prefork-zygote(7)
-	byPython        // one that was forked by prefork's own (prefork_zygote)
+	byAll     reader = iota
+	byShim           // a program, or the interpreter of a floor
+	byWorker         // one that was forked, by whatever zygote: prefork-zygote(7)
+	byPython         // one that was forked by prefork's own (prefork_zygote)
+	byPrefork        // that, and the shim
 )
 
 // keys are all keys, in the order in which they are sent.
@@ -59,7 +60,7 @@ var keys = []key{
 	{"watchdog", byAll, func(o *Orders) any { return &o.Watchdog }},
 	{"oom_score_adjust", byAll, func(o *Orders) any { return &o.OOMScoreAdjust }},
 	{"argv", byShim, func(o *Orders) any { return &o.Argv }},
-	{"ambient", byShim, func(o *Orders) any { return &o.Ambient }},
+	{"ambient", byPrefork, func(o *Orders) any { return &o.Ambient }},
 	{"notify", byAll, func(o *Orders) any { return &o.Notify }},
 	{"entry", byWorker, func(o *Orders) any { return &o.Entry }},
 	{"after_fork", byWorker, func(o *Orders) any { return &o.AfterFork }},
@@ -71,7 +72,7 @@ var keys = []key{
 }
 
 // WorkerKeys are the keys that a worker reads that was forked by prefork's own zygote.
-func WorkerKeys() []string { return keysOf(byAll, byWorker, byPython) }
+func WorkerKeys() []string { return keysOf(byAll, byWorker, byPython, byPrefork) }
 
 // ProtocolKeys are the keys that a worker reads whatever its zygote is.
 func ProtocolKeys() []string { return keysOf(byAll, byWorker) }

@@ -69,9 +69,9 @@ type Orders struct {
 	OOMScoreAdjust *int // oom_score_adjust=, -1000 to 1000 (proc_pid_oom_score_adj(5))
 
 	Argv []string // argv=, for the shim
-	// Ambient is ambient=NUMBER, once for each, for the shim: the capabilities
-	// that the program has as an ordinary user (capabilities(7)). It has no
-	// other ambient ones, whatever the master has.
+	// Ambient is ambient=NUMBER, once for each, for the shim and what prefork's own
+	// zygote forks: the capabilities that the process has as an ordinary user
+	// (capabilities(7)). It has no other ambient ones, whatever the master has.
 	Ambient []int
 
 	// Notify is notify=, the path of the slot's notify socket, which the process gives

@@ -24,9 +24,9 @@ import (
 	"github.com/decnet/prefork/supervisor/slots"
 )
 
-// Assign lets a process at its gate become a slot. One whose environment files are to be
-// read waits for them there ([Launcher.Resume]).
-func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot) []fleet.Event {
+// Assign lets a process at its gate become a slot, one of so many. One whose environment
+// files are to be read waits for them there ([Launcher.Resume]).
+func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot, count int) []fleet.Event {
 	p := l.procs.Of(id)
 	if p == nil {
 		return nil // it ended in this turn; its end is an event
@@ -34,7 +34,7 @@ func (l *Launcher) Assign(id fleet.Proc, s *slots.Slot) []fleet.Event {
 	if why := p.Unfit(); why != "" && p.Generation > 0 {
 		return []fleet.Event{fleet.Unfit{Proc: id, Why: why}}
 	}
-	p.Name, p.Invocation = s.Name, newInvocation()
+	p.Name, p.Invocation, p.Birth.Count = s.Name, newInvocation(), count
 	s.Assign(p)
 	if len(s.Config.EnvironmentFiles) > 0 {
 		l.reader.read(id, s)
@@ -129,8 +129,8 @@ func (l *Launcher) sendTo(p *procs.Process, o *gate.Orders, to output.Output, fd
 	return gate.Send(p.Birth.Gate, o, fds...)
 }
 
-// preset gives a forked worker what only a capability of the master can: nothing
-// that is forked from a floor has one. The process is at its gate, and finds that
+// preset gives a forked worker what only a capability of the master can: what is
+// forked from a floor has none for itself. The process is at its gate, and finds that
 // it has been given already what it then asks for.
 func preset(p *procs.Process, w *fleetfile.Worker) error {
 	if !w.Forked() || os.Geteuid() == 0 { // who is root can do it itself, before it is another

@@ -135,7 +135,7 @@ func TestAProgramIsBorn(t *testing.T) {
 		if len(born) != 1 || born[0] != (fleet.Introduced{Proc: id, PID: p.PID}) || p.Name != "web.0" {
 			t.Fatalf("got %+v of %+v", born, p)
 		}
-		if events := h.Assign(id, s); len(events) != 0 || s.Invocation() == "" || s.Invocation() != p.Invocation {
+		if events := h.Assign(id, s, 1); len(events) != 0 || s.Invocation() == "" || s.Invocation() != p.Invocation {
 			t.Fatalf("got %+v", events)
 		}
 		if exited := until[fleet.Exited](h); exited.Proc != id || exited.Exit.Code != 7 {
@@ -157,7 +157,7 @@ func TestAProgramIsBorn(t *testing.T) {
 	if h.prepared != 0 {
 		t.Error("another is prepared while the fleet stops")
 	}
-	if events := h.Assign(99, s); events != nil {
+	if events := h.Assign(99, s, 1); events != nil {
 		t.Errorf("of nobody: got %+v", events)
 	}
 }
@@ -181,7 +181,7 @@ func TestAPreparedShimThatEnds(t *testing.T) {
 		t.Error("none is prepared any more")
 	}
 	h.Stopping()
-	h.Assign(1, h.slots.All()[0])
+	h.Assign(1, h.slots.All()[0], 1)
 	until[fleet.Exited](h)
 }
 
@@ -190,7 +190,7 @@ func TestAPreparedShimThatEnds(t *testing.T) {
 func TestAProgramThatIsMissing(t *testing.T) {
 	h := newHouse(t, &fleetfile.File{Workers: []fleetfile.Worker{{Name: "web", Count: 1, Exec: []string{"/nonexistent"}}}})
 	h.StartShim(1, h.slots.All()[0])
-	h.Assign(1, h.slots.All()[0])
+	h.Assign(1, h.slots.All()[0], 1)
 	if refused := until[fleet.CannotBecome](h); refused.Proc != 1 || !strings.Contains(refused.Text, "/nonexistent") {
 		t.Errorf("got %+v", refused)
 	}
@@ -227,7 +227,7 @@ func TestAWorkerIsBorn(t *testing.T) {
 	if p := h.procs.Of(2); born.Proc != 2 || p.Generation != 3 || p.Birth.UID != os.Geteuid() {
 		t.Errorf("got %+v of %+v", born, p)
 	}
-	h.Assign(2, s)
+	h.Assign(2, s, 1)
 	if exited := until[fleet.Exited](h); exited.Proc != 2 || exited.Exit.Code != 9 {
 		t.Errorf("got %+v", exited)
 	}

@@ -30,7 +30,7 @@ func TestEnvironmentFilesAreReadAtEachStart(t *testing.T) {
 		}
 		id := fleet.Proc(i + 1)
 		h.StartShim(id, s)
-		h.Assign(id, s)
+		h.Assign(id, s, 1)
 		until[fleet.Exited](h)
 		if text, err := os.ReadFile(out); err != nil || string(text) != who+"\n" {
 			t.Errorf("it wrote %q, %v, want %s", text, err, who)
@@ -41,7 +41,7 @@ func TestEnvironmentFilesAreReadAtEachStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.StartShim(3, s)
-	h.Assign(3, s)
+	h.Assign(3, s, 1)
 	if failed := until[fleet.SpawnFailed](h); failed.Proc != 3 || !strings.Contains(failed.Why, path) {
 		t.Errorf("without the file: got %+v", failed)
 	}
@@ -75,8 +75,8 @@ func TestAFileThatIsNotRead(t *testing.T) {
 	})
 	h.StartShim(1, stuck)
 	h.StartShim(2, well)
-	errandstest.Quick(t, "the loop", func() { h.Assign(1, stuck) })
-	h.Assign(2, well)
+	errandstest.Quick(t, "the loop", func() { h.Assign(1, stuck, 1) })
+	h.Assign(2, well, 1)
 	if exited := until[fleet.Exited](h); exited.Proc != 2 {
 		t.Errorf("got %+v", exited)
 	}
@@ -89,7 +89,7 @@ func TestAFileThatIsNotRead(t *testing.T) {
 		until[fleet.Exited](h)
 		last = next
 		h.StartShim(next, stuck)
-		h.Assign(next, stuck)
+		h.Assign(next, stuck, 1)
 		if len(h.reader.waiting) != 1 || h.reader.threads[stuck.Config] != thread {
 			t.Fatalf("%d wait, and another read is under way: %t", len(h.reader.waiting), h.reader.threads[stuck.Config] != thread)
 		}

@@ -33,7 +33,9 @@ type book struct {
 }
 
 func newBook(c Config) *book {
-	others := func(variable string) bool { return strings.HasPrefix(variable, recycleRequests) }
+	others := func(variable string) bool {
+		return strings.HasPrefix(variable, recycleRequests) || strings.HasPrefix(variable, fleetfile.CountPrefix)
+	}
 	return &book{
 		revisions: c.Revisions, managed: c.Managed,
 		pid: os.Getpid(), uid: os.Geteuid(), oomScore: c.OOMScore, base: slices.DeleteFunc(os.Environ(), others),
@@ -57,6 +59,9 @@ func (b *book) floorOrders(r *revisions.Revision, generation int) *gate.Orders {
 		Env:     append(list(floor.Env), "PREFORK_FLEET="+r.File.Name),
 		Reserve: r.Descriptors(),
 		Argv:    floor.Zygote,
+	}
+	if b.uid != 0 { // root has them, and loses the others when it becomes the worker's user
+		o.Ambient = rights.AmbientOfForked(r.File)
 	}
 	if o.Argv == nil {
 		o.Argv = zygote.Argv(floor.Python, o.Reserve)
@@ -93,6 +98,9 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 			msg.Python.Tasks = true
 		}
 		msg.Prctl = msg.Prctl || w.NoNewPrivileges
+		if msg.Python != nil && len(w.AmbientCapabilities) > 0 {
+			msg.Python.Capable = true
+		}
 	}
 	return msg
 }
@@ -100,12 +108,12 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 // slotOrders make a process at its gate one slot, with what its environment files hold.
 // The descriptors, of which that of the output is not one, stay the master's.
 func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal string) (*gate.Orders, []int) {
-	w, name := s.Config, s.Revision.File.Name
+	w, name := s.Config.Of(s.Index, p.Birth.Count), s.Revision.File.Name
 	o := b.workerOrders(s.Revision.File, w)
 	o.Slot, o.Index, o.Comm, o.Generation = s.Name, s.Index, s.Name, p.Generation
 	p.Title = fmt.Sprintf("prefork: %s [%s] gen %d", s.Name, name, p.Generation)
 	o.Title = p.Title
-	o.Env = append(append(env, list(w.Environment)...), slotVariables(name, w.Name, s.Name, p.Invocation)...)
+	o.Env = append(append(env, list(w.Environment)...), slotVariables(name, w.Name, s.Index, p.Birth.Count, p.Invocation)...)
 	if path := s.NotifySocket(); path != "" {
 		o.Env, o.Notify = append(o.Env, "NOTIFY_SOCKET="+path), path
 	}
@@ -129,12 +137,14 @@ func (b *book) slotOrders(p *procs.Process, s *slots.Slot, env []string, journal
 	return o, append(fds, stored...)
 }
 
-// slotVariables tell a process which slot it is.
-func slotVariables(fleet, worker, slot, invocation string) []string {
+// slotVariables tell a process which slot it is, of so many.
+func slotVariables(fleet, worker string, index, count int, invocation string) []string {
 	return []string{
 		"PREFORK_FLEET=" + fleet,
 		"PREFORK_WORKER=" + worker,
-		"PREFORK_SLOT=" + slot,
+		"PREFORK_SLOT=" + worker + "." + strconv.Itoa(index),
+		"PREFORK_INDEX=" + strconv.Itoa(index),
+		"PREFORK_COUNT=" + strconv.Itoa(count),
 		"PREFORK_INVOCATION_ID=" + invocation,
 	}
 }
@@ -176,7 +186,7 @@ func (b *book) workerOrders(file *fleetfile.File, w *fleetfile.Worker) *gate.Ord
 	o := &gate.Orders{
 		Fleet: file.Name, Worker: w.Name,
 		Dir: w.WorkingDirectory, User: w.User, Group: w.Group, ExtraGroups: w.SupplementaryGroups,
-		Umask: w.Umask, Nice: w.Nice, NoNewPrivs: w.NoNewPrivileges,
+		Umask: w.Umask, Nice: w.Nice, NoNewPrivs: w.NoNewPrivileges, Ambient: rights.Ambient(w),
 		DeathSignal: !b.managed, Master: b.pid,
 	}
 	for _, l := range w.Limits {
@@ -184,7 +194,7 @@ func (b *book) workerOrders(file *fleetfile.File, w *fleetfile.Worker) *gate.Ord
 	}
 	if !w.Forked() {
 		o.Base, o.Argv, o.IgnoreSIGPIPE = b.base, w.Exec, w.IgnoreSIGPIPE
-		o.Ambient, o.OOMScoreAdjust = rights.Ambient(w), b.resetOOMScore()
+		o.OOMScoreAdjust = b.resetOOMScore()
 	} else {
 		o.Entry, o.AfterFork = w.Entry, file.Floor.AfterFork
 		o.Args, o.Kwargs = zygote.ListLiteral(w.Args), zygote.DictLiteral(w.Kwargs)

@@ -32,7 +32,7 @@ func TestTheEnvironmentOfASlot(t *testing.T) {
 	o, fds := h.book.slotOrders(&procs.Process{Invocation: "x", Generation: 4}, s, []string{"A=file", "B=file", "PREFORK_SLOT=none"}, "8:9")
 	want := []string{
 		"A=file", "B=file", "PREFORK_SLOT=none", "B=table",
-		"PREFORK_FLEET=test", "PREFORK_WORKER=web", "PREFORK_SLOT=web.1", "PREFORK_INVOCATION_ID=x",
+		"PREFORK_FLEET=test", "PREFORK_WORKER=web", "PREFORK_SLOT=web.1", "PREFORK_INDEX=1", "PREFORK_COUNT=0", "PREFORK_INVOCATION_ID=x",
 		"NOTIFY_SOCKET=" + s.NotifySocket(), "FDSTORE=3", "JOURNAL_STREAM=8:9",
 	}
 	if !slices.Equal(o.Env, want) || len(fds) != 0 {

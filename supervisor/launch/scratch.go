@@ -34,10 +34,11 @@ func (s *Scratch) Floor() (*gate.Orders, zygote.LoadRequest) {
 // Worker makes a worker at its gate the first slot of a worker, with what its environment
 // files hold, but without sockets, and with no supervisor that it could notify.
 func (s *Scratch) Worker(w *fleetfile.Worker, env []string) *gate.Orders {
+	w = w.Of(0, w.Count)
 	o := s.book.workerOrders(s.revision.File, w)
 	o.Slot, o.Comm, o.Generation = w.Name+".0", w.Name+".0", 1
 	o.Title = fmt.Sprintf("prefork: check of %s [%s]", o.Slot, o.Fleet)
-	o.Env = append(append(env, list(w.Environment)...), slotVariables(o.Fleet, w.Name, o.Slot, newInvocation())...)
+	o.Env = append(append(env, list(w.Environment)...), slotVariables(o.Fleet, w.Name, 0, w.Count, newInvocation())...)
 	o.Watchdog = 0
 	return o
 }

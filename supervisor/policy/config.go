@@ -41,6 +41,7 @@ type Worker struct {
 	Entry    bool // forked from the floor; else started through the shim
 	Oneshot  bool // never ready: it has done its work when it has exited well
 	OnDemand bool // no process until a connection waits at its sockets
+	Counted  bool // its processes are told Count in their values: another one makes others of them
 	Sockets  []string
 	Needed   bool     // the fleet is ready only while one of its slots serves
 	After    []string // workers that are ready before it starts; there is no circle

@@ -238,6 +238,9 @@ func workerPlan(part part[Worker], newFloor bool, sockets map[string]bool) Worke
 	}
 	p.Step, p.Keys = changed(part.old.Keys, part.next.Keys).step()
 	p.Keys = slices.DeleteFunc(p.Keys, func(name string) bool { return name == "count" })
+	if part.next.Counted && p.From != p.To {
+		p.Step, p.Keys = Roll, append(p.Keys, "count")
+	}
 	if p.Step == Update && len(p.Keys) == 0 {
 		p.Step = Keep // it is resized
 	}

@@ -44,6 +44,7 @@ type Birth struct {
 	Command  int  // a floor's socket
 	Tasks    int  // where a worker with tasks is told what to do with them
 	Assigned bool // it was told what to become
+	Count    int  // of the slots of its worker, as it was told
 	UID      int  // when it introduced itself: the floor's
 }
 

@@ -62,7 +62,7 @@ const maxCredential = 1 << 20
 // blocks for as long as the file systems do, and is for any goroutine. An error names the
 // file, the key and the remedy.
 func Read(running *fleetfile.File, managed bool) (*Draft, error) {
-	file, err := fleetfile.Load(running.Path)
+	file, err := fleetfile.Load(running.Path, rights.Host())
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func newHouse(t *testing.T) *house {
 	h := &house{t: t, dir: t.TempDir()}
 	h.write("f.toml", first)
 	h.write("env", "A=1\n")
-	file, err := fleetfile.Load(h.path("f.toml"))
+	file, err := fleetfile.Load(h.path("f.toml"), fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}

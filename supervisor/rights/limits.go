@@ -53,6 +53,17 @@ func WithoutGroups(file *fleetfile.File, why error) error {
 	return nil
 }
 
+// AmbientOfForked are those of all workers that are forked from the floor.
+func AmbientOfForked(file *fleetfile.File) (numbers []int) {
+	for i := range file.Workers {
+		if w := &file.Workers[i]; w.Forked() {
+			numbers = append(numbers, Ambient(w)...)
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}
+
 // Ambient are the numbers of a worker's capabilities.
 func Ambient(w *fleetfile.Worker) []int {
 	var numbers []int

@@ -13,7 +13,7 @@ import (
 
 func limited(t *testing.T, keys string) *fleetfile.File {
 	t.Helper()
-	file, err := fleetfile.Parse("f", "/etc/prefork/f.toml", []byte("[worker.w]\nexec = [\"true\"]\n"+keys))
+	file, err := fleetfile.Parse("f", "/etc/prefork/f.toml", []byte("[worker.w]\nexec = [\"true\"]\n"+keys), fleetfile.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestWhoListensIsNamed(t *testing.T) {
 	for listen, kind := range map[string]fleetfile.SocketType{
 		port: fleetfile.Stream, "127.0.0.1:" + port: fleetfile.Stream, datagram.LocalAddr().String(): fleetfile.Datagram, path: fleetfile.Stream,
 	} {
-		f, err := fleetfile.Parse("edge", "/etc/prefork/edge.toml", fmt.Appendf(nil, "[socket.http]\nlisten = %q\ntype = %q\n", listen, kind))
+		f, err := fleetfile.Parse("edge", "/etc/prefork/edge.toml", fmt.Appendf(nil, "[socket.http]\nlisten = %q\ntype = %q\n", listen, kind), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestMetricsListenWhereTheFileSays(t *testing.T) {
 		{"192.0.2.1:80", "bind: cannot assign requested address; listen on an address that this machine has"},
 		{"/nowhere/metrics.sock", "no such file or directory; listen elsewhere"},
 	} {
-		file, err := fleetfile.Parse("edge", "/etc/prefork/edge.toml", []byte(fmt.Sprintf("[metrics]\nlisten = %q\n", c.listen)))
+		file, err := fleetfile.Parse("edge", "/etc/prefork/edge.toml", []byte(fmt.Sprintf("[metrics]\nlisten = %q\n", c.listen)), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -80,7 +80,7 @@ listen = "[::1]:18089"`, "", "f.toml: socket.http.listen: [::1]:18089: there is 
 		{`[socket.http]
 listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: there is no IPv6 here"},
 	} {
-		file, err := fleetfile.Parse("f", "f.toml", []byte(c.file))
+		file, err := fleetfile.Parse("f", "f.toml", []byte(c.file), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestMetricsWithoutIPv6(t *testing.T) {
 		"18089":      "",
 		"[::]:18089": "metrics.listen: [::]:18089: there is no IPv6 here",
 	} {
-		file, err := fleetfile.Parse("f", "f.toml", []byte(fmt.Sprintf("[metrics]\nlisten = %q\n", text)))
+		file, err := fleetfile.Parse("f", "f.toml", []byte(fmt.Sprintf("[metrics]\nlisten = %q\n", text)), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestSystemdListensOnIPv4ForAPort(t *testing.T) {
 	for text, warns := range map[string]bool{
 		fmt.Sprint(port): false, fmt.Sprintf("0.0.0.0:%d", port): false, fmt.Sprintf("[::]:%d", port): true,
 	} {
-		fleet, err := fleetfile.Parse("f", "f.toml", []byte(fmt.Sprintf("[socket.s]\nlisten = %q\n", text)))
+		fleet, err := fleetfile.Parse("f", "f.toml", []byte(fmt.Sprintf("[socket.s]\nlisten = %q\n", text)), fleetfile.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,7 @@ type Python struct {
 	Immortal bool // what has been loaded is never freed, in no worker
 	GCFreeze bool
 	Tasks    bool // some of the workers are of tasks
+	Capable  bool // it may have capabilities for some of its workers: each keeps its own
 }
 
 // requestField is one field of the floor message: none, or one for each of its values.
@@ -73,6 +74,7 @@ var requestFields = []requestField{
 	{"immortal", true, func(f *LoadRequest) []string { return flag(f.Python.Immortal) }},
 	{"gc_freeze", true, func(f *LoadRequest) []string { return flag(f.Python.GCFreeze) }},
 	{"has_tasks", true, func(f *LoadRequest) []string { return flag(f.Python.Tasks) }},
+	{"capabilities", true, func(f *LoadRequest) []string { return flag(f.Python.Capable) }},
 	{"tasks", true, func(*LoadRequest) []string { return []string{Tasks()} }},
 	{"module", true, func(*LoadRequest) []string { return []string{Module} }},
 }

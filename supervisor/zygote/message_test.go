@@ -18,7 +18,7 @@ func TestFloorIsEncodedFieldByField(t *testing.T) {
 		Path: []string{"/a", "/b"}, Preload: []string{"x", "y.z"}, Setup: "x:load", Warm: "x:warm",
 		AllowThreads: true, Entries: []string{"x:run"},
 	}
-	own := []string{"repack=1", "immortal=1", "gc_freeze=1", "has_tasks=1", "tasks=" + Tasks(), "module=" + Module}
+	own := []string{"repack=1", "immortal=1", "gc_freeze=1", "has_tasks=1", "capabilities=1", "tasks=" + Tasks(), "module=" + Module}
 	want := []string{
 		"floor", "fleet=edge", "generation=3", "title=prefork: floor [edge] gen 3", "path=/a", "path=/b",
 		"preload=x", "preload=y.z", "setup=x:load", "warm=x:warm", "threads=allow", "fds=refuse",
@@ -27,7 +27,7 @@ func TestFloorIsEncodedFieldByField(t *testing.T) {
 	if got := strings.Split(string(f.Encode()), "\x00"); !slices.Equal(got, want) {
 		t.Errorf("another zygote is told %q, want %q", got, want)
 	}
-	f.Python = &Python{Repack: true, Immortal: true, GCFreeze: true, Tasks: true}
+	f.Python = &Python{Repack: true, Immortal: true, GCFreeze: true, Tasks: true, Capable: true}
 	if got := strings.Split(string(f.Encode()), "\x00"); !slices.Equal(got, append(want, own...)) {
 		t.Errorf("got %q, want %q", got, append(want, own...))
 	}

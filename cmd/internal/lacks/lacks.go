@@ -44,7 +44,7 @@ func Of(file *fleetfile.File) (all []Warning) {
 	}
 	listed := map[string]bool{}
 	for i := range file.Workers {
-		w := &file.Workers[i]
+		w := file.Workers[i].Of(0, file.Workers[i].Count) // one of its slots is an example
 		key := "worker." + w.Name
 		if len(w.Exec) > 0 {
 			add(key+".exec", noProgram(w.Exec[0]))

@@ -23,7 +23,7 @@ func NewerCode(f *control.Status, fleet string) string {
 	if f.FloorTimestamp == 0 {
 		return ""
 	}
-	file, err := fleetfile.Load(f.File)
+	file, err := fleetfile.Load(f.File, fleetfile.Host{}) // of it, only floor.path is looked at
 	if err != nil || file.Floor == nil {
 		return ""
 	}

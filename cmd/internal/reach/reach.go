@@ -25,10 +25,11 @@ import (
 	"github.com/decnet/prefork/cmd/internal/exit"
 	"github.com/decnet/prefork/supervisor/control"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/rights"
 	"github.com/decnet/prefork/supervisor/rundir"
 )
 
-// File reads the fleet file that FLEET names.
+// File reads the fleet file that FLEET names, as it is for this process.
 func File(fleet string) (*fleetfile.File, error) {
 	path, err := fleetfile.Resolve(fleet)
 	if faults := fleetfile.Errors(nil); errors.As(err, &faults) {
@@ -37,7 +38,7 @@ func File(fleet string) (*fleetfile.File, error) {
 	if err != nil {
 		return nil, exit.Misused("%v", err)
 	}
-	file, err := fleetfile.Load(path)
+	file, err := fleetfile.Load(path, rights.Host())
 	if err != nil {
 		return nil, exit.Located(exit.Config, err)
 	}

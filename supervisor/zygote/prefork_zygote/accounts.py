@@ -1,7 +1,24 @@
 # SPDX-License-Identifier: 0BSD
-"""Users and groups."""
+"""Users, groups, and what is left of their rights."""
 
-from .base import GROUP, PR_SET_DUMPABLE, USER, Failure, attempt_step, grp, one, os, outputs, pwd
+from .base import (
+    CAPABILITIES,
+    GROUP,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAP_AMBIENT_RAISE,
+    PR_SET_DUMPABLE,
+    PR_SET_KEEPCAPS,
+    USER,
+    Failure,
+    attempt_step,
+    ctypes,
+    grp,
+    one,
+    os,
+    outputs,
+    pwd,
+)
 
 
 def find_user(orders):
@@ -77,3 +94,46 @@ def give_socket(path, uid):
             os.chown(f"/proc/self/fd/{fd}", uid, -1)
     finally:
         os.close(fd)
+
+
+def keep_capabilities(floor, orders):
+    """Lets what the floor may do outlive the change of user, if the worker is to have some of it."""
+    if "ambient" in orders and floor.c.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0:
+        raise Failure(CAPABILITIES, "python3 has no module ctypes, which ambient_capabilities needs")
+
+
+def set_capabilities(floor, orders):
+    """Gives the worker, and what it executes, the capabilities of its orders, and no other.
+
+    As with a program, root has all that the floor has."""
+    if "ambient" in orders or floor.capable:
+        numbers = [int(number) for number in orders.get("ambient", ())]
+        attempt_step(CAPABILITIES, "ambient_capabilities", reduce_to, floor.c.prctl, numbers)
+
+
+def reduce_to(prctl, numbers):
+    if ctypes is None:
+        raise OSError("python3 has no module ctypes, which capset(2) needs")
+    calls = ctypes.PyDLL(None, use_errno=True)
+
+    def check(result):
+        if result != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    # capset(2): version 3, this process; effective, permitted and inheritable, twice.
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
+    check(calls.capget(header, sets))
+    wanted = sum(1 << number for number in numbers)
+    for part in range(2):
+        low = 3 * part
+        bits = wanted >> 32 * part & 0xFFFFFFFF
+        if os.geteuid() != 0:
+            sets[low] = sets[low + 1] = bits
+        sets[low + 2] = bits
+    check(calls.capset(header, sets))  # refuses what the floor does not have
+    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for number in numbers:
+        if prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) != 0:
+            raise OSError(f"capability {number} cannot be ambient")

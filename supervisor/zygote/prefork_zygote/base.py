@@ -55,13 +55,15 @@ MAX_FDS = 253  # as many descriptors as one message can carry: SCM_MAX_FD
 
 # Exit statuses of a worker that could not become what was ordered: those of
 # systemd.exec(5).
-CHDIR, NICE, FDS, LIMITS, OOM_ADJUST, GROUP, USER, NO_NEW_PRIVS = 200, 201, 202, 205, 206, 216, 217, 227
+CHDIR, NICE, FDS, LIMITS, OOM_ADJUST = 200, 201, 202, 205, 206
+GROUP, USER, CAPABILITIES, NO_NEW_PRIVS = 216, 217, 218, 227
 
 # Variables that are about one process: what the floor has of them is not the
 # worker's.
 PER_PROCESS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_USEC", "WATCHDOG_PID")
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 4, 7, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 4, 7, 8, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
 
 class Failure(Exception):

@@ -4,7 +4,22 @@
 import gc
 import sys
 
-from .base import _socket, argv_memory, cause, ctypes, one, os, parse, receive, resolve, send, set_title, show
+from .base import (
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    _socket,
+    argv_memory,
+    cause,
+    ctypes,
+    one,
+    os,
+    parse,
+    receive,
+    resolve,
+    send,
+    set_title,
+    show,
+)
 from .cfunctions import c_functions
 from .leave import flush
 from .looks import REFUSE, WARN, describe, descriptors, extra_threads, sharing
@@ -48,6 +63,9 @@ class Floor:
         self.entries = fields.get("entry", [])
         self.needs_prctl = one(fields, "prctl") == "1"
         self.prctl = None  # set if orders will need it
+        self.capable = one(fields, "capabilities") == "1"  # it has some, for its workers alone
+        if self.capable:
+            self.c.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
         self.path = fields.get("path", [])
         self.module = make_module(one(fields, "module"))
         self.has_tasks = one(fields, "has_tasks") == "1"

@@ -3,7 +3,7 @@
 
 import sys
 
-from .accounts import change_user, find_user
+from .accounts import change_user, find_user, keep_capabilities, set_capabilities
 from .base import (
     CHDIR,
     FDS,
@@ -76,9 +76,12 @@ def obey(floor, orders, fds):
     prctl = floor.prctl
     if prctl is None and ("no_new_privileges" in orders or "death_signal" in orders):
         prctl = find_prctl()  # the new user may not be able to read its module
+    keep_capabilities(floor, orders)
     change_user(floor, orders, account)
     if one(orders, "dir"):  # as the user that it is for, like systemd
         attempt_step(CHDIR, f"working directory {one(orders, 'dir')!r}", os.chdir, one(orders, "dir"))
+    if fds is not None:
+        set_capabilities(floor, orders)
     restrict(prctl, orders)
     name_module(floor.module, orders)
 
