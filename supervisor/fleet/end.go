@@ -145,6 +145,16 @@ func (s *slot) grace() time.Duration {
 	return leftGrace
 }
 
+// swept: nothing is left of what a process left behind.
+func (f *Fleet) swept(now policy.Instant, ev Swept) {
+	if l := f.floorOf(ev.Proc); l != nil && l.proc == ev.Proc && l.sweeping {
+		l.nextGeneration(now, l.cause)
+	}
+	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
+		s.settle(now)
+	}
+}
+
 // stopRequested stops the fleet; asked a second time, it kills.
 func (f *Fleet) stopRequested(now policy.Instant, why string) {
 	second := f.stopping.asked

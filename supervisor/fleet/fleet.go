@@ -93,7 +93,7 @@ type Fleet struct {
 	acts     []Action
 
 	changing
-	status string
+	telling
 }
 
 // changing is how a fleet becomes another.

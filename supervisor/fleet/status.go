@@ -178,6 +178,7 @@ func (f *Fleet) describe(now policy.Instant) string {
 	if finished := n.exited - n.held; finished > 0 {
 		parts = append(parts, fmt.Sprintf("%d finished", finished))
 	}
+	parts = append(parts, f.saturated()...)
 	if f.change != nil {
 		parts = append(parts, f.change.inStatus())
 	}
