@@ -42,6 +42,9 @@ type Status struct {
 	// listens elsewhere than the file says: prefork restart --now takes that up.
 	OutdatedSockets string `json:"outdated_sockets"`
 
+	// Sockets are those of the fleet file, each with what waits there, as the kernel tells.
+	Sockets []SocketStatus `json:"sockets"`
+
 	// Change is the number of the change that is under way, 0 if there is none; its kind is
 	// reload, restart, scale, trial or recycle, its state loading, proving, rolling or returning.
 	Change      uint64 `json:"change" emits:"true"`
@@ -57,6 +60,20 @@ type Status struct {
 	LastChangeText   string `json:"last_change_text" emits:"true"`
 
 	Slots []SlotStatus `json:"slots"` // objects of their own
+}
+
+// SocketStatus is what waits at one address of a socket. A number that is not known is -1.
+type SocketStatus struct {
+	Name    string `json:"name"`    // of [socket.NAME]
+	Address string `json:"address"` // as in the fleet file
+	Type    string `json:"type"`    // stream, seqpacket or datagram
+
+	// Queue counts connections that no worker has accepted, of which QueueLimit and one more
+	// are let in; of a datagram socket they are bytes that no worker has read. Drops counts
+	// what was turned away, a connection each time that its client has tried.
+	Queue      int64 `json:"queue"`
+	QueueLimit int64 `json:"queue_limit"`
+	Drops      int64 `json:"drops"`
 }
 
 // SlotStatus is what there is to see of a slot. Timestamps are microseconds of
@@ -150,9 +167,15 @@ func every(field) bool { return true }
 func setProperties(object any, all map[string]dbus.Variant) {
 	v := reflect.ValueOf(object).Elem()
 	for i, field := range fieldsOf(v.Type()) {
-		if tasks, ok := v.Field(i).Addr().Interface().(*[]TaskStatus); ok {
-			setTasks(tasks, all[field.Name])
-		} else if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
+		switch list := v.Field(i).Addr().Interface().(type) {
+		case *[]TaskStatus:
+			setList(list, all[field.Name], func(t *TaskStatus) []*string { return []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} })
+			continue
+		case *[]SocketStatus:
+			setList(list, all[field.Name], func(s *SocketStatus) []*string { return []*string{&s.Name, &s.Address, &s.Type} })
+			continue
+		}
+		if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
 			if field.Type.Kind() == reflect.String {
 				value = reflect.ValueOf(text.Printable(value.String()))
 			}
@@ -161,15 +184,15 @@ func setProperties(object any, all map[string]dbus.Variant) {
 	}
 }
 
-// setTasks reads a list of tasks; one of another shape is none.
-func setTasks(to *[]TaskStatus, v dbus.Variant) {
+// setList reads a list of structs; one of another shape is none. Their texts are made
+// printable.
+func setList[T any](to *[]T, v dbus.Variant, texts func(*T) []*string) {
 	if v.Value() == nil || dbus.Store([]any{v.Value()}, to) != nil || len(*to) == 0 {
-		*to = []TaskStatus{}
+		*to = []T{}
 		return
 	}
 	for i := range *to {
-		t := &(*to)[i]
-		for _, said := range []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} {
+		for _, said := range texts(&(*to)[i]) {
 			*said = text.Printable(*said)
 		}
 	}

@@ -75,7 +75,7 @@ const inactive = "inactive"
 // withoutMaster is a fleet that has none.
 func withoutMaster(name, state, text string) control.Status {
 	return control.Status{
-		Name: name, ActiveState: state, StatusText: text, Slots: []control.SlotStatus{},
+		Name: name, ActiveState: state, StatusText: text, Slots: []control.SlotStatus{}, Sockets: []control.SocketStatus{},
 		Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{},
 	}
 }
