@@ -138,7 +138,7 @@ func (m *model) head() []string {
 
 // queues are what waits at the sockets, where most does first.
 func (m *model) queues() string {
-	sockets := slices.Clone(m.fleet.Sockets)
+	sockets := byName(m.fleet.Sockets)
 	slices.SortStableFunc(sockets, func(a, b control.SocketStatus) int {
 		return cmp.Compare(b.Queue*max(a.QueueLimit, 1), a.Queue*max(b.QueueLimit, 1))
 	})
@@ -160,6 +160,26 @@ func (m *model) queues() string {
 	}
 	parts[0] = "queues: " + parts[0]
 	return join(parts, faint.Styled(" · "), m.width)
+}
+
+// byName has the sums of all addresses of each socket. What is not known of one is not
+// known of them, but for the drops, of which some sockets have none.
+func byName(all []control.SocketStatus) (sums []control.SocketStatus) {
+	for _, s := range all {
+		i := len(sums) - 1
+		if i < 0 || sums[i].Name != s.Name {
+			sums = append(sums, s)
+			continue
+		}
+		sum := &sums[i]
+		sum.Drops = max(sum.Drops, 0) + max(s.Drops, 0)
+		if sum.Queue < 0 || s.Queue < 0 {
+			sum.Queue, sum.QueueLimit = -1, -1
+			continue
+		}
+		sum.Queue, sum.QueueLimit = sum.Queue+s.Queue, sum.QueueLimit+s.QueueLimit
+	}
+	return sums
 }
 
 // overview is what the table shows, and sums of it.

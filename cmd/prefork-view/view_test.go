@@ -41,7 +41,8 @@ func edge() *control.Status {
 		Spares: 1, NRestarts: 12, NotificationsDropped: 3,
 		Sockets: []control.SocketStatus{
 			{Name: "admin", Address: "@admin", Type: "stream", Queue: 0, QueueLimit: 128, Drops: -1},
-			{Name: "http", Address: "0.0.0.0:8080", Type: "stream", Queue: 37, QueueLimit: 4096, Drops: 12},
+			{Name: "http", Address: "0.0.0.0:8080", Type: "stream", Queue: 30, QueueLimit: 2048, Drops: 12},
+			{Name: "http", Address: "/run/edge/http", Type: "stream", Queue: 7, QueueLimit: 2048, Drops: -1},
 			{Name: "far", Address: "/run/far", Type: "seqpacket", Queue: -1, QueueLimit: -1, Drops: -1},
 			{Name: "syslog", Address: "[::]:514", Type: "datagram", Queue: 2304, QueueLimit: 212992},
 		},
