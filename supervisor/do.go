@@ -43,6 +43,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.manager.Reloading()
 	case fleet.Stopping:
 		m.manager.Stopping()
+		m.sockets.StopLooking()
 		m.procs.Stopping()
 		m.launch.Stopping()
 	case fleet.Freeze:

@@ -37,7 +37,7 @@ const (
 type vigil struct {
 	lookAt  policy.Instant // Never: asleep
 	slept   policy.Instant // when it fell asleep
-	rests   int           // looks that find nothing before it falls asleep, less one
+	rests   int            // looks that find nothing before it falls asleep, less one
 	rested  int
 	pause   time.Duration
 	found   map[string]int // by socket: looks in a row that have found connections
@@ -96,8 +96,8 @@ func (v *vigil) next(now policy.Instant, nothing, sure, changed bool) {
 }
 
 // doorbell tells of the first connection to any socket. It is an epoll(7) of its own: in
-// the loop's a socket may be waited for already. While the loop does not wait for it,
-// connections cost nothing here.
+// the loop's a socket may be waited for already. While the loop does not wait for it, it
+// wakes nobody.
 type doorbell struct {
 	epfd   int
 	source poll.Source
@@ -154,6 +154,12 @@ func (s *Sockets) attend() {
 func (s *Sockets) Arrived(now policy.Instant) {
 	_ = s.door.rings(false) // it did
 	s.vigil.woken(now)
+}
+
+// StopLooking is for a fleet that stops: who connects then waits for the next one.
+func (s *Sockets) StopLooking() {
+	_ = s.door.at(nil) // only what is added can fail
+	s.vigil.lookAt = policy.Never
 }
 
 // LookAt is when [Sockets.Look] is to be called.

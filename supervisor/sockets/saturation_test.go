@@ -15,9 +15,9 @@ import (
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
 	"github.com/decnet/prefork/supervisor/internal/poll"
-	"github.com/decnet/prefork/supervisor/policy"
 	"github.com/decnet/prefork/supervisor/internal/poll/polltest"
 	"github.com/decnet/prefork/supervisor/output/outputtest"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 var http3 = []fleet.Saturation{{Socket: "http", Waiting: 3}}
@@ -63,7 +63,7 @@ func TestBurstsAreNotSaid(t *testing.T) {
 	now := policy.Instant(0)
 	for n := range 1000 {
 		waits := http3
-		if n%enough == enough-1 {
+		if n%4 == 3 {
 			waits = nil
 		}
 		if v.look(now, waits) {
@@ -107,13 +107,15 @@ func looked(t *testing.T, all ...fleetfile.Socket) (s *Sockets, turn func() []fl
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return s, func() []fleet.Event {
+	return s, func() (events []fleet.Event) {
 		for _, ready := range p.Wait(min(s.LookAt(), poll.Now().Add(10*time.Second)), poll.Now()) {
 			if ready.Kind == 8 {
 				s.Arrived(poll.Now())
+			} else {
+				events = append(events, s.Waits(int(ready.ID))...)
 			}
 		}
-		return s.Look(poll.Now())
+		return append(events, s.Look(poll.Now())...)
 	}
 }
 
@@ -187,10 +189,11 @@ func TestConnectionsThatWaitAreSaid(t *testing.T) {
 	}
 }
 
+// until has the loop turn until that is said: it takes few turns.
 func until(t *testing.T, turn func() []fleet.Event, want string) {
 	t.Helper()
 	var got []fleet.Event
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for range 20 {
 		if events := turn(); len(events) > 0 {
 			if got = events; fmt.Sprint(got) == want {
 				return
@@ -230,9 +233,33 @@ func TestSaturationOfAnotherSet(t *testing.T) {
 	}
 	s.Use(set)
 	dial(t, "unix", filepath.Join(dir, "next"))
+	until(t, turn, fmt.Sprint([]fleet.Event{fleet.Demand{Worker: 1}}))
 	until(t, turn, "[{[{next 1 false}]}]")
-	if got := s.Waits(set.byName["next"][0].FD); len(got) != 1 {
-		t.Errorf("got %v", got)
+}
+
+// Who connects to a fleet that stops wakes nobody, whether it looked just then or not.
+func TestNobodyLooksWhenTheFleetStops(t *testing.T) {
+	for _, awake := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "unix")
+		p := polltest.New(t)
+		log, _ := outputtest.NewLog()
+		s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{unixSocket("unix", fleetfile.Stream, path)}}, nil, false, log, p.Source(7), p.Source(8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		s.Look(poll.Now())
+		if awake {
+			s.Arrived(poll.Now())
+		}
+		s.StopLooking()
+		dial(t, "unix", path)
+		if ready := p.Wait(0, 1); len(ready) != 0 || s.LookAt() != policy.Never {
+			t.Errorf("awake %t: got %v, looks at %v", awake, ready, s.LookAt())
+		}
+		if q := s.Queues(); len(q) != 1 || q[0].Length != 1 {
+			t.Errorf("who asks is told: %+v", q)
+		}
 	}
 }
 
