@@ -48,6 +48,7 @@ func (m *master) do(act fleet.Action) []fleet.Event {
 		m.stops = 0 // the next signal is the first that ends anything
 	case fleet.Stopping:
 		m.manager.Stopping()
+		m.sockets.StopLooking()
 		m.procs.Stopping()
 		m.launch.Stopping()
 	case fleet.Freeze:

@@ -41,9 +41,10 @@
 //	                 the master does not
 //	sockets          package sockets, as long as a revision has them (package revisions);
 //	                 those of systemd until the end. Workers get copies. They are polled
-//	                 for workers on demand, never accepted from. They are plain
-//	                 descriptors and never a net.Listener, which would change
-//	                 O_NONBLOCK for everybody who holds the socket
+//	                 for workers on demand, looked at for what waits, never
+//	                 accepted from. They are plain descriptors and never a
+//	                 net.Listener, which would change O_NONBLOCK for everybody
+//	                 who holds the socket
 //	control          its own goroutines: one that accepts, one for each client
 //	metrics          the same; the only socket that accepts from the network
 //

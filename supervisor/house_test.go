@@ -45,7 +45,7 @@ var mayImport = map[string]string{
 	"supervisor/output":            "sdnotify fleet internal/linux internal/poll internal/text policy",
 	"supervisor/manager":           "sdnotify internal/linux output policy",
 	"supervisor/procs":             "cgroup fleet internal/linux internal/poll output policy",
-	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll internal/text output",
+	"supervisor/sockets":           "sdnotify fleet fleetfile internal/linux internal/poll internal/text output policy",
 	"supervisor/rights":            "cgroup fleetfile",
 	"supervisor/revisions":         "fleet fleetfile internal/envfile internal/linux policy rights sockets",
 	"supervisor/slots": "sdnotify fleet fleetfile gate internal/errands internal/linux internal/poll internal/text manager output policy " +

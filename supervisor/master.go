@@ -90,7 +90,7 @@ func (m *master) open(opts Options) (*fleet.Fleet, error) {
 		return nil, fmt.Errorf("sockets from systemd: %w", err)
 	}
 	kept, passed := slots.Split(passed)
-	m.sockets, err = sockets.Open(opts.File, passed, m.manager.Managed(), m.log, m.poller.Source(connections))
+	m.sockets, err = sockets.Open(opts.File, passed, m.manager.Managed(), m.log, m.poller.Source(connections), m.poller.Source(arrivals))
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	}
 	f.OutdatedSockets = strings.Join(m.sockets.Outdated(), " ")
 	f.UnservedSockets = strings.Join(v.Unserved, " ")
+	f.Sockets = m.socketStatus()
 	f.Revision = uint32(v.Revision)
 	f.Change, f.ChangeKind, f.ChangeState, f.ChangeText = uint64(v.Change.ID), string(v.Change.Kind), v.Change.State, v.Change.Text
 	if last, ok := m.bridge.LastOutcome(); ok {
@@ -59,6 +60,16 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 		f.NRestarts += f.Slots[i].NRestarts
 	}
 	return &bridge.Snapshot{Fleet: f, Spawns: v.Spawns}
+}
+
+func (m *master) socketStatus() []control.SocketStatus {
+	all := []control.SocketStatus{}
+	for _, q := range m.sockets.Queues() {
+		all = append(all, control.SocketStatus{
+			Name: q.Name, Address: q.Address, Type: string(q.Type), Queue: q.Length, QueueLimit: q.Limit, Drops: q.Drops,
+		})
+	}
+	return all
 }
 
 func (m *master) slotStatus(v *fleet.SlotSnapshot) control.SlotStatus {

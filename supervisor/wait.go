@@ -25,6 +25,7 @@ const (
 	notices                      // the notify socket of a slot
 	storedFDs                    // a descriptor that a slot has stored
 	connections                  // a socket of a worker that is started on demand
+	arrivals                     // any socket, the first time after a while
 	groupEvents                  // the control group of a process that has ended
 )
 
@@ -38,12 +39,13 @@ func (m *master) wait(until policy.Instant) (events []fleet.Event) {
 		}
 	}
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.errands.Due(), m.log.RetryJournal(now)), now)
+	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.sockets.LookAt(), m.errands.Due(), m.log.RetryJournal(now)), now)
 	m.errands.Prod(m.now())
 	m.slots.Unmute(m.now())
 	for _, r := range ready {
 		events = append(events, m.handle(r)...)
 	}
+	events = append(events, m.sockets.Look(m.now())...)
 	return append(events, m.reap(ready)...)
 }
 
@@ -65,6 +67,8 @@ func (m *master) handle(ready poll.Event) []fleet.Event {
 		m.slots.HungUp(ready.ID)
 	case connections:
 		return m.sockets.Waits(int(ready.ID))
+	case arrivals:
+		m.sockets.Arrived(m.now())
 	case groupEvents:
 		return m.procs.Emptied(fleet.Proc(ready.ID))
 	}

@@ -63,6 +63,7 @@ func (m *model) plan() plan {
 		{&p.rows, 1, min(slots, 5)},
 		{&p.next, 1, 1},
 		{&p.events, 2, 3},
+		{&p.head, 1, len(m.head())},
 		{&p.detail, 1, 3},
 		{&p.rows, 1, min(slots, 10)},
 		{&p.events, 1, 7},
@@ -123,12 +124,62 @@ func (m *model) head() []string {
 	if f.NotificationsDropped > 0 {
 		dropped = between.Styled(dropped)
 	}
-	return []string{
+	lines := []string{
 		ansi.Truncate(first, m.width, "…"),
 		join([]string{
 			fmt.Sprintf("master %d", f.MainPID), floor, plural(uint64(f.Spares), "spare"), plural(restarts, "restart"), dropped,
 		}, faint.Styled(" · "), m.width),
 	}
+	if len(f.Sockets) > 0 {
+		lines = append(lines, m.queues())
+	}
+	return lines
+}
+
+// queues are what waits at the sockets, where most does first.
+func (m *model) queues() string {
+	sockets := byName(m.fleet.Sockets)
+	slices.SortStableFunc(sockets, func(a, b control.SocketStatus) int {
+		return cmp.Compare(b.Queue*max(a.QueueLimit, 1), a.Queue*max(b.QueueLimit, 1))
+	})
+	var parts []string
+	for i := range sockets {
+		s := &sockets[i]
+		text, look := fit(s.Name, m.width)+" "+display.Queue(s), normal
+		switch {
+		case m.trouble() != "":
+		case s.Queue > s.QueueLimit:
+			look = bad
+		case s.Queue > 0:
+			look = between
+		}
+		if s.Drops > 0 {
+			text += fmt.Sprintf(", %d dropped", s.Drops)
+		}
+		parts = append(parts, look.Styled(text))
+	}
+	parts[0] = "queues: " + parts[0]
+	return join(parts, faint.Styled(" · "), m.width)
+}
+
+// byName has the sums of all addresses of each socket. What is not known of one is not
+// known of them, but for the drops, of which some sockets have none.
+func byName(all []control.SocketStatus) (sums []control.SocketStatus) {
+	for _, s := range all {
+		i := len(sums) - 1
+		if i < 0 || sums[i].Name != s.Name {
+			sums = append(sums, s)
+			continue
+		}
+		sum := &sums[i]
+		sum.Drops = max(sum.Drops, 0) + max(s.Drops, 0)
+		if sum.Queue < 0 || s.Queue < 0 {
+			sum.Queue, sum.QueueLimit = -1, -1
+			continue
+		}
+		sum.Queue, sum.QueueLimit = sum.Queue+s.Queue, sum.QueueLimit+s.QueueLimit
+	}
+	return sums
 }
 
 // overview is what the table shows, and sums of it.
@@ -318,6 +369,7 @@ func (m *model) helpPage() []string {
 		{"CPU", "of one processor, in the last second"},
 		{"PRIVATE  █", "memory that is free when the slot ends"},
 		{"SHARED   ░", "memory that others have too: the floor"},
+		{"queues", "connections that nobody has accepted"},
 	} {
 		lines = append(lines, bold.Styled(pad(row[0], 15, false))+fit(row[1], m.width-15))
 	}

@@ -39,6 +39,13 @@ func edge() *control.Status {
 		Name: "edge", File: "/etc/prefork/edge.toml", MainPID: 14653, ActiveState: "active",
 		StatusText: "3/8 ready; old.0 failed (start-limit-hit); 2 more in trouble", Generation: 2, FloorPID: 14660, FloorMemory: 61 << 20,
 		Spares: 1, NRestarts: 12, NotificationsDropped: 3,
+		Sockets: []control.SocketStatus{
+			{Name: "admin", Address: "@admin", Type: "stream", Queue: 0, QueueLimit: 128, Drops: -1},
+			{Name: "http", Address: "0.0.0.0:8080", Type: "stream", Queue: 30, QueueLimit: 2048, Drops: 12},
+			{Name: "http", Address: "/run/edge/http", Type: "stream", Queue: 7, QueueLimit: 2048, Drops: -1},
+			{Name: "far", Address: "/run/far", Type: "seqpacket", Queue: -1, QueueLimit: -1, Drops: -1},
+			{Name: "syslog", Address: "[::]:514", Type: "datagram", Queue: 2304, QueueLimit: 212992},
+		},
 		Slots: []control.SlotStatus{
 			{
 				Name: "cold.0", Worker: "cold", State: "ready", StateTimestamp: before(26 * time.Hour), Reason: "running", MainPID: 14801, Generation: 1,

@@ -26,6 +26,14 @@ func TestContainer(t *testing.T) {
 	if out := c.exec("/usr/bin/prefork", "status", "/etc/prefork/fleet.toml"); !strings.Contains(out, "fleet: active, 3/3 ready") || !strings.Contains(out, "master 1,") {
 		t.Errorf("prefork status says\n%s", out)
 	}
+	// What the autoscaler of the example asks for.
+	object, err := os.ReadFile(example + "scaledobject.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.value(one(t, string(object), `^ *valueLocation: (.+)$`)); got != 0 {
+		t.Errorf("%v connections wait at a fleet that is idle", got)
+	}
 
 	if status, body := c.probe("/readyz?worker=web&min=2"); status != 200 {
 		t.Errorf("/readyz of two web slots: %d, %s", status, body)

@@ -30,6 +30,11 @@ func writeFleet(out io.Writer, f *control.Status, newer string, now time.Time) e
 		about += fmt.Sprintf(", floor generation %d", f.Generation)
 	}
 	fmt.Fprintf(&b, "  %s\n", about)
+	for i := range f.Sockets {
+		if text := display.Waits(&f.Sockets[i]); text != "" {
+			fmt.Fprintln(&b, cutTo(fmt.Sprintf("  socket %s (%s): %s", f.Sockets[i].Name, f.Sockets[i].Address, text), width))
+		}
+	}
 	if r := f.LastChangeResult; r != "" && r != control.ChangeDone {
 		fmt.Fprintln(&b, "  "+strings.Join(wrap(fmt.Sprintf("the last change was not made: %s: %s", r, f.LastChangeText), width-4), "\n    "))
 	}

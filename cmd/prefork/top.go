@@ -22,9 +22,9 @@ func newTop() *cobra.Command {
 		Use:   "top [FLEET]",
 		Short: "Watch a fleet",
 		Long: `Watch a fleet in a live view: each slot with its state, restarts, processor time
-and memory, private against shared; what is due next, and the last events. It is
-drawn anew each second, and as soon as a state changes. Without FLEET it is the one
-that runs, if there is just one.
+and memory, private against shared; what waits at the sockets, what is due next, and
+the last events. It is drawn anew each second, and as soon as a state changes.
+Without FLEET it is the one that runs, if there is just one.
 
 Keys: arrows or j and k select a slot, s sorts, / filters; r restarts the selected
 slot, x stops and S starts it, f freezes and t thaws it, each after a question; Enter

@@ -26,6 +26,10 @@ var demo = &Status{
 	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
 	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, Floors: map[uint32]uint32{3: 6}, SparePIDs: map[uint32]uint32{9: 3}, NotificationsDropped: 2,
 	Workers: []WorkerStatus{{Name: "web", Slots: 2, Ready: 1, Waiting: 1, Needs: 1}},
+	Sockets: []SocketStatus{
+		{Name: "http", Address: "[::]:8080", Type: "stream", Queue: 37, QueueLimit: 4096, Drops: 12},
+		{Name: "far", Address: "@far", Type: "seqpacket", Queue: -1, QueueLimit: -1, Drops: -1},
+	},
 	Slots: []SlotStatus{
 		{
 			Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",

@@ -46,6 +46,9 @@ type Status struct {
 	// and clients wait.
 	UnservedSockets string `json:"unserved_sockets"`
 
+	// Sockets are those of the fleet file, each with what waits there, as the kernel tells.
+	Sockets []SocketStatus `json:"sockets"`
+
 	// Change is the number of the change that is under way, 0 if there is none; its kind is
 	// reload, restart, scale, trial or recycle, its state loading, proving, rolling or returning.
 	Change      uint64 `json:"change" emits:"true"`
@@ -77,6 +80,20 @@ type WorkerStatus struct {
 	Exited    uint32 `json:"exited"`
 	Failed    uint32 `json:"failed"`
 	Needs     uint32 `json:"needs"` // ready slots without which the fleet is not ready; 0: it is ready without this worker
+}
+
+// SocketStatus is what waits at one address of a socket. A number that is not known is -1.
+type SocketStatus struct {
+	Name    string `json:"name"`    // of [socket.NAME]
+	Address string `json:"address"` // as in the fleet file
+	Type    string `json:"type"`    // stream, seqpacket or datagram
+
+	// Queue counts connections that no worker has accepted, of which QueueLimit and one more
+	// are let in; of a datagram socket they are bytes that no worker has read. Drops counts
+	// what was turned away, a connection each time that its client has tried.
+	Queue      int64 `json:"queue"`
+	QueueLimit int64 `json:"queue_limit"`
+	Drops      int64 `json:"drops"`
 }
 
 // SlotStatus is what there is to see of a slot. Timestamps are microseconds of
@@ -170,11 +187,18 @@ func every(field) bool { return true }
 func setProperties(object any, all map[string]dbus.Variant) {
 	v := reflect.ValueOf(object).Elem()
 	for i, field := range fieldsOf(v.Type()) {
-		if workers, ok := v.Field(i).Addr().Interface().(*[]WorkerStatus); ok {
-			setList(workers, all[field.Name])
-		} else if tasks, ok := v.Field(i).Addr().Interface().(*[]TaskStatus); ok {
-			setTasks(tasks, all[field.Name])
-		} else if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
+		switch list := v.Field(i).Addr().Interface().(type) {
+		case *[]TaskStatus:
+			setList(list, all[field.Name], func(t *TaskStatus) []*string { return []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} })
+			continue
+		case *[]WorkerStatus:
+			setList(list, all[field.Name], func(w *WorkerStatus) []*string { return []*string{&w.Name} })
+			continue
+		case *[]SocketStatus:
+			setList(list, all[field.Name], func(s *SocketStatus) []*string { return []*string{&s.Name, &s.Address, &s.Type} })
+			continue
+		}
+		if value := reflect.ValueOf(all[field.Name].Value()); value.IsValid() && value.Type() == field.Type {
 			if field.Type.Kind() == reflect.String {
 				value = reflect.ValueOf(text.Printable(value.String()))
 			}
@@ -183,18 +207,15 @@ func setProperties(object any, all map[string]dbus.Variant) {
 	}
 }
 
-// setList reads a list of structures; one of another shape is none.
-func setList[T any](to *[]T, v dbus.Variant) {
+// setList reads a list of structs; one of another shape is none. Their texts are made
+// printable.
+func setList[T any](to *[]T, v dbus.Variant, texts func(*T) []*string) {
 	if v.Value() == nil || dbus.Store([]any{v.Value()}, to) != nil || len(*to) == 0 {
 		*to = []T{}
+		return
 	}
-}
-
-func setTasks(to *[]TaskStatus, v dbus.Variant) {
-	setList(to, v)
 	for i := range *to {
-		t := &(*to)[i]
-		for _, said := range []*string{&t.State, &t.Reason, &t.Result, &t.StatusText} {
+		for _, said := range texts(&(*to)[i]) {
 			*said = text.Printable(*said)
 		}
 	}

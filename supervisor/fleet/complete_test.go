@@ -64,7 +64,7 @@ func eventsAboutNone() []Event {
 		Propose{ID: 11, Kind: ChangeScale, Revision: 9, Scale: &policy.Scale{Worker: "w", Count: 0}}, Propose{ID: 12, Kind: ChangeReload, Revision: 9, Dry: true, Config: &policy.Config{}},
 		Propose{ID: 8, Kind: ChangeReload, Revision: 9, Reloads: true, Config: &policy.Config{TimeoutStart: sec, Workers: []policy.Worker{execWorker("w", 2), entryWorker("n", 1)}}},
 		Cancel{ID: 9, Who: "uid 0"})
-	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, TaskOrdered{13, "no"}, Inspect{}, Examine{12, 1, "uid 0"}, Examine{13, 99, "uid 0"})
+	return append(all, Tick{}, StopRequested{"SIGTERM"}, Demand{0}, Demand{1}, Demand{2}, Demand{3}, NoDemand{1}, NoDemand{2}, Saturated{}, Saturated{[]Saturation{{"http", 1, true}}}, TaskOrdered{13, "no"}, Inspect{}, Examine{12, 1, "uid 0"}, Examine{13, 99, "uid 0"})
 }
 
 func parse(t *testing.T, file string) *ast.File {

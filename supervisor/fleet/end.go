@@ -158,6 +158,16 @@ func (s *slot) grace() time.Duration {
 	return leftGrace
 }
 
+// swept: nothing is left of what a process left behind.
+func (f *Fleet) swept(now policy.Instant, ev Swept) {
+	if l := f.floorOf(ev.Proc); l != nil && l.proc == ev.Proc && l.sweeping {
+		l.nextGeneration(now, l.cause)
+	}
+	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
+		s.settle(now)
+	}
+}
+
 // killAll ends what a stop has left. Spares have been killed already.
 func (f *Fleet) killAll(now policy.Instant, why string) {
 	f.report(Warning, why+": killing what is left")

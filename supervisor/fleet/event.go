@@ -16,8 +16,8 @@ import (
 type Proc uint64
 
 // Event is something that happened. Every event but [Tick], [StopRequested],
-// [Demand], [NoDemand], [Operate], [TaskOrdered], [Propose], [Cancel], [Examine] and [Inspect] is
-// about one process; an event about a process that the fleet does not hold changes nothing.
+// [Demand], [NoDemand], [Saturated], [Operate], [TaskOrdered], [Propose], [Cancel], [Examine] and
+// [Inspect] is about one process; an event about a process that the fleet does not hold changes nothing.
 type Event interface{ event() }
 
 // The events.
@@ -145,6 +145,9 @@ type (
 	// NoDemand answers PollSockets: no connection waits.
 	NoDemand struct{ Worker WorkerID }
 
+	// Saturated says at which sockets connections wait for longer than a moment now.
+	Saturated struct{ At []Saturation }
+
 	// Operate is what an operator wants of a slot. Who names the operator in the
 	// log. Answered by Answer.
 	Operate struct {
@@ -225,6 +228,7 @@ func (Exited) event()        {}
 func (Swept) event()         {}
 func (Demand) event()        {}
 func (NoDemand) event()      {}
+func (Saturated) event()     {}
 func (Operate) event()       {}
 func (Propose) event()       {}
 func (Cancel) event()        {}
@@ -266,6 +270,8 @@ func (f *Fleet) handle(now policy.Instant, ev Event) {
 		if w := f.demanding(ev.Worker); w != nil {
 			w.notDemanded()
 		}
+	case Saturated:
+		f.waits = ev.At
 	case Operate:
 		f.operate(now, ev)
 	case Propose:
@@ -386,14 +392,5 @@ func (f *Fleet) exited(now policy.Instant, ev Exited) {
 		for _, l := range f.floors {
 			l.pool.exited(now, ev)
 		}
-	}
-}
-
-func (f *Fleet) swept(now policy.Instant, ev Swept) {
-	if l := f.floorOf(ev.Proc); l != nil && l.proc == ev.Proc && l.sweeping {
-		l.nextGeneration(now, l.cause)
-	}
-	if s := f.owners[ev.Proc]; s != nil && s.sweeping {
-		s.settle(now)
 	}
 }

@@ -94,13 +94,7 @@ type Fleet struct {
 	acts     []Action
 
 	changing
-	lastSaid
-}
-
-// lastSaid is what was said last of the fleet as a whole.
-type lastSaid struct {
-	status   string
-	unserved []string // sockets that no slot is left to serve
+	telling
 }
 
 // changing is how a fleet becomes another.

@@ -55,6 +55,8 @@ func (w *world) step() {
 		w.connection()
 	case b < 88:
 		w.tell(Examine{3, pick(w, w.f.floor.number, w.f.floor.number, int(w.byte()%4)), "uid 0"})
+	case b < 89:
+		w.tell(Saturated{[]Saturation{{"http", int(w.byte()), w.byte()%2 == 0}}[w.byte()%2:]})
 	case b < 90:
 		w.tell(StopRequested{"SIGTERM"})
 	case b < 100:

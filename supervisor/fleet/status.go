@@ -187,6 +187,7 @@ func (f *Fleet) describe(now policy.Instant) string {
 	if len(f.unserved) > 0 {
 		parts = append(parts, fmt.Sprintf("socket %s: no slot is left that serves it, clients wait", strings.Join(f.unserved, ", ")))
 	}
+	parts = append(parts, f.saturated()...)
 	if f.change != nil {
 		parts = append(parts, f.change.inStatus())
 	}

@@ -309,6 +309,8 @@ func (st *stage) event(name string, words []string) Event {
 		return Demand{st.workerNamed(words[0])}
 	case "no-demand":
 		return NoDemand{st.workerNamed(words[0])}
+	case "saturated":
+		return st.saturated(words)
 	case "reload", "restart", "scale", "trial":
 		return st.propose(ChangeKind(name), words)
 	case "operate":
@@ -350,6 +352,22 @@ func (st *stage) event(name string, words []string) Event {
 	}
 	st.t.Fatalf("unknown event %s", name)
 	return nil
+}
+
+// saturated reads "http 37", "http 37 full" or "http ?", each for one socket.
+func (st *stage) saturated(words []string) (ev Saturated) {
+	st.t.Helper()
+	for i := 0; i+1 < len(words); i += 2 {
+		at := Saturation{Socket: words[i], Waiting: -1}
+		if words[i+1] != "?" {
+			at.Waiting = st.number(words[i+1])
+		}
+		if at.Full = i+2 < len(words) && words[i+2] == "full"; at.Full {
+			i++
+		}
+		ev.At = append(ev.At, at)
+	}
+	return ev
 }
 
 func (st *stage) propose(kind ChangeKind, words []string) Event {

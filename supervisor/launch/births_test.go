@@ -48,7 +48,7 @@ func newHouse(t *testing.T, file *fleetfile.File) *house {
 	groups, rubbish := cgroup.NewPool(nil, false), errands.New(wake)
 	outputs := output.New(sdnotify.Environment{}, log, poller.Source(pipes), wake)
 	t.Cleanup(outputs.Close)
-	listeners, err := sockets.Open(file, nil, false, log, poller.Source(connections))
+	listeners, err := sockets.Open(file, nil, false, log, poller.Source(connections), poller.Source(connections))
 	if err != nil {
 		t.Fatal(err)
 	}

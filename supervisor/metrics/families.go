@@ -79,6 +79,24 @@ var families = []family{
 			p.sample("", float64(slot.LoopLagUSec)/1e6, "worker", slot.Worker, "slot", slot.Name)
 		})
 	}},
+	{"prefork_socket_accept_queue", gauge, "", "Connections to a socket that no worker has accepted.", eachSocket(false, func(s *control.SocketStatus) int64 {
+		return s.Queue
+	})},
+	{"prefork_socket_accept_queue_limit", gauge, "", "Connections that may wait at a socket to be accepted; one more is let in.", eachSocket(false, func(s *control.SocketStatus) int64 {
+		return s.QueueLimit
+	})},
+	{"prefork_socket_accept_drops", counter, "", "Attempts to connect to a socket that the kernel turned away, most often since its queue was full.", eachSocket(false, func(s *control.SocketStatus) int64 {
+		return s.Drops
+	})},
+	{"prefork_socket_receive_queue_bytes", gauge, "bytes", "Datagrams at a socket that no worker has read, with what the kernel needs for them.", eachSocket(true, func(s *control.SocketStatus) int64 {
+		return s.Queue
+	})},
+	{"prefork_socket_receive_queue_limit_bytes", gauge, "bytes", "How much of that there may be (SO_RCVBUF).", eachSocket(true, func(s *control.SocketStatus) int64 {
+		return s.QueueLimit
+	})},
+	{"prefork_socket_receive_drops", counter, "", "Datagrams to a socket that the kernel threw away, most often since its queue was full.", eachSocket(true, func(s *control.SocketStatus) int64 {
+		return s.Drops
+	})},
 	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Generation))
 	}},
@@ -118,6 +136,19 @@ func eachSlot(value func(s *control.SlotStatus) (float64, bool)) func(*printer, 
 			slot := &s.Fleet.Slots[i]
 			if v, known := value(slot); known {
 				p.sample("", v, "worker", slot.Worker, "slot", slot.Name)
+			}
+		}
+	}
+}
+
+// eachSocket writes one value of each socket, to which connections or datagrams come, as
+// far as it is known.
+func eachSocket(datagrams bool, value func(s *control.SocketStatus) int64) func(*printer, *Sample) {
+	return func(p *printer, s *Sample) {
+		for i := range s.Fleet.Sockets {
+			socket := &s.Fleet.Sockets[i]
+			if v := value(socket); v >= 0 && datagrams == (socket.Type == "datagram") {
+				p.sample("", float64(v), "socket", socket.Name, "address", socket.Address)
 			}
 		}
 	}

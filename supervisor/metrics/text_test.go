@@ -23,6 +23,12 @@ func edge() *control.Status {
 		Workers: []control.WorkerStatus{
 			{Name: "web", Slots: 2, Ready: 2, Needs: 1}, {Name: "sniffer", Slots: 1, Waiting: 1}, {Name: "io", Slots: 1, Ready: 1},
 		},
+		Sockets: []control.SocketStatus{
+			{Name: "http", Address: "0.0.0.0:8080", Type: "stream", Queue: 37, QueueLimit: 4096, Drops: 12},
+			{Name: "http", Address: "/run/edge/web.sock", Type: "stream", QueueLimit: 128, Drops: -1},
+			{Name: "far", Address: "@far", Type: "seqpacket", Queue: -1, QueueLimit: -1, Drops: -1},
+			{Name: "syslog", Address: "[::]:514", Type: "datagram", Queue: 2304, QueueLimit: 212992, Drops: 3},
+		},
 		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
 			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, NRecycles: 2, Recycles: map[string]uint64{"age": 2}, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},

@@ -59,7 +59,7 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	log, _ := outputtest.NewLog()
-	open, err := sockets.Open(file, nil, false, log, poll.Source{})
+	open, err := sockets.Open(file, nil, false, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func (s *Sockets) bind(set *Set, config *fleetfile.Socket) error {
 		e := s.bound[i]
 		e.users++
 		set.uses = append(set.uses, e)
-		set.byName[config.Name] = append(set.byName[config.Name], Socket{FD: e.fd, Name: config.Name})
+		set.byName[config.Name] = append(set.byName[config.Name], Socket{FD: e.fd, Name: config.Name, address: addressOf(e.fd)})
 	}
 	return nil
 }

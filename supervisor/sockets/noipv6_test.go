@@ -86,7 +86,7 @@ listen = ["127.0.0.1:18089", "18089"]`, "", "f.toml: socket.http.listen: 18089: 
 		}
 		log, _ := outputtest.NewLog()
 		var ls *Sockets
-		withoutIPv6(t, func() { ls, err = Open(file, nil, false, log, poll.Source{}) })
+		withoutIPv6(t, func() { ls, err = Open(file, nil, false, log, poll.Source{}, poll.Source{}) })
 		var got []string
 		if err == nil {
 			for _, l := range ls.Current().Of([]string{"http"}) {

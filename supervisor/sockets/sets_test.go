@@ -46,7 +46,7 @@ func TestSetsShareWhatTheyHaveInCommon(t *testing.T) {
 	s, err := Open(file(
 		unixSocket("both", fleetfile.Stream, path("kept"), path("old")), unixSocket("gone", fleetfile.Stream, path("gone")),
 		ipSocket("ip", "127.0.0.1:0"),
-	), nil, false, log, poll.Source{})
+	), nil, false, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestASetThatCannotBe(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	log, _ := outputtest.NewLog()
 	app := unixSocket("app", fleetfile.Stream, path("app"))
-	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, nil, false, log, poll.Source{})
+	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, nil, false, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestASocketIsAdapted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app")
 	log, lines := outputtest.NewLog()
 	app := unixSocket("app", fleetfile.Stream, path)
-	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, nil, false, log, poll.Source{})
+	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, nil, false, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestPassedSocketsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	app := unixSocket("app", fleetfile.Stream, filepath.Join(dir, "app"))
-	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, []sdnotify.Activated{{FD: fd, Name: "app"}}, true, log, poll.Source{})
+	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{app}}, []sdnotify.Activated{{FD: fd, Name: "app"}}, true, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 
 // Package sockets has the listening sockets of a fleet: those that systemd passed, and
 // those that are bound here because it did not. Workers get copies of the descriptors;
-// the master accepts from none, and looks only whether a connection waits for a worker
-// that is started on demand.
+// the master accepts from none. It looks whether a connection waits for a worker that is
+// started on demand, and how many wait at all.
 //
 // They are plain descriptors: nothing about an open file description is changed after it
 // was taken or bound, since systemd and all workers share it. A net.Listener would
@@ -20,14 +20,16 @@ import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/fleetfile"
+	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
 	"github.com/decnet/prefork/supervisor/output"
 )
 
 // Socket is one socket that is handed down to workers.
 type Socket struct {
-	FD   int // stays of the room
-	Name string
+	FD      int // stays of the room
+	Name    string
+	address string // its own, printable
 }
 
 // Sockets are those of a fleet. Only the loop calls its methods.
@@ -41,6 +43,11 @@ type Sockets struct {
 
 	source   poll.Source
 	watchers map[int][]fleet.WorkerID // by descriptor: the workers that wait for it
+
+	diag  *linux.UnixDiag // nil: the kernel does not tell of Unix sockets
+	asked bool            // whether it does
+	door  *doorbell
+	vigil vigil
 }
 
 // Set has the sockets of one fleet file, each name's in the order of its addresses. What
@@ -53,20 +60,23 @@ type Set struct {
 
 // Open takes what systemd passed (sd_listen_fds(3)), which is its own from then on: it
 // closes what the file does not know, and binds what is missing. The source reports
-// watched sockets by their descriptors. Who opened the sockets closes them. An error
-// names the key of the file and the remedy; nothing is left open or bound then.
-func Open(file *fleetfile.File, passed []sdnotify.Activated, managed bool, log *output.Log, source poll.Source) (*Sockets, error) {
+// watched sockets by their descriptors, and arrivals that [Sockets.Arrived] is to be
+// called. Who opened the sockets closes them. An error names the key of the file and the
+// remedy; nothing is left open or bound then.
+func Open(file *fleetfile.File, passed []sdnotify.Activated, managed bool, log *output.Log, source, arrivals poll.Source) (_ *Sockets, err error) {
 	s := &Sockets{
 		log: log, managed: managed, passed: map[string][]Socket{}, current: &Set{},
 		source: source, watchers: map[int][]fleet.WorkerID{},
 	}
 	s.take(file, passed)
-	set, err := s.Prepare(file)
+	if s.door, err = newDoorbell(arrivals); err == nil {
+		s.current, err = s.Prepare(file)
+	}
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.current = set
+	s.attend() // its first look is at once
 	return s, nil
 }
 
@@ -79,7 +89,7 @@ func (s *Sockets) take(file *fleetfile.File, passed []sdnotify.Activated) {
 			_ = unix.Close(a.FD) // not wanted
 			continue
 		}
-		s.passed[a.Name] = append(s.passed[a.Name], Socket{FD: a.FD, Name: a.Name})
+		s.passed[a.Name] = append(s.passed[a.Name], Socket{FD: a.FD, Name: a.Name, address: addressOf(a.FD)})
 	}
 }
 
@@ -138,6 +148,7 @@ func (s *Sockets) Use(set *Set) {
 	old := s.current
 	s.current = set
 	s.adapt(old)
+	s.attend()
 	s.Release(old)
 }
 
@@ -173,6 +184,12 @@ func (s *Sockets) Close() {
 	}
 	for _, e := range s.bound {
 		e.close()
+	}
+	if s.diag != nil {
+		s.diag.Close()
+	}
+	if s.door != nil {
+		s.door.close()
 	}
 	*s = Sockets{}
 }

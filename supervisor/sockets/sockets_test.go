@@ -162,7 +162,7 @@ func socketsChild() {
 		PID: os.Getpid(), ListenPID: pid, ListenFDs: "2", ListenFDNames: "http:extra",
 	})
 	fmt.Println(err)
-	ls, err := Open(file, passed, true, log, poll.Source{})
+	ls, err := Open(file, passed, true, log, poll.Source{}, poll.Source{})
 	fmt.Println(err)
 	for _, l := range ls.Current().Of([]string{"http", "bound", "extra"}) {
 		info, err := sdnotify.Describe(l.FD)
@@ -208,7 +208,7 @@ func TestSocketFilesHaveTheRightsOfTheFile(t *testing.T) {
 	}
 	log, _ := outputtest.NewLog()
 	unix.Umask(old)
-	ls, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{s}}, nil, false, log, poll.Source{})
+	ls, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{s}}, nil, false, log, poll.Source{}, poll.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestListenersAreAllOrNone(t *testing.T) {
 	} {
 		log, _ := outputtest.NewLog()
 		file := &fleetfile.File{Path: "f.toml", Sockets: []fleetfile.Socket{unixSocket("good", fleetfile.Stream, path("good")), bad}}
-		if _, err := Open(file, nil, false, log, poll.Source{}); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
+		if _, err := Open(file, nil, false, log, poll.Source{}, poll.Source{}); err == nil || !strings.HasPrefix(err.Error(), "f.toml: socket."+bad.Name+".listen: ") {
 			t.Errorf("%s: got %v", bad.Name, err)
 		}
 		left, err := filepath.Glob(path("*"))

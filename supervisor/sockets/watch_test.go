@@ -24,7 +24,7 @@ func watched(t *testing.T) (s *Sockets, connect func(name string), hear func() [
 	path := func(name string) string { return filepath.Join(dir, name) }
 	s, err := Open(&fleetfile.File{Sockets: []fleetfile.Socket{
 		unixSocket("one", fleetfile.Stream, path("one")), unixSocket("two", fleetfile.Stream, path("two")),
-	}}, nil, false, log, p.Source(7))
+	}}, nil, false, log, p.Source(7), p.Source(8))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,6 +118,37 @@ func Beside(s *control.SlotStatus) string {
 	}
 }
 
+// Waits says what waits at a socket, and what was turned away: "37 of 4096 connections wait,
+// 12 dropped". It is "" if there is neither, or nobody knows.
+func Waits(s *control.SocketStatus) string {
+	var parts []string
+	switch {
+	case s.Queue <= 0:
+	case s.Type == "datagram":
+		parts = append(parts, Queue(s)+" wait")
+	default:
+		parts = append(parts, fmt.Sprintf("%d of %d connections wait", s.Queue, s.QueueLimit))
+	}
+	if s.Drops > 0 {
+		parts = append(parts, fmt.Sprintf("%d dropped", s.Drops))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Queue is how much waits at a socket, and may: "37/4096", "2K/208K", or "-" if nobody knows.
+func Queue(s *control.SocketStatus) string {
+	switch {
+	case s.Queue < 0 || s.QueueLimit < 0:
+		return "-"
+	case s.Type != "datagram":
+		return fmt.Sprintf("%d/%d", s.Queue, s.QueueLimit)
+	case s.Queue == 0:
+		return "0/" + Size(uint64(s.QueueLimit))
+	default:
+		return Size(uint64(s.Queue)) + "/" + Size(uint64(s.QueueLimit))
+	}
+}
+
 // Time is what a timestamp of a fleet stands for.
 func Time(timestamp uint64) time.Time { return time.UnixMicro(int64(timestamp)) }
 

@@ -107,6 +107,7 @@ func State(fleet string) (state string, known bool, err error) {
 func withoutMaster(name, state, text string) control.Status {
 	return control.Status{
 		Name: name, ActiveState: state, StatusText: text, Slots: []control.SlotStatus{}, Workers: []control.WorkerStatus{},
+		Sockets: []control.SocketStatus{},
 		Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{},
 	}
 }
