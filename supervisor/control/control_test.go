@@ -24,7 +24,7 @@ import (
 
 var demo = &Status{
 	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
-	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, Floors: map[uint32]uint32{3: 6}, SparePIDs: map[uint32]uint32{9: 3}, NotificationsDropped: 2,
+	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, Floors: map[uint32]uint32{3: 6}, SparePIDs: map[uint32]uint32{9: 3}, NotificationsDropped: 2, LinesLost: 4,
 	Slots: []SlotStatus{
 		{
 			Name: "web.0", Worker: "web", State: "ready", StateTimestamp: 1, Reason: "running", MainPID: 8, Generation: 3, StatusText: "at work",

@@ -20,9 +20,10 @@ type File struct {
 	ReadyWhen    policy.ReadyWhen
 	TimeoutStart time.Duration // policy.Forever: none
 	Floor        *Floor        // nil if the file has no [floor]
-	Metrics      *Metrics      // nil if the file has no [metrics]
-	Sockets      []Socket      // in the order of the file
-	Workers      []Worker      // in the order of the file
+	Log          Log
+	Metrics      *Metrics // nil if the file has no [metrics]
+	Sockets      []Socket // in the order of the file
+	Workers      []Worker // in the order of the file
 }
 
 // Start is what starts a fleet under systemd.
@@ -85,6 +86,18 @@ type Socket struct {
 	User      string // owner of a Unix socket's file; "" leaves it
 	Group     string
 }
+
+// Log is the [log] table.
+type Log struct{ Format LogFormat }
+
+// LogFormat is the form of lines in a pipe or a file.
+type LogFormat string
+
+// The values of log.format. Without one, what workers say is not looked at.
+const (
+	LogByName LogFormat = "name" // with the time, the name and the stream before them
+	LogAsJSON LogFormat = "json" // an object each
+)
 
 // Metrics is the [metrics] table.
 type Metrics struct{ Listen Address }

@@ -31,6 +31,7 @@ var outOfRange = map[string][]string{
 	"timeout_start_sec": badSpans,
 	"start":             {`"yes"`, `"Boot"`, `""`, `"enabled"`},
 	"floor":             {`{ a = 1 }`},
+	"log":               {`{ a = 1 }`, `{}`},
 	"metrics":           {`{ a = 1 }`, `{}`},
 	"socket":            {`{ "a b" = { listen = "1" } }`, `{ a = 1 }`, `{ a = {} }`, `{ "-a" = { listen = "1" } }`},
 	"defaults":          {`{ a = 1 }`},
@@ -48,6 +49,8 @@ var outOfRange = map[string][]string{
 	"[floor].threads":    {`"no"`, `""`},
 	"[floor].fds":        {`"no"`, `""`},
 	"[floor].spares":     {`-1`, `1001`},
+
+	"[log].format": {`""`, `"JSON"`, `"text"`, `["json"]`, `1`, `true`},
 
 	"[metrics].listen": {`""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
 
@@ -183,6 +186,7 @@ var conflicts = map[string][]string{
 	"[floor].python":    {"[floor]\npython = \"python3\" #!\nzygote = [\"a\"]"},
 	"[floor].immortal":  {"[floor]\nzygote = [\"a\"]\nimmortal = false #!"},
 	"[floor].gc_freeze": {"[floor]\nzygote = [\"a\"]\ngc_freeze = true #!"},
+	"[log].format":      {"[log] #!"},
 	"[metrics].listen": {
 		"[metrics] #!",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 func edge() *control.Status {
 	return &control.Status{
 		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2,
-		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7,
+		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7, LinesLost: 8,
 		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
 			{Name: "web.1", Worker: "web", State: "ready", NRestarts: 3, NRecycles: 2, Recycles: map[string]uint64{"age": 2}, CPUUsageNSec: 1_500_000_000, Restarts: map[string]uint64{"signal": 2, "oom-kill": 1}},
