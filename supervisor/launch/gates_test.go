@@ -112,6 +112,18 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	}
 }
 
+// Whoever was told to go, and has not refused, has become its slot, though its end is seen
+// at the same time.
+func TestWhoEndsAtOnceHasRun(t *testing.T) {
+	m := newWorld(t)
+	m.p.Birth.Assigned = true
+	linux.CloseFD(&m.gate)
+	want := []fleet.Event{fleet.Running{Proc: 7}}
+	if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 // A floor is user code: what it sends costs the master one read.
 func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	m := newWorld(t)

@@ -40,6 +40,7 @@ type Birth struct {
 	Command  int  // a floor's socket
 	Tasks    int  // where a worker with tasks is told what to do with them
 	Assigned bool // it was told what to become
+	Refused  bool // it has said that it cannot
 	UID      int  // when it introduced itself: the floor's
 }
 
@@ -96,11 +97,4 @@ func (p *Process) Unfit() string {
 		return fmt.Sprintf("pid %d is stopped", p.PID)
 	}
 	return ""
-}
-
-// Lives reports whether it has not begun to end: the kernel closes the descriptors of a
-// process before it is a zombie.
-func (p *Process) Lives() bool {
-	stat, err := linux.ReadStat(p.PID)
-	return err == nil && !stat.Exiting && stat.State != 'Z'
 }
