@@ -26,6 +26,7 @@ type feed struct {
 	mu     sync.Mutex
 	filled sync.Cond
 	queue  []byte // about feedRoom at most
+	notice notice // that is in the queue
 	closed bool
 	held   policy.Instant // since when messages have been held back; Never: they are not
 	lossy  bool           // they are not any more: they are lost
@@ -64,9 +65,13 @@ func (n *feed) say(m *message) bool {
 	return true
 }
 
+// notice is that lines were lost: how many notices, of how many lines.
+type notice struct{ notices, lines int64 }
+
 // tellLost queues how many messages were lost; n.mu is held.
 func (n *feed) tellLost() {
 	if lost := n.losses.untold.Swap(0); lost > 0 {
+		n.notice.notices, n.notice.lines = n.notice.notices+1, n.notice.lines+lost
 		n.queue = n.format(n.queue, warning(fmt.Sprintf("%d lines were lost: nobody has read them in time", lost)))
 	}
 }
@@ -105,26 +110,27 @@ func (n *feed) lost() int64 { return n.losses.all.Load() }
 func (n *feed) write() {
 	defer close(n.done)
 	var batch []byte
-	told := false
+	said := false
 	for {
-		var ok bool
-		if batch, ok = n.take(batch[:0]); !ok {
+		var told notice
+		if batch, told = n.take(batch[:0]); len(batch) == 0 {
 			return
 		}
 		rest, err := writeAll(n.fd, batch)
 		if err != nil {
-			n.losses.add(int64(bytes.Count(rest, []byte{'\n'})))
-			if !told {
+			n.losses.add(max(int64(bytes.Count(rest, []byte{'\n'}))-told.notices, 0))
+			n.losses.untold.Add(told.lines) // nobody has been told
+			if !said {
 				n.failed(err)
 			}
 		}
-		told = err != nil
+		said = err != nil
 	}
 }
 
-// take waits for messages and returns all that there are; false is the end of them. The
+// take waits for messages and returns all that there are; none are the end of them. The
 // queue goes on with the memory of the batch that has been written.
-func (n *feed) take(written []byte) (batch []byte, ok bool) {
+func (n *feed) take(written []byte) (batch []byte, told notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.lossy {
@@ -134,12 +140,13 @@ func (n *feed) take(written []byte) (batch []byte, ok bool) {
 		n.filled.Wait()
 	}
 	batch, n.queue = n.queue, written
+	told, n.notice = n.notice, notice{}
 	n.lossy = false
 	if n.held != policy.Never {
 		n.held = policy.Never
 		n.wake()
 	}
-	return batch, len(batch) > 0
+	return batch, told
 }
 
 // writeAll blocks until all is written, or nothing more can be: the rest is returned with
