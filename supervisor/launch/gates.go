@@ -44,6 +44,7 @@ func (l *Launcher) readGate(id fleet.Proc) (events []fleet.Event, more bool) {
 	msg, err := gate.Receive(p.Birth.Gate)
 	switch {
 	case errors.Is(err, io.EOF):
+		p.Birth.Refused = p.Birth.Refused || errors.Is(err, linux.ErrUnread) // as by a hook of the fork
 		return l.leftGate(p), false
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
@@ -66,9 +67,10 @@ func (l *Launcher) readGate(id fleet.Proc) (events []fleet.Event, more bool) {
 	return nil, true
 }
 
-// leftGate: the other end of a gate was closed. Who was told to go, and has not said that
-// it cannot, has become what it was told, however soon it ends: whether its end is seen
-// first is chance, and who is killed on its way cannot be told from who is killed after it.
+// leftGate: the other end of a gate was closed. Who has read that it is to go, and has not
+// said that it cannot, has become what it was told, however soon it ends: whether its end
+// is seen first is chance. No user code runs in between; who is killed there cannot be told
+// from who is killed a moment later.
 func (l *Launcher) leftGate(p *procs.Process) []fleet.Event {
 	linux.CloseFD(&p.Birth.Gate)
 	if p.PID == 0 {

@@ -112,15 +112,22 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	}
 }
 
-// Whoever was told to go, and has not refused, has become its slot, though its end is seen
-// at the same time.
+// Whoever has read that it is to go, and has not refused, has become its slot, though its
+// end is seen at the same time; not so who has ended before.
 func TestWhoEndsAtOnceHasRun(t *testing.T) {
-	m := newWorld(t)
-	m.p.Birth.Assigned = true
-	linux.CloseFD(&m.gate)
-	want := []fleet.Event{fleet.Running{Proc: 7}}
-	if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
+	for reads, want := range map[bool][]fleet.Event{true: {fleet.Running{Proc: 7}}, false: nil} {
+		m := newWorld(t)
+		m.p.Birth.Assigned = true
+		say(t, m.p.Birth.Gate, "go\x00worker=web")
+		if reads {
+			if _, err := unix.Read(m.gate, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		linux.CloseFD(&m.gate)
+		if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
+			t.Errorf("reads: %t, got %+v, want %+v", reads, got, want)
+		}
 	}
 }
 

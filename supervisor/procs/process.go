@@ -40,7 +40,7 @@ type Birth struct {
 	Command  int  // a floor's socket
 	Tasks    int  // where a worker with tasks is told what to do with them
 	Assigned bool // it was told what to become
-	Refused  bool // it has said that it cannot
+	Refused  bool // it has said that it cannot, or has never read it
 	UID      int  // when it introduced itself: the floor's
 }
 
