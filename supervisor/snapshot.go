@@ -24,7 +24,7 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 		Name: m.file().Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
 		ActiveState: v.State, StatusText: v.Status,
 		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
-		NotificationsDropped: m.slots.Dropped(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
+		NotificationsDropped: m.slots.Dropped(), LinesLost: m.outputs.Lost(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
 	}
 	f.OutdatedSockets = strings.Join(m.sockets.Outdated(), " ")
 	f.UnservedSockets = strings.Join(v.Unserved, " ")

@@ -56,6 +56,7 @@ func Run(opts Options) int {
 	// One loop, and who asks it: by default the runtime would keep memory and threads for
 	// each processor of the machine.
 	runtime.GOMAXPROCS(min(processors, runtime.GOMAXPROCS(0)))
+	opts.Log.Format(string(opts.File.Log.Format), opts.File.Name)
 	mgr := manager.New(opts.Env, opts.Log)
 	defer mgr.Close()
 	code, err := run(opts, mgr)

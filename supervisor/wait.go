@@ -17,7 +17,7 @@ import (
 // looked at: messages of processes come before their ends, so that a worker that dies
 // at once has then said who it is.
 const (
-	wakeups     poll.Kind = iota // a signal came, or the terminal takes lines again
+	wakeups     poll.Kind = iota // a signal came, or who was busy takes lines again
 	deaths                       // the pidfd of a process
 	gates                        // the gate of a process
 	commands                     // the socket of a floor
@@ -39,9 +39,13 @@ func (m *master) wait(until policy.Instant) (events []fleet.Event) {
 		}
 	}
 	now := m.now()
-	ready := m.poller.Wait(min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.sockets.LookAt(), m.errands.Due(), m.log.RetryJournal(now)), now)
+	until = min(until, m.manager.RetryAt(), m.slots.UnmuteAt(), m.sockets.LookAt(), m.errands.Due(), m.log.RetryJournal(now), m.outputs.HeldUntil())
+	ready := m.poller.Wait(until, now)
 	m.errands.Prod(m.now())
 	m.slots.Unmute(m.now())
+	if m.outputs.HeldUntil() <= m.now() {
+		m.outputs.Resume()
+	}
 	for _, r := range ready {
 		events = append(events, m.handle(r)...)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -79,6 +80,19 @@ func TestContainer(t *testing.T) {
 		t.Errorf("the slow request got %s", got)
 	}
 	c.wantStop(c.grace)
+
+	// Each line has said who it was.
+	slots := map[string]bool{}
+	for line := range strings.Lines(c.logged()) {
+		var said struct{ Time, Fleet, Name, Slot, Stream, Message string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil || said.Time == "" || said.Fleet != "fleet" || said.Name == "" {
+			t.Errorf("not a line of the fleet's: %v, %q", err, line)
+		}
+		slots[said.Slot] = true
+	}
+	if !slots["web.0"] || !slots["clock.0"] {
+		t.Errorf("only of %v is something said", slots)
+	}
 }
 
 // connections counts established ones to a port, as /proc/net/tcp has them: state

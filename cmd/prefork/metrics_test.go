@@ -112,6 +112,7 @@ func TestMetrics(t *testing.T) {
 		`prefork_slot_restarts_total{worker="web",slot="web.0"}`:                   0,
 		`prefork_restarts_total{worker="web",result="signal"}`:                     0,
 		`prefork_floor_generation`:                                                 1,
+		`prefork_log_lines_lost_total`:                                             0,
 		`prefork_notifications_dropped_total`:                                      0,
 		`prefork_slot_next_start_timestamp_seconds{worker="sleep",slot="sleep.0"}`: 0,
 	} {

@@ -127,7 +127,7 @@ func TestStreamsStayWhatTheyAre(t *testing.T) {
 			for _, name := range []string{"entry.0", "program.0"} {
 				for where, want := range map[*place]string{stdout: "on stdout", stderr: "on stderr"} {
 					if where.open == stdout.open && c[0] == "terminal" || where.open == stderr.open && c[1] == "terminal" {
-						want = `\x1b\[\d+m` + name + ` +\|\x1b\[0m ` + want + "\r\n"
+						want = `\d\d:\d\d:\d\d \x1b\[\d+m` + name + ` +\|\x1b\[0m ` + want + "\r\n"
 					}
 					r.eventually(want+" of "+name, func() bool { return regexp.MustCompile(want).MatchString(where.String()) })
 				}
@@ -145,7 +145,7 @@ func TestStreamsStayWhatTheyAre(t *testing.T) {
 				t.Errorf("the terminal got %.3000q", text)
 			}
 			for line := range strings.SplitSeq(strings.TrimRight(stdout.String(), "\r\n"), "\r\n") {
-				if !regexp.MustCompile(`^\x1b\[\d+m[\w.]+ +\|\x1b\[0m `).MatchString(line) {
+				if !regexp.MustCompile(`^\d\d:\d\d:\d\d \x1b\[\d+m[\w.]+ +\|\x1b\[0m `).MatchString(line) {
 					t.Errorf("a line without a name: %.300q", line)
 				}
 				if n := utf8.RuneCountInString(regexp.MustCompile(`\x1b\[\d*m`).ReplaceAllString(line, "")); n > columns {

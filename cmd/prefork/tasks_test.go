@@ -169,8 +169,7 @@ timeout_start_sec = "1s"
 a = "tasks:never_ready"
 b = { entry = "tasks:never_ready", type = "notify", timeout_start_sec = "2s" }
 `)
-	// Its tasks return at once: it is seen ready, or not before it has ended.
-	r.logs("-> exited: exited with status 0")
+	r.logs("done.0: ready -> exited: exited with status 0") // though its tasks return at once
 	if got := r.slot("done.0"); got.State != "exited" {
 		t.Errorf("done: %s", got.State)
 	}

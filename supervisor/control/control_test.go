@@ -24,7 +24,7 @@ import (
 
 var demo = &Status{
 	Name: "demo", File: "/etc/prefork/demo.toml", MainPID: 7, ActiveState: "active", StatusText: "1/2 ready", Generation: 3,
-	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, Floors: map[uint32]uint32{3: 6}, SparePIDs: map[uint32]uint32{9: 3}, NotificationsDropped: 2,
+	FloorPID: 6, FloorMemory: 100 << 20, Spares: 1, NRestarts: 9, Floors: map[uint32]uint32{3: 6}, SparePIDs: map[uint32]uint32{9: 3}, NotificationsDropped: 2, LinesLost: 4,
 	Workers: []WorkerStatus{{Name: "web", Slots: 2, Ready: 1, Waiting: 1, Needs: 1}},
 	Sockets: []SocketStatus{
 		{Name: "http", Address: "[::]:8080", Type: "stream", Queue: 37, QueueLimit: 4096, Drops: 12},

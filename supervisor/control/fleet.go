@@ -38,6 +38,10 @@ type Status struct {
 	// well-formed, or too many.
 	NotificationsDropped uint64 `json:"notifications_dropped"`
 
+	// LinesLost counts lines of the master, and of slots where it passes theirs on, that
+	// nobody has taken in time, or that could not be written.
+	LinesLost uint64 `json:"lines_lost"`
+
 	// OutdatedSockets are the names, with blanks between them, of sockets for which systemd
 	// listens elsewhere than the file says: prefork restart --now takes that up.
 	OutdatedSockets string `json:"outdated_sockets"`

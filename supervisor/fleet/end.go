@@ -186,9 +186,9 @@ func (f *Fleet) killAll(now policy.Instant, why string) {
 // stop ends the fleet: no more starts, every slot is asked to end, at once or when
 // those that are after it have ended, and Quit follows when nothing is left.
 func (f *Fleet) stop(now policy.Instant, code int, why string) {
-	kind, level := KindFleetFails, Err
+	kind, level, what := KindFleetFails, Err, "fleet fails: "
 	if code == 0 {
-		kind, level = KindFleetStops, Notice
+		kind, level, what = KindFleetStops, Notice, "fleet stops: "
 		f.sayReady()
 	}
 	f.phase, f.stopping.code, f.stopping.why, f.stopping.cause = stopping, code, why, why
@@ -198,7 +198,7 @@ func (f *Fleet) stop(now policy.Instant, code int, why string) {
 	}
 	f.stopChange()
 	f.do(Stopping{})
-	f.reportKind(kind, level, "fleet stops: "+why)
+	f.reportKind(kind, level, what+why)
 	f.stopInOrder(now)
 	for _, w := range f.workers {
 		w.advance(now)

@@ -74,7 +74,7 @@ func reportCases() []reportCase {
 			[]line{{"ready -> exited", Info, KindSlotExited, End{policy.Success, status0, usage, 0, 0}}},
 		},
 		{
-			"finishes before it is heard to run", exec, does(introduce, ends(Exited{})),
+			"finishes and was never heard to run", exec, does(introduce, ends(Exited{})),
 			[]line{{"starting -> exited", Info, KindSlotExited, End{policy.Success, status0, usage, 0, 0}}, fleetReady},
 		},
 		{

@@ -46,6 +46,10 @@ var topTable = table[fleetDraft]{
 			Rule: "a table",
 		}, later("floor")},
 		{Key{
+			Name: "log", Kind: KindTable, Example: `{ format = "json" }`,
+			Rule: "a table",
+		}, later("log")},
+		{Key{
 			Name: "metrics", Kind: KindTable, Example: `{ listen = "127.0.0.1:9090" }`,
 			Rule: "a table",
 		}, later("metrics")},
@@ -66,6 +70,45 @@ var topTable = table[fleetDraft]{
 
 func later(name string) value[fleetDraft] {
 	return value[fleetDraft]{set: func(c *cell, f *fleetDraft) { f.tables[name] = c.v }}
+}
+
+var logTable = table[Log]{
+	header: "[log]",
+	fields: []field[Log]{
+		{Key{
+			Name: "format", Kind: KindChoice, Class: policy.Start, Example: `"json"`,
+			Rule: `"name" or "json"`, Only: "is needed",
+		}, choice(func(l *Log) *LogFormat { return &l.Format }, LogByName, LogAsJSON)},
+	},
+}
+
+// log reads [log].
+func (l *loader) log(f *File, v any) {
+	g := newGiven()
+	walk(l, "log", v, &logTable, &f.Log, g, false)
+	if table, ok := v.(map[string]any); ok && table["format"] == nil {
+		l.errorf("log", "must have format; write format = \"json\", for example")
+	}
+}
+
+// masterKeys are those that the master was started with, by the names of the top of the
+// file.
+func (f *File) masterKeys() (keys []policy.Key) {
+	if f.Log != (Log{}) {
+		keys = append(keys, within("log", sums(&logTable, &f.Log))...)
+	}
+	if f.Metrics != nil {
+		keys = append(keys, within("metrics", sums(&metricsTable, &metricsDraft{Metrics: *f.Metrics}))...)
+	}
+	return keys
+}
+
+// within names keys by their table.
+func within(table string, keys []policy.Key) []policy.Key {
+	for i := range keys {
+		keys[i].Name = join(table, keys[i].Name)
+	}
+	return keys
 }
 
 func setReady(c *cell, f *fleetDraft) {

@@ -144,6 +144,9 @@ func (l *loader) fleet(f *File, root map[string]any) {
 		}
 	}
 	l.sockets(f, d.tables["socket"])
+	if v, ok := d.tables["log"]; ok {
+		l.log(f, v)
+	}
 	if v, ok := d.tables["metrics"]; ok {
 		l.metrics(f, v, d.tables["worker"])
 	}

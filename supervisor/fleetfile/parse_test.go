@@ -207,7 +207,7 @@ func TestSyntaxErrorsHaveLineAndKey(t *testing.T) {
 func TestWrongTableShapesAreRefused(t *testing.T) {
 	for text, key := range map[string]string{
 		"[[worker]]\nexec = [\"a\"]": "worker", "[[worker.a]]\nexec = [\"a\"]": "worker.a",
-		"[[floor]]\n": "floor", "[[metrics]]\n": "metrics", "[[socket.a]]\nlisten = \"80\"": "socket.a", "[[defaults]]\n": "defaults",
+		"[[floor]]\n": "floor", "[[log]]\n": "log", "[[metrics]]\n": "metrics", "[[socket.a]]\nlisten = \"80\"": "socket.a", "[[defaults]]\n": "defaults",
 	} {
 		wantError(t, text, 1, key)
 	}

@@ -25,6 +25,9 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if f.Floor != nil {
 		printTable(&b, "floor", &floorTable, f.Floor)
 	}
+	if f.Log != (Log{}) {
+		printTable(&b, "log", &logTable, &f.Log)
+	}
 	if f.Metrics != nil {
 		printTable(&b, "metrics", &metricsTable, &metricsDraft{Metrics: *f.Metrics})
 	}
@@ -110,7 +113,7 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 		ReadyWhen:    f.ReadyWhen,
 		TimeoutStart: f.TimeoutStart,
 		StopDelay:    f.StopDelay,
-		Keys:         append(sums(&topTable, &fleetDraft{File: f}), f.metricsKeys()...),
+		Keys:         append(sums(&topTable, &fleetDraft{File: f}), f.masterKeys()...),
 	}
 	if f.Floor != nil {
 		c.Spares = f.Floor.Spares
@@ -159,18 +162,6 @@ func (f *File) capabilityKeys() (keys []policy.Key) {
 	}
 	slices.Sort(all)
 	return []policy.Key{{Name: "ambient_capabilities", Class: policy.Birth, Sum: sum(showTexts(slices.Compact(all)))}}
-}
-
-// metricsKeys are those of [metrics], by the names of the top of the file.
-func (f *File) metricsKeys() (keys []policy.Key) {
-	if f.Metrics == nil {
-		return nil
-	}
-	for _, k := range sums(&metricsTable, &metricsDraft{Metrics: *f.Metrics}) {
-		k.Name = join("metrics", k.Name)
-		keys = append(keys, k)
-	}
-	return keys
 }
 
 // sums are those of the keys of a table, as they would be printed.

@@ -59,7 +59,7 @@ type Table struct {
 // Schema returns every table and key that a fleet file can have. [defaults]
 // takes the keys of [worker.NAME] that are not Own.
 func Schema() []Table {
-	return []Table{topTable.describe(), floorTable.describe(), metricsTable.describe(), socketTable.describe(), workerTable.describe(), taskTable.describe()}
+	return []Table{topTable.describe(), floorTable.describe(), logTable.describe(), metricsTable.describe(), socketTable.describe(), workerTable.describe(), taskTable.describe()}
 }
 
 // table is a Table with the code that reads and prints each key of a T.

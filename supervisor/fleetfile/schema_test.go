@@ -21,6 +21,8 @@ var around = map[string]string{
 	"[floor].repack":                 "[floor]\nwarm = \"a:b\"\n",
 	"[socket.NAME]":                  "[socket.s]\nlisten = \"/run/s.sock\"\n",
 	"[socket.NAME].listen":           "[socket.s]\n",
+	"[log]":                          "[log]\nformat = \"name\"\n",
+	"[log].format":                   "[log]\n",
 	"[metrics]":                      "[metrics]\nlisten = \"/run/m.sock\"\n",
 	"[metrics].listen":               "[metrics]\n",
 	"[metrics].ready":                "[worker.w]\nexec = [\"a\"]\n[metrics]\nlisten = \"/run/m.sock\"\n",
@@ -52,7 +54,7 @@ func fileWith(header, key, line string) (text string, n int, table string) {
 	if header == "" {
 		return line + "\n" + before, 1, ""
 	}
-	path := strings.NewReplacer("[worker.NAME.tasks.NAME]", "worker.w.tasks.t.", "[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.", "[metrics]", "metrics.").Replace(header)
+	path := strings.NewReplacer("[worker.NAME.tasks.NAME]", "worker.w.tasks.t.", "[socket.NAME]", "socket.s.", "[worker.NAME]", "worker.w.", "[floor]", "floor.", "[log]", "log.", "[metrics]", "metrics.").Replace(header)
 	return before + line + "\n", strings.Count(before, "\n") + 1, path
 }
 
@@ -209,7 +211,8 @@ func TestEveryKeyIsRefusedInAnotherTable(t *testing.T) {
 // [defaults] takes every key of a worker but its own, and what is wrong there
 // is reported once, whatever the number of workers.
 func TestDefaultsTakeTheKeysOfWorkers(t *testing.T) {
-	worker := fleetfile.Schema()[4]
+	all := fleetfile.Schema()
+	worker := all[slices.IndexFunc(all, func(t fleetfile.Table) bool { return t.Header == "[worker.NAME]" })]
 	for _, k := range worker.Keys {
 		rest, _, _ := fileWith(worker.Header, k.Name, "")
 		if k.Own {

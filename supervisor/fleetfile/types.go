@@ -18,9 +18,10 @@ type File struct {
 	Description  string
 	Start        Start // for the generator; a fleet that was started needs it no more
 	ReadyWhen    policy.ReadyWhen
-	TimeoutStart time.Duration // fleet.Forever: none
+	TimeoutStart time.Duration // policy.Forever: none
 	StopDelay    time.Duration // that the fleet serves on when it is to stop
 	Floor        *Floor        // nil if the file has no [floor]
+	Log          Log
 	Metrics      *Metrics      // nil if the file has no [metrics]
 	Sockets      []Socket      // in the order of the file
 	Workers      []Worker      // in the order of the file
@@ -87,6 +88,18 @@ type Socket struct {
 	User      string // owner of a Unix socket's file; "" leaves it
 	Group     string
 }
+
+// Log is the [log] table.
+type Log struct{ Format LogFormat }
+
+// LogFormat is the form of lines in a pipe or a file.
+type LogFormat string
+
+// The values of log.format. Without one, what workers say is not looked at.
+const (
+	LogByName LogFormat = "name" // with the time, the name and the stream before them
+	LogAsJSON LogFormat = "json" // an object each
+)
 
 // Metrics is the [metrics] table.
 type Metrics struct {

@@ -32,6 +32,7 @@ var outOfRange = map[string][]string{
 	"stop_delay_sec":    append([]string{`"infinity"`}, badSpans...),
 	"start":             {`"yes"`, `"Boot"`, `""`, `"enabled"`},
 	"floor":             {`{ a = 1 }`},
+	"log":               {`{ a = 1 }`, `{}`},
 	"metrics":           {`{ a = 1 }`, `{}`},
 	"socket":            {`{ "a b" = { listen = "1" } }`, `{ a = 1 }`, `{ a = {} }`, `{ "-a" = { listen = "1" } }`},
 	"defaults":          {`{ a = 1 }`},
@@ -50,6 +51,7 @@ var outOfRange = map[string][]string{
 	"[floor].fds":        {`"no"`, `""`},
 	"[floor].spares":     {`-1`, `1001`},
 
+	"[log].format":     {`""`, `"JSON"`, `"text"`, `["json"]`, `1`, `true`},
 	"[metrics].ready":  {`"w"`, `[]`, `["w", "w"]`, `["v"]`, `["www"]`, `["w.0"]`, `[1]`, `[["w"]]`},
 	"[metrics].listen": {`"/run/%w"`, `""`, `"localhost:80"`, `"0"`, `"/"`, `["127.0.0.1:80"]`, `9090`},
 
@@ -195,6 +197,7 @@ var conflicts = map[string][]string{
 		"[metrics]\nlisten = \"/a\"\nready = [\"wbe\"] #!\n[worker.web]\nexec = [\"a\"]",
 		"[metrics]\nlisten = \"/a\"\nready = [\"a\", \"b\"] #!\n[worker.a]\nexec = [\"a\"]",
 	},
+	"[log].format":      {"[log] #!"},
 	"[metrics].listen": {
 		"[metrics] #!",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",

@@ -65,7 +65,7 @@ func (l *Launcher) sendOrders(p *procs.Process, s *slots.Slot, env []string) err
 			return err
 		}
 	}
-	to, err := l.outputs.For(s.Name)
+	to, err := l.outputs.For(output.Author{Name: s.Name, Worker: s.Config.Name, PID: p.PID})
 	if err != nil {
 		return err
 	}

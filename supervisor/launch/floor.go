@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/prefork/supervisor/fleet"
 	"github.com/decnet/prefork/supervisor/internal/linux"
+	"github.com/decnet/prefork/supervisor/output"
 	"github.com/decnet/prefork/supervisor/procs"
 	"github.com/decnet/prefork/supervisor/revisions"
 	"github.com/decnet/prefork/supervisor/zygote"
@@ -65,7 +66,7 @@ func (l *Launcher) startZygote(p *procs.Process, r *revisions.Revision, generati
 		return err
 	}
 	orders := l.book.floorOrders(r, generation)
-	to, err := l.outputs.For(p.Name)
+	to, err := l.outputs.For(output.Author{Name: p.Name, PID: p.PID})
 	if err != nil {
 		return err
 	}

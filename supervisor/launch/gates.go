@@ -44,6 +44,7 @@ func (l *Launcher) readGate(id fleet.Proc) (events []fleet.Event, more bool) {
 	msg, err := gate.Receive(p.Birth.Gate)
 	switch {
 	case errors.Is(err, io.EOF):
+		p.Birth.Refused = p.Birth.Refused || errors.Is(err, linux.ErrUnread) // as by a hook of the fork
 		return l.leftGate(p), false
 	case errors.Is(err, unix.EAGAIN):
 		return nil, false
@@ -60,23 +61,22 @@ func (l *Launcher) readGate(id fleet.Proc) (events []fleet.Event, more bool) {
 		if p.Floor {
 			return []fleet.Event{fleet.FloorBroken{Proc: p.ID, Text: msg.Text}}, true
 		}
+		p.Birth.Refused = true
 		return []fleet.Event{fleet.CannotBecome{Proc: p.ID, Text: msg.Text}}, true
 	}
 	return nil, true
 }
 
-// leftGate: the other end of a gate was closed. Who was told to go has become
-// what it was told, unless the kernel is closing its descriptors because it
-// ends: that is then the event.
+// leftGate: the other end of a gate was closed. Who has read that it is to go, and has not
+// said that it cannot, has become what it was told, however soon it ends: whether its end
+// is seen first is chance. No user code runs in between; who is killed there cannot be told
+// from who is killed a moment later.
 func (l *Launcher) leftGate(p *procs.Process) []fleet.Event {
 	linux.CloseFD(&p.Birth.Gate)
 	if p.PID == 0 {
 		return l.stillborn(p, "the worker ended before it had introduced itself")
 	}
-	if !p.Birth.Assigned || p.Floor {
-		return nil
-	}
-	if !p.Lives() {
+	if !p.Birth.Assigned || p.Birth.Refused || p.Floor {
 		return nil
 	}
 	return []fleet.Event{fleet.Running{Proc: p.ID}}

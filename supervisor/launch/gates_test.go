@@ -112,6 +112,25 @@ func TestTheLastWordsOfAWorkerAreAllRead(t *testing.T) {
 	}
 }
 
+// Whoever has read that it is to go, and has not refused, has become its slot, though its
+// end is seen at the same time; not so who has ended before.
+func TestWhoEndsAtOnceHasRun(t *testing.T) {
+	for reads, want := range map[bool][]fleet.Event{true: {fleet.Running{Proc: 7}}, false: nil} {
+		m := newWorld(t)
+		m.p.Birth.Assigned = true
+		say(t, m.p.Birth.Gate, "go\x00worker=web")
+		if reads {
+			if _, err := unix.Read(m.gate, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		linux.CloseFD(&m.gate)
+		if got := m.Drain(m.p); !reflect.DeepEqual(got, want) {
+			t.Errorf("reads: %t, got %+v, want %+v", reads, got, want)
+		}
+	}
+}
+
 // A floor is user code: what it sends costs the master one read.
 func TestAFloorCannotSteerTheMaster(t *testing.T) {
 	m := newWorld(t)

@@ -89,8 +89,8 @@ func (l *Launcher) Flush() { l.prepareShim() }
 // Stopping ends what a fleet that stops does not need any more.
 func (l *Launcher) Stopping() { l.dropShim() }
 
-// Drain reads all that a process said before it ended, why it was not able to become a
-// slot, or what is wrong with the floor, and closes what was open for its birth.
+// Drain reads all that a process said before it ended: that it has become its slot, or why
+// it was not able to, or what is wrong with the floor. It closes what was open for its birth.
 func (l *Launcher) Drain(p *procs.Process) (events []fleet.Event) {
 	for _, readable := range []func(fleet.Proc) ([]fleet.Event, bool){l.readGate, l.readFloor} {
 		more := true
@@ -99,7 +99,7 @@ func (l *Launcher) Drain(p *procs.Process) (events []fleet.Event) {
 			said, more = readable(p.ID)
 			for _, ev := range said {
 				switch ev.(type) {
-				case fleet.CannotBecome, fleet.FloorBroken, fleet.FloorProgress:
+				case fleet.Running, fleet.CannotBecome, fleet.FloorBroken, fleet.FloorProgress:
 					events = append(events, ev)
 				}
 			}

@@ -120,6 +120,9 @@ var families = []family{
 	{"prefork_notifications_dropped", counter, "", "Datagrams to the notify sockets of slots that were not heard: of strangers, malformed, or too many.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.NotificationsDropped))
 	}},
+	{"prefork_log_lines_lost", counter, "", "Lines of the log, and of slots where the master passes them on, that nobody has taken in time.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.LinesLost))
+	}},
 }
 
 func truth(b bool) float64 {

@@ -18,16 +18,17 @@ import (
 	"github.com/decnet/prefork/supervisor/policy"
 )
 
-// Log writes the master's lines: as entries of the journal, with a coloured name
-// in a terminal, plain elsewhere. Before the fleet has started, and where the
+// Log writes the master's lines: as entries of the journal, with the time and a coloured
+// name in a terminal, in the format of the fleet file elsewhere, plain without one. Before the fleet has started, and where the
 // journal does not take an entry, standard error is the stream to the journal
 // that systemd made, with a priority prefix (sd-daemon(3)): what is said there
 // belongs to the unit even if the process is gone when it is read.
 type Log struct {
 	*slog.Logger
-	handler  *handler
-	terminal *terminal // nil unless standard error is a terminal
-	stderr   *stderr   // nil if it is
+	handler   *handler
+	sink      sink          // a terminal or a feed; nil: lines are written to stderr
+	stderr    *stderr       // nil if it is a terminal
+	newFormat func() format // nil: there is none
 }
 
 // levelNotice lies between slog's Info and Warn.
@@ -41,11 +42,10 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 	}
 	l := &Log{Logger: slog.New(h), handler: h}
 	if isTerminal(2) {
-		l.terminal = newTerminal(os.Stderr, columnsOf(2))
-		h.write = func(line []byte) { l.terminal.line("prefork", line) }
+		l.use(newTerminal(os.Stderr, columnsOf(2)))
 	} else {
 		l.stderr = newStderr()
-		h.write = func(line []byte) { l.stderr.write(line, h.priority) }
+		h.write = func(r *record) { l.stderr.write(r.line(h.priority), h.priority) }
 	}
 	return l
 }
@@ -53,8 +53,50 @@ func NewLog(env sdnotify.Environment, debug bool) *Log {
 // LogTo returns a log that hands each line, with its priority prefix and its newline, to
 // write.
 func LogTo(write func(line []byte)) *Log {
-	h := &handler{level: slog.LevelDebug, priority: true, write: write}
+	h := &handler{level: slog.LevelDebug, priority: true, write: func(r *record) { write(r.line(true)) }}
 	return &Log{Logger: slog.New(h), handler: h}
+}
+
+// use writes lines to a sink from now on.
+func (l *Log) use(to sink) {
+	l.sink = to
+	l.handler.write = func(r *record) {
+		to.say(&message{
+			at: time.Now(), author: master, level: r.level, text: []byte(text.Cut(r.text, maxRecord-1)),
+			bare: text.Cut(r.bare, maxRecord-1), fields: r.attrs, entry: r.entry,
+		})
+	}
+}
+
+// Format gives lines a form from now on: "name" or "json", and "" for none. It is for pipes
+// and files: a terminal has its own, and the journal needs none. It is to be called before
+// anybody else writes to the log, and before [New].
+func (l *Log) Format(name, fleet string) {
+	if l.handler.priority || formatOf(name, fleet) == nil {
+		return
+	}
+	l.newFormat = func() format { return formatOf(name, fleet) }
+	if l.stderr != nil && takesLines(2) {
+		// Whether it can be written to is told to nobody: that would be written there.
+		l.use(newFeed(2, l.newFormat(), func(error) {}))
+	}
+}
+
+// feeds reports whether standard error is a pipe or a file, and has lines with a format.
+func (l *Log) feeds() bool {
+	_, ok := l.sink.(*feed)
+	return ok
+}
+
+// lost is how many lines were lost.
+func (l *Log) lost() (n int64) {
+	if l.stderr != nil {
+		n = l.stderr.losses.all.Load()
+	}
+	if l.sink != nil {
+		n += l.sink.lost()
+	}
+	return n
 }
 
 // UseJournal sends entries from now on, where standard error is the journal.
@@ -78,7 +120,7 @@ func (l *Log) EndJournal() {
 	}
 	_ = w.retry() // what the journal does not take is printed
 	for _, e := range w.waiting {
-		l.handler.line(e.level, e.text)
+		l.handler.write(&record{level: e.level, text: e.text})
 	}
 	w.journal.Close()
 }
@@ -100,10 +142,10 @@ func (l *Log) RetryJournal(now policy.Instant) policy.Instant {
 	return now.Add(journalRetry)
 }
 
-// Close writes what is still to be written to a terminal, for a moment.
+// Close writes what is still to be written, for a moment.
 func (l *Log) Close() {
-	if l.terminal != nil {
-		l.terminal.close()
+	if l.sink != nil {
+		l.sink.close()
 	}
 }
 
@@ -132,40 +174,52 @@ func (l *Log) At(level fleet.Level, text string, attrs ...slog.Attr) {
 type handler struct {
 	level    slog.Level
 	priority bool
-	write    func(line []byte)
+	write    func(r *record)
 	journal  atomic.Pointer[journalWriter] // nil: write it is
 	attrs    []slog.Attr
 }
 
+// record is one line of the master's own.
+type record struct {
+	level slog.Level
+	text  string // with its attributes
+	bare  string // without
+	attrs []slog.Attr
+	entry Entry
+}
+
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
 
-func (h *handler) Handle(_ context.Context, r slog.Record) error {
-	var b strings.Builder
-	var fields Entry
-	b.WriteString(flatten(r.Message))
-	for _, a := range h.attrs {
-		writeAttr(&b, a)
-	}
-	r.Attrs(func(a slog.Attr) bool {
+func (h *handler) Handle(_ context.Context, given slog.Record) error {
+	r := &record{level: given.Level, bare: flatten(given.Message), attrs: slices.Clone(h.attrs)}
+	given.Attrs(func(a slog.Attr) bool {
 		if e, ok := isEntry(a); ok {
-			fields = e
-			return true
+			r.entry = e
+		} else {
+			r.attrs = append(r.attrs, a)
 		}
-		writeAttr(&b, a)
 		return true
 	})
-	if w := h.journal.Load(); w != nil && w.send(r.Level, b.String(), fields) == nil {
+	var b strings.Builder
+	b.WriteString(r.bare)
+	for _, a := range r.attrs {
+		writeAttr(&b, a)
+	}
+	r.text = b.String()
+	if w := h.journal.Load(); w != nil && w.send(r.level, r.text, r.entry) == nil {
 		return nil
 	}
-	h.line(r.Level, b.String())
+	h.write(r)
 	return nil
 }
 
-func (h *handler) line(level slog.Level, record string) {
-	if h.priority {
-		record = fmt.Sprintf("<%d>%s", priority(level), record)
+// line is the record as one line.
+func (r *record) line(withPriority bool) []byte {
+	line := r.text
+	if withPriority {
+		line = fmt.Sprintf("<%d>%s", priority(r.level), line)
 	}
-	h.write([]byte(text.Cut(record, maxRecord-1) + "\n"))
+	return []byte(text.Cut(line, maxRecord-1) + "\n")
 }
 
 // maxRecord is the size in bytes of the longest line: a pipe and the journal's

@@ -79,10 +79,10 @@ func logChild() {
 	for i := range stuckLines {
 		log.Info("line", "number", i)
 	}
-	fmt.Println(log.stderr.lost.Load())
+	fmt.Println(log.stderr.losses.untold.Load())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	log.Info("after")
-	fmt.Println(log.stderr.lost.Load())
+	fmt.Println(log.stderr.losses.untold.Load())
 }
 
 // stuck runs logChild with a standard error that is not read until it has logged
@@ -266,7 +266,7 @@ func TestEntriesWaitForABusyJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := &lines{}
-	h := &handler{level: slog.LevelDebug, priority: true, write: said.write}
+	h := &handler{level: slog.LevelDebug, priority: true, write: func(r *record) { said.write(r.line(true)) }}
 	h.journal.Store(&journalWriter{journal: journal})
 	log := &Log{Logger: slog.New(h), handler: h}
 	const count = 200 // more than any queue of datagrams holds here

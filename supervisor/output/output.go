@@ -5,21 +5,25 @@
 //
 //	the master ── Log ──────> entries of the journal, a terminal, or standard error
 //	workers ───── Outputs ──> a journal stream each, which the master never reads;
-//	                          pipes, whose lines the master names for a terminal;
+//	                          pipes, whose lines the master names for a terminal, or,
+//	                          if the fleet file has log.format, for a pipe or a file;
 //	                          or what the master itself has
 //
 // Nothing here blocks the loop: what is stopped (Ctrl-S, a journal or a pipe that nobody
-// reads) costs lines of the master, which are counted, and holds workers back.
+// reads) costs lines of the master, which are counted, and holds workers back; where lines
+// have a format, for a while only, and then it costs their lines, too.
 package output
 
 import (
 	"github.com/decnet/prefork/sdnotify"
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // Outputs are where processes write to. Only the loop calls its methods.
 type Outputs struct {
+	log     *Log
 	pipes   *pipes
 	streams *streams
 }
@@ -45,19 +49,18 @@ func (o Output) Close() {
 // New finds out where standard output and error go. The source reports pipes that are to
 // be read, with [Outputs.Readable]; after a wakeup [Outputs.Resume] is to be called.
 func New(env sdnotify.Environment, log *Log, source poll.Source, wake *poll.Wake) *Outputs {
-	stdout, stderr := terminals(log)
-	return &Outputs{pipes: newPipes(stdout, stderr, source, wake), streams: newStreams(env, log)}
+	stdout, stderr := sinks(log)
+	return &Outputs{log: log, pipes: newPipes(stdout, stderr, source, wake), streams: newStreams(env, log)}
 }
 
-// For finds where the process of that name writes to: a stream to the journal, pipes to
-// the terminals, or what the master has. Each stream stays what it is. Its caller closes
-// it.
-func (o *Outputs) For(name string) (Output, error) {
+// For finds where a process writes to: a stream to the journal, pipes to the terminals
+// and feeds, or what the master has. Each stream stays what it is. Its caller closes it.
+func (o *Outputs) For(author Author) (Output, error) {
 	if o.streams.own == "" {
-		stdout, stderr, err := o.pipes.open(name)
+		stdout, stderr, err := o.pipes.open(author)
 		return Output{Stdout: stdout, Stderr: stderr, once: true}, err
 	}
-	s := o.streams.of(name)
+	s := o.streams.of(author.Name)
 	to := Output{Stdout: -1, Stderr: s.fd, Journal: s.id}
 	if o.streams.stdout {
 		to.Stdout = s.fd
@@ -68,8 +71,23 @@ func (o *Outputs) For(name string) (Output, error) {
 // Readable reads from a pipe.
 func (o *Outputs) Readable(id uint64) { o.pipes.readable(id) }
 
-// Resume goes on reading, if a terminal that was busy takes lines again.
+// Resume goes on reading, where what was busy takes lines again, or is not waited for any
+// more.
 func (o *Outputs) Resume() { o.pipes.resume() }
+
+// HeldUntil is when [Outputs.Resume] is to be called at the latest: no process waits longer
+// for who does not read.
+func (o *Outputs) HeldUntil() policy.Instant { return o.pipes.heldUntil() }
+
+// Lost is how many lines, of processes and of the master, were lost because nobody has
+// taken them.
+func (o *Outputs) Lost() uint64 {
+	n := o.log.lost()
+	if to := o.pipes.stdout; to != nil && to != o.log.sink {
+		n += to.lost()
+	}
+	return uint64(n)
+}
 
 // Close shows what is in the pipes. It blocks for a second at most.
 func (o *Outputs) Close() {

@@ -49,16 +49,16 @@ func TestANameHasAJournalStream(t *testing.T) {
 	testutil.WantNoLeak(t)
 	dir, accept, stop := newJournal(t)
 	o, said := outputsTo(dir, true)
-	first, err := o.For("web.0")
+	first, err := o.For(Author{Name: "web.0"})
 	if err != nil || first.Stdout < 0 || first.Stdout != first.Stderr || first.Journal == "" || first.Journal == "1:2" {
 		t.Fatalf("got %+v, %v", first, err)
 	}
 	journal := accept()
 	first.Close() // it has been handed down, and stays the table's
-	if again, err := o.For("web.0"); err != nil || again != first {
+	if again, err := o.For(Author{Name: "web.0"}); err != nil || again != first {
 		t.Errorf("the next process: got %+v, %v, want %+v", again, err, first)
 	}
-	other, err := o.For("web.1")
+	other, err := o.For(Author{Name: "web.1"})
 	if err != nil || other.Journal == first.Journal {
 		t.Errorf("another name: got %+v, %v", other, err)
 	}
@@ -67,7 +67,7 @@ func TestANameHasAJournalStream(t *testing.T) {
 		t.Errorf("the journal reads %q, %v", got[:n], err)
 	}
 	_ = journal.Close() // it starts anew
-	if next, err := o.For("web.0"); err != nil || next.Journal == first.Journal {
+	if next, err := o.For(Author{Name: "web.0"}); err != nil || next.Journal == first.Journal {
 		t.Errorf("after the journal's restart: got %+v, %v", next, err)
 	}
 	stop()
@@ -82,7 +82,7 @@ func TestStdoutStaysWhatItIs(t *testing.T) {
 	dir, _, _ := newJournal(t)
 	o, _ := outputsTo(dir, false)
 	defer o.Close()
-	if to, err := o.For("web.0"); err != nil || to.Stdout != -1 || to.Stderr < 0 {
+	if to, err := o.For(Author{Name: "web.0"}); err != nil || to.Stdout != -1 || to.Stderr < 0 {
 		t.Errorf("got %+v, %v", to, err)
 	}
 }
@@ -93,7 +93,7 @@ func TestWithoutAStreamTheMastersIsShared(t *testing.T) {
 	o, said := outputsTo(dir+"/none", true)
 	defer o.Close()
 	for _, name := range []string{"web.0", "web.1"} {
-		if to, err := o.For(name); err != nil || to.Stdout != -1 || to.Stderr != -1 || to.Journal != "1:2" {
+		if to, err := o.For(Author{Name: name}); err != nil || to.Stdout != -1 || to.Stderr != -1 || to.Journal != "1:2" {
 			t.Errorf("%s: got %+v, %v", name, to, err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestWithoutAStreamTheMastersIsShared(t *testing.T) {
 		t.Errorf("it said %q", got)
 	}
 	o.streams.dir = dir // it is there again
-	if to, err := o.For("web.1"); err != nil || to.Stderr < 0 {
+	if to, err := o.For(Author{Name: "web.1"}); err != nil || to.Stderr < 0 {
 		t.Errorf("got %+v, %v", to, err)
 	}
 	accept()
@@ -113,7 +113,7 @@ func TestTheEndsOfPipesAreClosed(t *testing.T) {
 	_, term := newScreen(t)
 	b := newTable(t, term)
 	o := &Outputs{pipes: b.pipes, streams: &streams{}}
-	to, err := o.For("web.0")
+	to, err := o.For(Author{Name: "web.0"})
 	if err != nil || to.Stdout < 0 || to.Stdout != to.Stderr {
 		t.Fatalf("got %+v, %v", to, err)
 	}

@@ -14,49 +14,80 @@ import (
 
 	"github.com/decnet/prefork/supervisor/internal/linux"
 	"github.com/decnet/prefork/supervisor/internal/poll"
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // pipe is what one process says on its standard output, error or both, until
 // everybody who holds the other end has closed it.
 type pipe struct {
-	fd   int
-	name string
-	to   *terminal
-	rest []byte // an unfinished line
+	fd      int
+	author  Author
+	stream  string
+	to      sink
+	rest    []byte // an unfinished line
+	follows bool   // it is not the beginning of its line
 }
 
-// pipes read the output of workers for terminals. Where standard output or
-// error is none, workers inherit it from the master.
+// pipes read the output of workers, where it is to have the name of its author: for
+// terminals and feeds. Where standard output or error is neither, workers inherit it from
+// the master.
 type pipes struct {
-	stdout, stderr *terminal // one and the same, if they are the same terminal
+	stdout, stderr sink // one and the same, if they go to the same place
+	one            bool // a terminal: it need not be known which of both it was
 	source         poll.Source
 	byID           map[uint64]*pipe
 	last           uint64
-	paused         bool // a terminal is busy: workers feel it, the master does not
+	held           map[sink]bool // those that are busy: workers feel it, the master does not
+	buf            [maxLine]byte
 }
 
 // maxLine is the longest line in bytes that is kept together.
 const maxLine = 8192
 
-// terminals are where standard output and error go; nil for what is none.
-func terminals(log *Log) (stdout, stderr *terminal) {
+// The streams.
+const (
+	stdoutName = "stdout"
+	stderrName = "stderr"
+)
+
+// sinks are what standard output and error go through; nil for what is inherited.
+func sinks(log *Log) (stdout, stderr sink) {
+	stderr = log.sink
 	switch {
-	case !isTerminal(1):
-		return nil, log.terminal
-	case sameDevice(1, 2):
-		return log.terminal, log.terminal
+	case isTerminal(1):
+		if isTerminal(2) && sameDevice(1, 2) {
+			return stderr, stderr
+		}
+		return newTerminal(os.Stdout, columnsOf(1)), stderr
+	case log.newFormat == nil || !takesLines(1):
+		return nil, stderr
+	case log.feeds() && sameInode(1, 2):
+		return stderr, stderr
 	}
-	return newTerminal(os.Stdout, columnsOf(1)), log.terminal
+	return newFeed(1, log.newFormat(), func(err error) {
+		log.Warn(fmt.Sprintf("standard output: write: %v; lines are lost", err))
+	}), stderr
 }
 
-func newPipes(stdout, stderr *terminal, source poll.Source, wake *poll.Wake) *pipes {
-	t := &pipes{stdout: stdout, stderr: stderr, source: source, byID: map[uint64]*pipe{}}
-	for _, screen := range []*terminal{t.stdout, t.stderr} {
-		if screen != nil {
-			screen.drained.Store(new(wake.Up))
-		}
+func newPipes(stdout, stderr sink, source poll.Source, wake *poll.Wake) *pipes {
+	t := &pipes{stdout: stdout, stderr: stderr, source: source, byID: map[uint64]*pipe{}, held: map[sink]bool{}}
+	_, screen := stdout.(*terminal)
+	t.one = screen && stdout == stderr
+	for _, to := range t.sinks() {
+		to.whenDrained(wake.Up)
 	}
 	return t
+}
+
+// sinks are those that there are.
+func (t *pipes) sinks() (all []sink) {
+	if t.stdout != nil {
+		all = append(all, t.stdout)
+	}
+	if t.stderr != nil && t.stderr != t.stdout {
+		all = append(all, t.stderr)
+	}
+	return all
 }
 
 // sameDevice reports whether two descriptors are of the same terminal.
@@ -65,40 +96,46 @@ func sameDevice(a, b int) bool {
 	return unix.Fstat(a, &one) == nil && unix.Fstat(b, &other) == nil && one.Rdev == other.Rdev
 }
 
-// open returns the ends of pipes for a process of that name to write to, the same one
-// twice if all goes to one terminal, and -1 for what is none. The caller closes them
-// when they have been handed down.
-func (t *pipes) open(name string) (stdout, stderr int, err error) {
-	if stdout, err = t.openOne(name, t.stdout); err != nil {
+// sameInode reports whether two descriptors are of the same pipe, file or socket.
+func sameInode(a, b int) bool {
+	var one, other unix.Stat_t
+	return unix.Fstat(a, &one) == nil && unix.Fstat(b, &other) == nil && one.Dev == other.Dev && one.Ino == other.Ino
+}
+
+// open returns the ends of pipes for a process to write to, the same one twice if all
+// goes to one terminal, and -1 for what is inherited. The caller closes them when they have
+// been handed down.
+func (t *pipes) open(author Author) (stdout, stderr int, err error) {
+	if stdout, err = t.openOne(author, stdoutName, t.stdout); err != nil {
 		return -1, -1, err
 	}
-	if t.stdout == t.stderr {
+	if t.one {
 		return stdout, stdout, nil
 	}
-	if stderr, err = t.openOne(name, t.stderr); err != nil {
+	if stderr, err = t.openOne(author, stderrName, t.stderr); err != nil {
 		linux.CloseFD(&stdout)
 	}
 	return stdout, stderr, err
 }
 
-func (t *pipes) openOne(name string, to *terminal) (int, error) {
+func (t *pipes) openOne(author Author, stream string, to sink) (int, error) {
 	if to == nil {
 		return -1, nil
 	}
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("pipe2", err))
+		return -1, fmt.Errorf("output of %s: %w", author.Name, os.NewSyscallError("pipe2", err))
 	}
 	// Who writes can read, too (/proc/self/fd/1), and be faster: an end that blocks would
 	// then wait for it. O_NONBLOCK is of this end alone.
 	if err := unix.SetNonblock(ends[0], true); err != nil {
 		linux.CloseFD(&ends[0])
 		linux.CloseFD(&ends[1])
-		return -1, fmt.Errorf("output of %s: %w", name, os.NewSyscallError("fcntl", err))
+		return -1, fmt.Errorf("output of %s: %w", author.Name, os.NewSyscallError("fcntl", err))
 	}
 	t.last++
-	o := &pipe{fd: ends[0], name: name, to: to}
-	if !t.paused { // else with the others
+	o := &pipe{fd: ends[0], author: author, stream: stream, to: to}
+	if !t.held[to] { // else with the others
 		if err := t.source.Add(o.fd, t.last); err != nil {
 			linux.CloseFD(&ends[0])
 			linux.CloseFD(&ends[1])
@@ -112,11 +149,10 @@ func (t *pipes) openOne(name string, to *terminal) (int, error) {
 // readable reads once from one pipe.
 func (t *pipes) readable(id uint64) {
 	o := t.byID[id]
-	if o == nil || t.paused {
+	if o == nil || t.held[o.to] {
 		return
 	}
-	buf := make([]byte, maxLine)
-	n, err := unix.Read(o.fd, buf)
+	n, err := unix.Read(o.fd, t.buf[:])
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return // what there was, another has read; or it is there next time
 	}
@@ -124,18 +160,30 @@ func (t *pipes) readable(id uint64) {
 		t.finish(id)
 		return
 	}
-	o.rest = append(o.rest, buf[:n]...)
-	if !t.lines(o) {
-		t.pause()
+	if !o.take(t.buf[:n]) {
+		t.hold(o.to)
 	}
 }
 
+// take passes on what is whole of what has been read, and keeps the rest. It returns false
+// if that is there because the sink is busy.
+func (o *pipe) take(read []byte) bool {
+	if len(o.rest) > 0 {
+		o.rest = append(o.rest, read...)
+		return o.lines()
+	}
+	o.rest = read
+	done := o.lines()
+	o.rest = bytes.Clone(o.rest) // the buffer is for all
+	return done
+}
+
 // lines passes whole lines on, and what is too long for one in pieces. It
-// returns false if some are left because the terminal is busy.
-func (t *pipes) lines(o *pipe) bool {
+// returns false if some are left because the sink is busy.
+func (o *pipe) lines() bool {
 	for {
 		end := bytes.IndexByte(o.rest, '\n')
-		next := end + 1
+		next, partial := end+1, false
 		switch {
 		case end < 0 && len(o.rest) < maxLine:
 			return true
@@ -143,11 +191,20 @@ func (t *pipes) lines(o *pipe) bool {
 			return false
 		case end < 0 || end > maxLine:
 			end = wholeRunes(o.rest[:maxLine])
-			next = end
+			next, partial = end, true
 		}
-		o.to.line(o.name, append(harmless(o.rest[:end:end]), '\n'))
+		o.say(o.rest[:end:end], partial)
 		o.rest = o.rest[next:]
 	}
+}
+
+// say passes on a line, or a piece of one.
+func (o *pipe) say(text []byte, partial bool) {
+	if !partial {
+		text = bytes.TrimSuffix(text, []byte{'\r'}) // of CR LF
+	}
+	o.to.say(&message{at: time.Now(), author: o.author, stream: o.stream, text: text, partial: partial, follows: o.follows})
+	o.follows = partial
 }
 
 // wholeRunes is the length of text without a character that its end has cut.
@@ -166,38 +223,54 @@ func wholeRunes(text []byte) int {
 func (t *pipes) finish(id uint64) {
 	o := t.byID[id]
 	if len(o.rest) > 0 {
-		o.to.line(o.name, append(harmless(o.rest), '\n'))
+		o.say(o.rest, false)
 	}
 	linux.CloseFD(&o.fd)
 	delete(t.byID, id)
 }
 
-// pause leaves the pipes alone until the terminal has taken what it has.
-func (t *pipes) pause() {
-	t.paused = true
+// hold leaves the pipes alone that go to a sink, until that has taken what it has.
+func (t *pipes) hold(to sink) {
+	t.held[to] = true
 	for _, o := range t.byID {
-		_ = t.source.Remove(o.fd) // the poller has it: this cannot fail
+		if o.to == to {
+			_ = t.source.Remove(o.fd) // the poller has it: this cannot fail
+		}
 	}
 }
 
-// resume reads again, if the terminal has taken what was left.
-func (t *pipes) resume() {
-	if !t.paused {
-		return
+// heldUntil is when the first of what is held back is lost rather than waited for.
+func (t *pipes) heldUntil() policy.Instant {
+	until := policy.Never
+	for to := range t.held {
+		until = min(until, to.heldUntil())
 	}
+	return until
+}
+
+// resume reads again, where a sink has taken what was left, or is not waited for any more.
+func (t *pipes) resume() {
+	for to := range t.held {
+		t.resumeTo(to)
+	}
+}
+
+func (t *pipes) resumeTo(to sink) {
 	for _, o := range t.byID {
-		if !t.lines(o) {
+		if o.to == to && !o.lines() {
 			return // busy again
 		}
 	}
-	t.paused = false
+	delete(t.held, to)
 	for id, o := range t.byID {
-		_ = t.source.Add(o.fd, id) // the poller had it before: this cannot fail
+		if o.to == to {
+			_ = t.source.Add(o.fd, id) // the poller had it before: this cannot fail
+		}
 	}
 }
 
-// close shows what is in the pipes and closes them. It blocks for a second at
-// most: what the terminal has not taken then is lost.
+// close passes on what is in the pipes and closes them. It blocks for a second at
+// most: what the sinks have not taken then is lost.
 func (t *pipes) close() {
 	deadline := time.Now().Add(time.Second)
 	for id, o := range t.byID {
@@ -205,12 +278,13 @@ func (t *pipes) close() {
 		if n, err := unix.Read(o.fd, buf); err == nil {
 			o.rest = append(o.rest, buf[:max(n, 0)]...)
 		}
-		for !t.lines(o) && time.Now().Before(deadline) {
+		for !o.lines() && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}
-		if lost := bytes.Count(o.rest, []byte{'\n'}); lost > 0 {
-			o.to.dropped.Add(int64(lost))
-			o.rest = nil
+		for bytes.IndexByte(o.rest, '\n') >= 0 { // there is no room: they are counted
+			line, rest, _ := bytes.Cut(o.rest, []byte{'\n'})
+			o.say(line, false)
+			o.rest = rest
 		}
 		t.finish(id)
 	}

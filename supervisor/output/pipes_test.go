@@ -37,7 +37,7 @@ func newTable(t *testing.T, term *terminal) *table {
 // pipe opens an output for a process to write to.
 func (b *table) pipe(name string) *os.File {
 	b.t.Helper()
-	fd, same, err := b.open(name)
+	fd, same, err := b.open(Author{Name: name, Worker: "web", PID: 7})
 	if err != nil || fd < 0 || fd != same {
 		b.t.Fatalf("open: %d, %d and %v", fd, same, err)
 	}
@@ -83,7 +83,7 @@ func TestOutputsWaitForTheTerminal(t *testing.T) {
 	write("web.1")
 	for b.turn(50 * time.Millisecond) {
 	}
-	if !b.paused {
+	if !b.held[term] {
 		t.Fatal("the outputs are not held back")
 	}
 	write("web.2") // a process that starts meanwhile is held back too
@@ -207,7 +207,7 @@ func TestOutputsAreShownAtTheEnd(t *testing.T) {
 
 func TestOutputsWithoutATerminalAreInherited(t *testing.T) {
 	b := newPipes(nil, nil, poll.Source{}, nil)
-	if stdout, stderr, err := b.open("web.0"); stdout != -1 || stderr != -1 || err != nil {
+	if stdout, stderr, err := b.open(Author{Name: "web.0"}); stdout != -1 || stderr != -1 || err != nil {
 		t.Errorf("got %d, %d and %v, want none", stdout, stderr, err)
 	}
 	b.readable(1)

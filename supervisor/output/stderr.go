@@ -5,7 +5,6 @@ package output
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,9 +14,9 @@ import (
 // stderr is standard error where it is no terminal. Workers share its description,
 // so that O_NONBLOCK is not ours to set.
 type stderr struct {
-	fd   int
-	pipe bool
-	lost atomic.Int64 // lines that could not be written without blocking
+	fd     int
+	pipe   bool
+	losses losses // lines that could not be written without blocking
 }
 
 // newStderr opens a pipe again, not to block: that description is ours alone. It may
@@ -36,19 +35,19 @@ func newStderr() *stderr {
 // write never blocks on a journal or a pipe that nobody reads. A line that cannot be
 // written now is counted, and the count is told before the next one that can.
 func (s *stderr) write(line []byte, priority bool) {
-	if n := s.lost.Load(); n > 0 {
+	if n := s.losses.untold.Load(); n > 0 {
 		prefix := ""
 		if priority {
 			prefix = fmt.Sprintf("<%d>", fleet.Warning)
 		}
 		if s.try(fmt.Appendf(nil, "%s%d lines could not be written before this one\n", prefix, n)) != nil {
-			s.lost.Add(1)
+			s.losses.add(1)
 			return
 		}
-		s.lost.Add(-n)
+		s.losses.untold.Add(-n)
 	}
 	if s.try(line) != nil {
-		s.lost.Add(1)
+		s.losses.add(1)
 	}
 }
 

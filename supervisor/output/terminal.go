@@ -3,14 +3,16 @@
 package output
 
 import (
-	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/decnet/prefork/supervisor/policy"
 )
 
 // terminal writes lines with the name of who said them. One goroutine writes: a
@@ -20,8 +22,9 @@ type terminal struct {
 	done    chan struct{}
 	columns func() int // how wide it is now; 0 if that is not known
 	colour  bool
+	now     func() time.Time
 	width   atomic.Int64 // of the widest name so far
-	dropped atomic.Int64
+	losses  losses
 	drained atomic.Pointer[func()] // called when the queue has room again after it was busy
 	waited  atomic.Bool            // somebody waits for drained
 }
@@ -34,8 +37,9 @@ func newTerminal(w io.Writer, columns func() int) *terminal {
 		done:    make(chan struct{}),
 		columns: columns,
 		colour:  os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		now:     time.Now,
 	}
-	t.width.Store(int64(len("prefork")))
+	t.width.Store(int64(len(master.Name)))
 	go t.write(w)
 	return t
 }
@@ -63,29 +67,38 @@ func columnsOf(fd int) func() int {
 	}
 }
 
-// line queues one line, which ends with a newline. It does not block: it
-// returns false if the queue is full and the line is lost.
-func (t *terminal) line(name string, text []byte) bool {
-	if t.tellLost() && t.queue(t.format(name, text)) {
+func (t *terminal) say(m *message) bool {
+	text := m.text
+	if m.stream != "" {
+		text = harmless(text)
+	}
+	if t.tellLost() && t.queue(t.format(m.author.Name, text, m.level)) {
 		return true
 	}
-	t.dropped.Add(1)
+	t.losses.add(1)
 	return false
 }
 
 // tellLost queues how many lines were lost, and returns false if there is no
 // room even for that.
 func (t *terminal) tellLost() bool {
-	n := t.dropped.Load()
+	n := t.losses.untold.Load()
 	if n == 0 {
 		return true
 	}
-	if !t.queue(t.format("prefork", fmt.Appendf(nil, "%d lines were lost: the terminal did not take them\n", n))) {
+	if !t.queue(t.format(master.Name, fmt.Appendf(nil, "%d lines were lost: the terminal did not take them", n), slog.LevelWarn)) {
 		return false
 	}
-	t.dropped.Add(-n)
+	t.losses.untold.Add(-n)
 	return true
 }
+
+func (t *terminal) whenDrained(call func()) { t.drained.Store(&call) }
+
+// heldUntil: who has stopped a terminal is there to let it go on.
+func (t *terminal) heldUntil() policy.Instant { return policy.Never }
+
+func (t *terminal) lost() int64 { return t.losses.all.Load() }
 
 func (t *terminal) queue(line []byte) bool {
 	select {
@@ -111,32 +124,51 @@ func (t *terminal) busy() bool {
 // narrow the terminal is.
 const leastRoom = 20
 
-// format puts the name before each row of the line, in a colour of its own: what goes
-// on in a row without a name could pass for a line of somebody else's.
-func (t *terminal) format(name string, text []byte) []byte {
+// clock is how the time is written before each row: that of this place, for people.
+const clock = "15:04:05 "
+
+// format puts the time and the name before each row of the line, in a colour of its own:
+// what goes on in a row without a name could pass for a line of somebody else's. A line of
+// the master's that means trouble is marked, by its colour or by a word.
+func (t *terminal) format(name string, text []byte, level slog.Level) []byte {
 	width := t.width.Load()
 	if int64(len(name)) > width {
 		width = int64(len(name))
 		t.width.Store(width)
 	}
-	prefix := fmt.Sprintf("%-*s | ", int(width), name)
-	if t.colour {
+	prefix, reset := fmt.Sprintf("%-*s | ", int(width), name), ""
+	switch trouble := level >= slog.LevelWarn; {
+	case t.colour:
 		prefix = fmt.Sprintf("\x1b[%dm%-*s |\x1b[0m ", colourOf(name), int(width), name)
+		if trouble {
+			prefix, reset = prefix+fmt.Sprintf("\x1b[%dm", colourOfLevel(level)), "\x1b[0m"
+		}
+	case trouble:
+		text = append([]byte(levelWord(priority(level))+": "), text...)
 	}
+	prefix = t.now().Format(clock) + prefix
 	room := 0
 	if columns := t.columns(); columns > 0 {
-		room = max(columns-int(width)-len(" | "), leastRoom)
+		room = max(columns-len(clock)-int(width)-len(" | "), leastRoom)
 	}
 	var out []byte
-	for _, row := range rows(bytes.TrimSuffix(text, []byte{'\n'}), room) {
-		out = append(append(append(out, prefix...), row...), '\n')
+	for _, row := range rows(text, room) {
+		out = append(append(append(append(out, prefix...), row...), reset...), '\n')
 	}
 	return out
 }
 
+func colourOfLevel(level slog.Level) int {
+	const red, yellow = 31, 33
+	if level >= slog.LevelError {
+		return red
+	}
+	return yellow
+}
+
 // colourOf gives the master grey and each name one of six colours.
 func colourOf(name string) int {
-	if name == "prefork" {
+	if name == master.Name {
 		return 90
 	}
 	sum := 0

@@ -5,6 +5,7 @@ package output
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -31,17 +32,42 @@ func (s *screen) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
+// lines are those so far, without the time that each begins with.
 func (s *screen) lines() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Split(strings.TrimSuffix(s.text.String(), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(s.text.String(), "\n"), "\n")
+	for i, line := range lines {
+		if rest, ok := strings.CutPrefix(line, atNoon); ok {
+			lines[i] = rest
+		} else if line != "" {
+			lines[i] = "without a time: " + line
+		}
+	}
+	return lines
 }
 
 func newScreen(t *testing.T) (*screen, *terminal) {
 	t.Helper()
 	t.Setenv("NO_COLOR", "1")
 	s := &screen{}
-	return s, newTerminal(s, anyWidth)
+	term := newTerminal(s, anyWidth)
+	term.now = noon
+	return s, term
+}
+
+// noon is the time at which these tests run.
+func noon() time.Time { return time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC) }
+
+const atNoon = "12:00:00 "
+
+// line says a line, which ends with a newline.
+func (t *terminal) line(name string, text []byte) bool {
+	m := &message{author: Author{Name: name}, text: bytes.TrimSuffix(text, []byte{'\n'})}
+	if name != master.Name {
+		m.stream = stdoutName
+	}
+	return t.say(m)
 }
 
 func anyWidth() int { return 0 }
@@ -52,7 +78,7 @@ func TestTerminalNamesLines(t *testing.T) {
 	term.line("a-long-name.10", []byte("two\n"))
 	term.line("web.0", []byte("\n"))
 	term.close()
-	want := "web.0   | one\na-long-name.10 | two\nweb.0          | \n"
+	want := "12:00:00 web.0   | one\n12:00:00 a-long-name.10 | two\n12:00:00 web.0          | \n"
 	if got := s.text.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
@@ -63,10 +89,14 @@ func TestTerminalColoursNames(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	s := &screen{}
 	term := newTerminal(s, anyWidth)
+	term.now = noon
 	term.line("web.0", []byte("one\n"))
 	term.line("prefork", []byte("two\n"))
+	term.say(&message{author: master, level: slog.LevelWarn, text: []byte("three")})
+	term.say(&message{author: master, level: slog.LevelError, text: []byte("four")})
 	term.close()
-	want := fmt.Sprintf("\x1b[%dmweb.0   |\x1b[0m one\n\x1b[90mprefork |\x1b[0m two\n", colourOf("web.0"))
+	want := fmt.Sprintf("12:00:00 \x1b[%dmweb.0   |\x1b[0m one\n12:00:00 \x1b[90mprefork |\x1b[0m two\n", colourOf("web.0")) +
+		"12:00:00 \x1b[90mprefork |\x1b[0m \x1b[33mthree\x1b[0m\n12:00:00 \x1b[90mprefork |\x1b[0m \x1b[31mfour\x1b[0m\n"
 	if got := s.text.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -81,16 +111,16 @@ func TestTerminalColoursNames(t *testing.T) {
 // begins with a name that is not its own.
 func TestTerminalNamesRows(t *testing.T) {
 	s, term := newScreen(t)
-	columns := 40
+	columns := 40 + len(clock)
 	term.columns = func() int { return columns }
-	const room = 30 // beside "prefork | "
+	const room = 30 // beside the time and "prefork | "
 	for _, text := range []string{
 		strings.Repeat("x", room),
 		strings.Repeat(" ", room) + "prefork | web.0: failed",
 		strings.Repeat("\t", 3) + strings.Repeat(" ", 6) + "prefork | tabs",
 		strings.Repeat("ü", room) + "narrow",
 		strings.Repeat("漢", room/2) + "wide",
-		strings.Repeat("\x1b[31m", 9) + strings.Repeat("x", room) + "red\x1b[0m",
+		strings.Repeat("\x1b[31m", 9) + strings.Repeat("x", room) + "red",
 		"",
 	} {
 		term.line("web.0", []byte(text+"\n"))
@@ -142,7 +172,7 @@ func TestTerminalNeverBlocks(t *testing.T) {
 	term.line("web.0", []byte("after\n"))
 	term.close()
 	got := s.lines()
-	want := []string{fmt.Sprintf("prefork | %d lines were lost: the terminal did not take them", all-kept), "web.0   | after"}
+	want := []string{fmt.Sprintf("prefork | warning: %d lines were lost: the terminal did not take them", all-kept), "web.0   | after"}
 	if len(got) != kept+2 || got[kept] != want[0] || got[kept+1] != want[1] {
 		t.Errorf("the end: got %q, want %q", got[min(kept, len(got)):], want)
 	}

@@ -45,6 +45,7 @@ type Birth struct {
 	Tasks    int  // where a worker with tasks is told what to do with them
 	Assigned bool // it was told what to become
 	Count    int  // of the slots of its worker, as it was told
+	Refused  bool // it has said that it cannot, or has never read it
 	UID      int  // when it introduced itself: the floor's
 }
 
@@ -117,11 +118,4 @@ func (p *Process) Unfit() string {
 		return fmt.Sprintf("pid %d is stopped", p.PID)
 	}
 	return ""
-}
-
-// Lives reports whether it has not begun to end: the kernel closes the descriptors of a
-// process before it is a zombie.
-func (p *Process) Lives() bool {
-	stat, err := linux.ReadStat(p.PID)
-	return err == nil && !stat.Exiting && stat.State != 'Z'
 }

@@ -69,7 +69,7 @@ func TestLifeOfAProcess(t *testing.T) {
 	testutil.WantNoLeak(t)
 	m, said, poller := polled(t)
 	p := introduce(t, m, 7, start(t, "exec sleep 1000"))
-	if m.Of(7) != p || m.OfPID(p.PID) != p || m.Dead(7) != p || !p.Lives() || !p.Holds(p.PID) || p.Holds(os.Getpid()) {
+	if m.Of(7) != p || m.OfPID(p.PID) != p || m.Dead(7) != p || !p.Holds(p.PID) || p.Holds(os.Getpid()) {
 		t.Error("it is not the process that it is")
 	}
 	if exit, ok := m.Exit(p); ok {
@@ -77,7 +77,7 @@ func TestLifeOfAProcess(t *testing.T) {
 	}
 	m.Kill(fleet.Kill{Proc: 7, Signal: policy.SIGKILL})
 	ready := poller.Wait(poll.Now().Add(testutil.Patience), poll.Now())
-	if len(ready) != 1 || ready[0] != (poll.Event{Kind: dead, ID: 7}) || p.Lives() {
+	if len(ready) != 1 || ready[0] != (poll.Event{Kind: dead, ID: 7}) {
 		t.Fatalf("got %v", ready)
 	}
 	exit, ok := m.Exit(p)

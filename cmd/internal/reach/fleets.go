@@ -108,7 +108,7 @@ func withoutMaster(name, state, text string) control.Status {
 	return control.Status{
 		Name: name, ActiveState: state, StatusText: text, Slots: []control.SlotStatus{}, Workers: []control.WorkerStatus{},
 		Sockets: []control.SocketStatus{},
-		Floors: map[uint32]uint32{}, SparePIDs: map[uint32]uint32{},
+		Floors:  map[uint32]uint32{}, SparePIDs: map[uint32]uint32{},
 	}
 }
 

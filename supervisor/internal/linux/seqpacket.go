@@ -4,6 +4,7 @@ package linux
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -75,13 +76,17 @@ func Send(fd int, msg []byte, fds ...int) error {
 // for as long as its sender likes (SO_LINGER, socket(7)).
 var ErrRights = errors.New("recvmsg: the message carries descriptors")
 
+// ErrUnread is the end of a connection whose other side has not read all that it was sent.
+// It is an io.EOF, too.
+var ErrUnread = fmt.Errorf("recvmsg: what was sent has not been read: %w", io.EOF)
+
 // Receive reads one message into buf, and its sender, whose pid is 0 if none came
 // with it. It does not block, whatever was sent. fd must be one of those that pass
 // credentials.
 //
 // io.EOF is the end of the connection. An empty message carries credentials and
 // so is not taken for it. Messages of a process that ended without reading its
-// own are read before that.
+// own are read before that; if there were none, it is ErrUnread.
 func Receive(fd int, buf []byte) (n int, from unix.Ucred, err error) {
 	n, from, flags, err := peek(fd, buf)
 	switch {
@@ -114,12 +119,15 @@ func peek(fd int, buf []byte) (n int, from unix.Ucred, flags int, err error) {
 		return err
 	}
 	err = retry(receive)
-	if errors.Is(err, unix.ECONNRESET) {
+	reset := errors.Is(err, unix.ECONNRESET)
+	if reset {
 		err = retry(receive) // it is told once, and before what is in the queue
 	}
 	switch {
 	case err != nil:
 		return 0, from, 0, os.NewSyscallError("recvmsg", err)
+	case n == 0 && oobn == 0 && reset:
+		return 0, from, 0, ErrUnread
 	case n == 0 && oobn == 0:
 		return 0, from, 0, io.EOF
 	}
