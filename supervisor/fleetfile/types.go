@@ -22,10 +22,10 @@ type File struct {
 	StopDelay    time.Duration // that the fleet serves on when it is to stop
 	Floor        *Floor        // nil if the file has no [floor]
 	Log          Log
-	Metrics      *Metrics      // nil if the file has no [metrics]
-	Sockets      []Socket      // in the order of the file
-	Workers      []Worker      // in the order of the file
-	Strays       []string      // variables of [Host.Counts] that are for none of Workers, sorted
+	Metrics      *Metrics // nil if the file has no [metrics]
+	Sockets      []Socket // in the order of the file
+	Workers      []Worker // in the order of the file
+	Strays       []string // variables of [Host.Counts] that are for none of Workers, sorted
 }
 
 // Start is what starts a fleet under systemd.

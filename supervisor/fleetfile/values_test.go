@@ -197,7 +197,7 @@ var conflicts = map[string][]string{
 		"[metrics]\nlisten = \"/a\"\nready = [\"wbe\"] #!\n[worker.web]\nexec = [\"a\"]",
 		"[metrics]\nlisten = \"/a\"\nready = [\"a\", \"b\"] #!\n[worker.a]\nexec = [\"a\"]",
 	},
-	"[log].format":      {"[log] #!"},
+	"[log].format": {"[log] #!"},
 	"[metrics].listen": {
 		"[metrics] #!",
 		"[socket.a]\nlisten = \"1.2.3.4:80\"\n[metrics]\nlisten = \"1.2.3.4:80\" #!",
