@@ -109,6 +109,7 @@ type changing struct {
 type agenda struct {
 	started       bool // the first Decide has set the deadlines
 	isReady       bool // READY was sent
+	wasReady      bool // some slot was ready, or listened
 	startDeadline policy.Instant
 	stopAt        policy.Instant
 	nextPing      policy.Instant
@@ -187,7 +188,7 @@ func (f *Fleet) Deadline() policy.Instant {
 	}
 	for _, s := range f.slots {
 		if !s.frozen {
-			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt, s.recycleAt, s.measureAt)
+			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt, s.wellAt, s.recycleAt, s.measureAt)
 		}
 	}
 	for _, w := range f.workers {
@@ -225,7 +226,7 @@ func (f *Fleet) advance(now policy.Instant) {
 		f.agenda.nextPing = now.Add(f.cfg.PingEvery)
 	}
 	if now >= f.agenda.stopAt {
-		f.stop(now, 0, "time is up (--stop-after)")
+		f.timeIsUp(now)
 	}
 	for _, l := range f.floors {
 		l.advance(now)

@@ -117,11 +117,20 @@ func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 			Name: s.name, Proc: s.proc, Worker: s.config.Name,
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
-			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
+			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.says(),
 			Recycles: s.byReason(), RecycleAt: s.recycleAt, Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
 	return v
+}
+
+// says is what the slot's process says of itself: "" when it has ended. What the dead have
+// said is in the reason, if they have failed.
+func (s *slot) says() string {
+	if s.proc == 0 || s.sweeping {
+		return ""
+	}
+	return s.status
 }
 
 func (s *slot) beside() Beside {

@@ -201,6 +201,23 @@ def cause(error):
     return f"{name}: {text}" if text else name
 
 
+def tell_handlers(slot, error):
+    """Hands what ended the user's code to the handlers of logging, but for those that write
+    to where show() has written it."""
+    logging = sys.modules.get("logging")
+    logger = logging and logging.getLogger("prefork")
+    if not logger or isinstance(error, SystemExit) or not logger.isEnabledFor(logging.CRITICAL):
+        return
+    told = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    about = type(error), error, error.__traceback__
+    record = logger.makeRecord(logger.name, logging.CRITICAL, NAME, 0, "%s: uncaught exception", (slot,), about)
+    while logger:
+        for handler in logger.handlers:
+            if record.levelno >= handler.level and getattr(handler, "stream", None) not in told:
+                handler.handle(record)
+        logger = logger.propagate and logger.parent
+
+
 def report(error):
     """Says what ended the user's code, as python3 does; returns the exit status."""
     if isinstance(error, KeyboardInterrupt):
