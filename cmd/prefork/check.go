@@ -27,7 +27,7 @@ import (
 )
 
 func newCheck() *cobra.Command {
-	var floor, asJSON bool
+	var floor, imports, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check FLEET",
 		Short: "Check a fleet file and print what it means",
@@ -48,17 +48,27 @@ root asks for a NAME, those of its unit, and not its sandbox. Sockets, limits,
 nice and control groups are left out, and a fleet that runs is not touched. What
 the floor prints goes to standard error.
 
-Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
-		Example:           "  prefork check ./fleet.toml\n  prefork check --floor fleet\n  prefork check --floor --json fleet",
+With --import, load the floor once, in the same way, and look in a worker for each
+entry, task and hook that the file names; it is quick enough for each deployment.
+
+Exit status: 0 good; 1 the floor cannot be used, or not be examined, or what
+--import has looked for is not there; 78 bad.`,
+		Example:           "  prefork check ./fleet.toml\n  prefork check --import fleet\n  prefork check --floor fleet\n  prefork check --floor --json fleet",
 		Args:              oneFleet,
 		ValidArgsFunction: completeFleet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if asJSON && !floor {
 				return exit.Misused("check: --json is for --floor: without it what is printed is TOML")
 			}
+			if floor && imports {
+				return exit.Misused("check: --floor and --import are two checks: give one of them")
+			}
 			file, err := reach.File(args[0])
 			if err != nil {
 				return err
+			}
+			if imports {
+				return checkImports(cmd.OutOrStdout(), args[0], file)
 			}
 			if floor {
 				return checkFloor(cmd.OutOrStdout(), args[0], file, asJSON)
@@ -69,6 +79,7 @@ Exit status: 0 good; 1 the floor cannot be used, or not be examined; 78 bad.`,
 		},
 	}
 	cmd.Flags().BoolVar(&floor, "floor", false, "load the floor, and report what would hurt")
+	cmd.Flags().BoolVar(&imports, "import", false, "load the floor once, and look for every entry")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole report of --floor as JSON")
 	return cmd
 }
@@ -115,11 +126,67 @@ func topOf(name string) string {
 
 // checkFloor examines the floor of a file, and prints the report.
 func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) error {
+	report, err := examined(fleet, file, examine.Run)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = writeJSON(out, report)
+	} else {
+		_, err = io.WriteString(out, floorreport.Text(report, widthOf(out)))
+	}
+	if err == nil && !report.Usable {
+		return exit.Silent(exit.Failure) // the report says why
+	}
+	return err
+}
+
+// checkImports resolves what a file names, and prints a line for each.
+func checkImports(out io.Writer, fleet string, file *fleetfile.File) error {
+	cause := ""
+	all, err := examined(fleet, file, func(file *fleetfile.File, o examine.Options) (all []examine.Imported, err error) {
+		all, cause, err = examine.Import(file, o)
+		return all, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case cause != "":
+		return exit.Failed("%s: the floor cannot be used: %s", file.Path, cause)
+	}
+	rows, bad := [][]string{}, 0
+	for _, found := range all {
+		what := "preloaded"
+		switch {
+		case found.Error != "":
+			bad++
+			fmt.Fprintf(os.Stderr, "prefork: %s: %s: %s\n", found.Place, found.Name, found.Error)
+			continue
+		case found.Count == 1:
+			what = "1 module is imported by each worker"
+		case !found.Preloaded || found.Count > 0:
+			what = fmt.Sprintf("%d modules are imported by each worker", found.Count)
+		}
+		rows = append(rows, []string{found.Key, found.Name, what})
+	}
+	if len(rows) > 0 {
+		if _, err := fmt.Fprintln(out, strings.Join(table(rows), "\n")); err != nil {
+			return err
+		}
+	}
+	if bad > 0 {
+		return exit.Failed("%s: %d of %d entries and hooks cannot be called", file.Path, bad, len(all))
+	}
+	return nil
+}
+
+// examined runs an examination, which ends with this process.
+func examined[T any](fleet string, file *fleetfile.File, examination func(*fleetfile.File, examine.Options) (T, error)) (found T, err error) {
 	if file.Floor == nil {
-		return exit.Failed("%s has no [floor]: there is nothing to load", file.Path)
+		return found, exit.Failed("%s has no [floor]: there is nothing to load", file.Path)
 	}
 	if file.Floor.Zygote != nil {
-		return exit.Failed("%s: floor.zygote is a program of which nothing is known here; what tests it is prefork check-zygote", file.Path)
+		return found, exit.Failed("%s: floor.zygote is a program of which nothing is known here; what tests it is prefork check-zygote", file.Path)
 	}
 	sdnotify.TakeEnvironment() // what a manager says to this process is not for the floor
 	var ending atomic.Bool
@@ -132,22 +199,14 @@ func checkFloor(out io.Writer, fleet string, file *fleetfile.File, asJSON bool) 
 	if !fleetfile.IsPath(fleet) && os.Geteuid() == 0 {
 		likeUnit(fleet, &options)
 	}
-	report, err := examine.Run(file, options)
+	found, err = examination(file, options)
 	if ending.Load() {
 		select {} // what was found out is no report; a signal ends this process
 	}
 	if err != nil {
-		return exit.Failed("check --floor: %v", err)
+		return found, exit.Failed("check: load the floor: %v", err)
 	}
-	if asJSON {
-		err = writeJSON(out, report)
-	} else {
-		_, err = io.WriteString(out, floorreport.Text(report, widthOf(out)))
-	}
-	if err == nil && !report.Usable {
-		return exit.Silent(exit.Failure) // the report says why
-	}
-	return err
+	return found, nil
 }
 
 // lines is standard error, for what floors print and what is said between.

@@ -22,3 +22,11 @@ func ScanLine(src string) (line func(parts ...string) int, deep int) {
 		return 0
 	}, x.deep
 }
+
+// Unplaced is a file without the lines of its keys, so that it can be compared.
+func Unplaced(f *File) *File {
+	if f != nil {
+		f.lines = nil
+	}
+	return f
+}

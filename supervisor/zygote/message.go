@@ -47,6 +47,9 @@ type Python struct {
 	Immortal bool // what has been loaded is never freed, in no worker
 	GCFreeze bool
 	Tasks    bool // some of the workers are of tasks
+	// Calls are the callables that the file names, each after the place where it does and
+	// a space, which tells of one that a module of the floor does not have.
+	Calls []string
 }
 
 // requestField is one field of the floor message: none, or one for each of its values.
@@ -73,6 +76,7 @@ var requestFields = []requestField{
 	{"immortal", true, func(f *LoadRequest) []string { return flag(f.Python.Immortal) }},
 	{"gc_freeze", true, func(f *LoadRequest) []string { return flag(f.Python.GCFreeze) }},
 	{"has_tasks", true, func(f *LoadRequest) []string { return flag(f.Python.Tasks) }},
+	{"calls", true, func(f *LoadRequest) []string { return f.Python.Calls }},
 	{"tasks", true, func(*LoadRequest) []string { return []string{Tasks()} }},
 	{"module", true, func(*LoadRequest) []string { return []string{Module} }},
 }

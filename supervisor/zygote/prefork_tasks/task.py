@@ -23,6 +23,8 @@ def resolve(name):
     found = sys.modules[module]
     for attribute in path.split("."):
         found = getattr(found, attribute)
+    if not callable(found):
+        raise TypeError(f"{name} is of type {type(found).__name__}, which cannot be called")
     return found
 
 
