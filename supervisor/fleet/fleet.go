@@ -87,13 +87,20 @@ type Fleet struct {
 	phase    phase
 	agenda   agenda
 	stopping ending
-	spawns   Histogram
-	random   uint64
-	last     ids
-	acts     []Action
+	counts
+	random uint64
+	last   ids
+	acts   []Action
 
 	changing
 	status string
+}
+
+// counts are of all its life.
+type counts struct {
+	spawns       Histogram
+	floorLosses  int // floors that have ended though nobody had asked for it
+	loadFailures int // floors that could not be loaded
 }
 
 // changing is how a fleet becomes another.

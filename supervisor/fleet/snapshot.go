@@ -13,13 +13,16 @@ import (
 type Snapshot struct {
 	State      string         // "activating", "active" or "deactivating"
 	Status     string         // as in Status
-	Generation int            // of the floor; 0 if no floor was ever needed
+	Generation int            // of the floor that is, or was, loaded; 0 if none was
+	FloorState string         // "loading", "loaded", "lost" (until it is loaded again), "ending" or "ended"; "": none is needed
 	Floor      Proc           // 0: there is none, or none that is loaded
 	FloorSince policy.Instant // when it began to be loaded, if it is
 	Spares     int            // processes that wait to become a slot
 	Floors     []Unnamed      // that are loaded
 	Waiting    []Unnamed      // the spares
 	Spawns     Histogram
+	Losses     int // of floors
+	Failures   int // of loads of floors
 	Slots      []SlotSnapshot
 	Revision   Revision
 	Change     ChangeSnapshot
@@ -87,7 +90,7 @@ type Beside struct {
 func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
-		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
+		Generation: f.floor.newest, FloorState: f.floor.inWords(), Losses: f.floorLosses, Failures: f.loadFailures, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
 		Revision: f.revision,
 	}
 	if c := f.change; c != nil {

@@ -78,7 +78,18 @@ var families = []family{
 			p.sample("", float64(slot.LoopLagUSec)/1e6, "worker", slot.Worker, "slot", slot.Name)
 		})
 	}},
-	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
+	{"prefork_floor_loaded", gauge, "", "1 if there is a floor to fork workers from; 0 while it is loaded, or loaded again.", func(p *printer, s *Sample) {
+		if s.Fleet.FloorState != "" { // else none is needed
+			p.sample("", truth(s.Fleet.FloorState == "loaded"))
+		}
+	}},
+	{"prefork_floor_losses", counter, "", "Floors that have ended though nobody had asked for it.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.FloorLosses))
+	}},
+	{"prefork_floor_load_failures", counter, "", "Floors that could not be loaded.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.FloorLoadFailures))
+	}},
+	{"prefork_floor_generation", gauge, "", "Generation of the floor that is, or was, loaded; 0 if none was.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Generation))
 	}},
 	{"prefork_floor_memory_bytes", gauge, "bytes", "Resident memory of the floor.", func(p *printer, s *Sample) {

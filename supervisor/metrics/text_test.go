@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func edge() *control.Status {
 	return &control.Status{
-		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2,
+		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2, FloorState: "loaded", FloorLosses: 1, FloorLoadFailures: 3,
 		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7,
 		Slots: []control.SlotStatus{
 			{Name: "web.0", Worker: "web", State: "ready", MemoryPrivate: 512000, MemoryShared: 98566144},
