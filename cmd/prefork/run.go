@@ -35,7 +35,7 @@ Exit status: 0 stopped or finished; 1 failed; 2 wrong usage; 78 bad fleet file.`
 			return run(args[0], after, debugLog)
 		},
 	}
-	cmd.Flags().StringVar(&stopAfter, "stop-after", "", "stop by itself after this `DURATION`, such as 5s or 1min 30s")
+	cmd.Flags().StringVar(&stopAfter, "stop-after", "", "stop by itself after this `DURATION`, such as 5s or 1min 30s; exit 1 if no slot was ready")
 	cmd.Flags().BoolVar(&debugLog, "debug", false, "log every step")
 	return cmd
 }

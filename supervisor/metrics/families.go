@@ -41,7 +41,7 @@ var families = []family{
 	{"prefork_slot_recycles", counter, "", "Processes of a slot that were replaced though nothing was wrong with them.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.NRecycles), true
 	})},
-	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
+	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with; 0 once it has been ready for restart_reset_sec.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.Failures), true
 	})},
 	{"prefork_slot_next_start_timestamp_seconds", gauge, "seconds", "Unix time when the backoff of a slot is over; 0 if it does not wait.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
