@@ -88,6 +88,7 @@ install:
 	$(COMPLETION) fish >$(DESTDIR)$(FISHDIR)/prefork.fish
 	chmod 0644 $(DESTDIR)$(BASHDIR)/prefork $(DESTDIR)$(ZSHDIR)/_prefork $(DESTDIR)$(FISHDIR)/prefork.fish
 	install -m0644 -t $(DESTDIR)$(DATADIR) packaging/zygotes/zygote.rb
+	install -D -m0644 -t $(DESTDIR)$(DATADIR)/python supervisor/zygote/prefork.py
 	install -D -m0644 -t $(DESTDIR)$(DATADIR)/conformance packaging/zygotes/conformance/conformance.*
 	cd packaging/examples && find . -name '*.toml' -o -name '*.py' -o -name '*.rb' -o -name '*.conf' -o -name '*.yaml' -o -name Containerfile | while read -r f; do \
 		install -D -m0644 $$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit; \

@@ -23,8 +23,9 @@ func (m *master) snapshot(v fleet.Snapshot) *bridge.Snapshot {
 	f := &control.Status{
 		Name: m.file().Name, File: m.snapshots.file, MainPID: uint32(os.Getpid()),
 		ActiveState: v.State, StatusText: v.Status,
-		Generation: uint32(v.Generation), Spares: uint32(v.Spares),
-		NotificationsDropped: m.slots.Dropped(), LinesLost: m.outputs.Lost(), Slots: make([]control.SlotStatus, 0, len(v.Slots)),
+		Generation: uint32(v.Generation), FloorState: v.FloorState, FloorLosses: uint64(v.Losses), FloorLoadFailures: uint64(v.Failures),
+		Spares: uint32(v.Spares), NotificationsDropped: m.slots.Dropped(), LinesLost: m.outputs.Lost(),
+		Slots: make([]control.SlotStatus, 0, len(v.Slots)),
 	}
 	f.OutdatedSockets = strings.Join(m.sockets.Outdated(), " ")
 	f.UnservedSockets = strings.Join(v.Unserved, " ")

@@ -231,3 +231,62 @@ socket.idle: no worker has it: clients that connect wait for ever; write sockets
 		t.Errorf("exit status %d, %v: %s", code, err, text)
 	}
 }
+
+// What a file names is looked for once: where it is wrong is said by file, line and key.
+func TestCheckImport(t *testing.T) {
+	const file = "[floor]\npath = [\".\"]\npreload = [\"base\"]\n[worker.web]\nentry = \"base:serve\"\n[worker.late]\nentry = \"late:run\"\n" +
+		"[worker.io.tasks]\nbeat = \"base:beat\"\n"
+	modules := map[string]string{"base.py": "def serve(): pass\nasync def beat(): pass\nnumber = 7\n", "late.py": "import colorsys\ndef run(): pass\n"}
+	cmd, _ := check(t, file, modules, "--import")
+	out, said, code := outputOf(t, cmd)
+	const want = "worker.web.entry      base:serve  preloaded\n" +
+		"worker.late.entry     late:run    2 modules are imported by each worker\nworker.io.tasks.beat  base:beat   preloaded\n"
+	if out != want || said != "" || code != 0 {
+		t.Errorf("exit status %d, got\n%s%s\nwant\n%s", code, out, said, want)
+	}
+	wrong := strings.NewReplacer("base:serve", "base:number", "late:run", "late:walk", "base:beat", "nosuch:beat").Replace(file)
+	cmd, dir := check(t, wrong, modules, "--import")
+	out, said, code = outputOf(t, cmd)
+	for _, line := range []string{
+		":5: worker.web.entry: base:number: TypeError: base:number is of type int, which cannot be called\n",
+		":7: worker.late.entry: late:walk: AttributeError: module 'late' has no attribute 'walk'\n",
+		":9: worker.io.tasks.beat: nosuch:beat: ModuleNotFoundError: No module named 'nosuch'\n",
+	} {
+		if !strings.Contains(said, "\nprefork: "+dir+"/fleet.toml"+line) {
+			t.Errorf("nothing says %q", line)
+		}
+	}
+	if out != "" || code != exit.Failure {
+		t.Errorf("exit status %d, %s%s", code, out, said)
+	}
+	cmd, _ = check(t, strings.Replace(file, "base", "nosuch", 1), modules, "--import")
+	if _, said, code := outputOf(t, cmd); code != exit.Failure || !strings.Contains(said, "the floor cannot be used: importing nosuch: ModuleNotFoundError") {
+		t.Errorf("exit status %d: %s", code, said)
+	}
+}
+
+// An entry that a module of the floor does not have is an error of the floor: no worker runs
+// at the start, and none is touched by a reload. Of any other module it is the worker's.
+func TestEntriesAreResolvedWithTheFloor(t *testing.T) {
+	const good = "[floor]\npath = [\"DIR\"]\npreload = [\"app\"]\n[worker.web]\nentry = \"app:idle\"\ncount = 2\n"
+	r := start(t, strings.Replace(good, "app:idle", "app:nosuch", 1))
+	const cause = ":5: worker.web.entry: app:nosuch: module 'app' has no attribute 'nosuch'"
+	if code := r.wait(); code != 1 || !strings.Contains(r.logged(), "fleet stops: floor: "+r.path("fleet.toml")+cause) || strings.Contains(r.logged(), "web.0") {
+		t.Errorf("exit status %d", code)
+	}
+
+	r = start(t, good)
+	r.waitReady()
+	before := r.children("prefork: web.")
+	r.write("fleet.toml", strings.ReplaceAll(strings.ReplaceAll(good, "app:idle", "app:nosuch")+"[floor.env]\nA = \"1\"\n", "DIR", r.dir))
+	_, said, code := prefork(t, "reload", r.path("fleet.toml"))
+	if code != 1 || !strings.Contains(said, cause) {
+		t.Errorf("reload: exit status %d: %s", code, said)
+	}
+	if now := r.children("prefork: web."); !slices.Equal(now, before) {
+		t.Errorf("the workers were %v, and are %v", before, now)
+	}
+	if strings.Contains(r.logged(), "web.0: starting") && strings.Count(r.logged(), "starting -> ready") != 2 {
+		t.Error("a worker was started with it")
+	}
+}

@@ -93,24 +93,6 @@ func TestExitStatusesAreInTheManual(t *testing.T) {
 	}
 }
 
-// The manual has each family of metrics.
-func TestMetricsAreInTheManual(t *testing.T) {
-	text, err := os.ReadFile("../../supervisor/metrics/families.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	families := regexp.MustCompile(`"(prefork_[a-z_]+)"`).FindAllStringSubmatch(string(text), -1)
-	if len(families) < 10 {
-		t.Fatalf("%d families", len(families))
-	}
-	manual := section(t, "prefork@.service.8", ".Ss Metrics and probes")
-	for _, m := range families {
-		if !strings.Contains(manual, m[1]) {
-			t.Errorf("the manual has no %s", m[1])
-		}
-	}
-}
-
 // The manual has the signals that mean something to the master, and what it says of each
 // is what the master does.
 func TestSignalsAreInTheManual(t *testing.T) {

@@ -40,7 +40,7 @@ under systemd, there is no file by that name, and no socket that was passed.`,
 			return run(args[0], after, debugLog)
 		},
 	}
-	cmd.Flags().StringVar(&stopAfter, "stop-after", "", "stop by itself after this `DURATION`, such as 5s or 1min 30s")
+	cmd.Flags().StringVar(&stopAfter, "stop-after", "", "stop by itself after this `DURATION`, such as 5s or 1min 30s; exit 1 if no slot was ready")
 	cmd.Flags().BoolVar(&debugLog, "debug", false, "log every step")
 	return cmd
 }

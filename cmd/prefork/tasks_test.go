@@ -65,7 +65,7 @@ interrupted = "tasks:interrupted"
 cancelled   = { entry = "tasks:cancels_itself", restart = "no" }
 group       = { entry = "tasks:group", restart = "no" }
 number      = { entry = "tasks:not_awaitable", restart_sec = "1h", restart_max_delay_sec = "1h" }
-missing     = { entry = "tasks:nowhere", restart_sec = "1h", restart_max_delay_sec = "1h" }
+missing     = { entry = "nowhere:run", restart_sec = "1h", restart_max_delay_sec = "1h" }
 late        = { entry = "tasks:never_ready", type = "notify", timeout_start_sec = "100ms", restart = "no" }
 `)
 	r.waitReady()
@@ -85,7 +85,7 @@ late        = { entry = "tasks:never_ready", type = "notify", timeout_start_sec 
 		"cancelled":   {"failed", "exit-code", 0, "CancelledError: the task cancelled itself"},
 		"group":       {"failed", "exit-code", 0, "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)"},
 		"number":      {"waiting", "exit-code", 1, "TypeError: tasks:not_awaitable returned int, not an awaitable"},
-		"missing":     {"waiting", "exit-code", 1, "AttributeError: module 'tasks' has no attribute 'nowhere'"},
+		"missing":     {"waiting", "exit-code", 1, "ModuleNotFoundError: No module named 'nowhere'"},
 		"late":        {"failed", "timeout", 0, "did not call prefork.ready() within 100ms (timeout_start_sec)"},
 	}
 	for name, want := range wants {

@@ -107,9 +107,10 @@ func endsSentence(text string) bool {
 	return strings.HasSuffix(text, ".") && !strings.HasSuffix(text, "..") || strings.HasSuffix(text, "?")
 }
 
-var reference = regexp.MustCompile(`(^| )([A-Za-z_][\w.@:-]*)\(([1-9])\)([.,;:]*)( |$)`)
+var reference = regexp.MustCompile(`(^| )([A-Za-z_][\w.@:-]*)\(([1-9]?)\)([.,;:]*)( |$)`)
 
-// references writes a sentence, with NAME(5) as a reference to a page.
+// references writes a sentence, with NAME(5) as a reference to a page and NAME() as a
+// function.
 func references(sentence string) string {
 	var b strings.Builder
 	for {
@@ -121,7 +122,11 @@ func references(sentence string) string {
 		if before := sentence[:at[0]]; before != "" {
 			b.WriteString(wrap(Escape(before)))
 		}
-		b.WriteString(strings.TrimSpace(fmt.Sprintf(".Xr %s %s %s", group(2), group(3), strings.Join(strings.Split(group(4), ""), " "))) + "\n")
+		macro := ".Fn " + Arg(group(2))
+		if page := group(3); page != "" {
+			macro = ".Xr " + group(2) + " " + page
+		}
+		b.WriteString(strings.TrimSpace(macro+" "+strings.Join(strings.Split(group(4), ""), " ")) + "\n")
 		sentence = sentence[at[1]:]
 	}
 	if sentence != "" {

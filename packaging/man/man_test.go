@@ -45,6 +45,7 @@ func TestText(t *testing.T) {
 		{"A line\nthat goes on. The next (yes.) Last", "A line that goes on.\nThe next (yes.)\nLast\n"},
 		{"One [A]... two.\n\nThree.", "One [A]... two.\n.Pp\nThree.\n"},
 		{"See sd_notify(3), or a(b). As in systemd.unit(5).", "See\n.Xr sd_notify 3 ,\nor a(b).\nAs in\n.Xr systemd.unit 5 .\n"},
+		{"As stop() does: call f().", "As\n.Fn stop\ndoes: call\n.Fn f .\n"},
 		{".Dd is --no macro, 'nor is \\e …", "\\&.Dd is \\-\\-no macro, 'nor is \\ee \\[u2026]\n"},
 		{"Such as:\n\n    a 'b'\n      -c", "Such as:\n.Bd -literal -offset 2n\na \\(aqb\\(aq\n  \\-c\n.Ed\n"},
 	} {

@@ -21,12 +21,18 @@ type Status struct {
 	MainPID        uint32 `json:"main_pid" emits:"const"`       // the master
 	ActiveState    string `json:"active_state" emits:"true"`    // activating, active or deactivating
 	StatusText     string `json:"status_text" emits:"true"`     // one line: is it well, and what is next
-	Generation     uint32 `json:"generation" emits:"true"`      // of the floor; 0: there is none
+	Generation     uint32 `json:"generation" emits:"true"`      // of the floor that is, or was, loaded; 0: none was
+	FloorState     string `json:"floor_state" emits:"true"`     // loading, loaded, lost, ending or ended; "": none is needed
 	FloorPID       uint32 `json:"floor_pid" emits:"true"`       // 0: there is no floor, or it is being loaded
 	FloorTimestamp uint64 `json:"floor_timestamp" emits:"true"` // when it began to be loaded; 0: there is none
 	FloorMemory    uint64 `json:"floor_memory" measured:"true"` // bytes that are resident; 0: not known
 	Spares         uint32 `json:"spares"`                       // processes that wait to become a slot
 	NRestarts      uint32 `json:"n_restarts" emits:"true"`      // of all slots
+
+	// FloorLosses counts floors that have ended though nobody had asked for it, and
+	// FloorLoadFailures those that could not be loaded.
+	FloorLosses       uint64 `json:"floor_losses"`
+	FloorLoadFailures uint64 `json:"floor_load_failures"`
 
 	// Floors are the processes of all floors that are loaded, by their generations: two
 	// while one takes the place of the other. SparePIDs are the spares, each with the

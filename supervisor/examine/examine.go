@@ -56,7 +56,9 @@ type run struct {
 	sharesFDs bool
 	loud      *os.File // where it is shown what is printed
 	mute      *os.File // /dev/null: what is loaded again prints again
-	pooled    bool     // the only threads are those of libraries, and a variable keeps them away
+	// onlyImports is that one floor is loaded, to resolve what the file names.
+	onlyImports bool
+	pooled      bool // the only threads are those of libraries, and a variable keeps them away
 }
 
 // Run examines the floor of a file, which has one. It blocks for as long as that takes to
@@ -64,20 +66,30 @@ type run struct {
 // on a thread that lasts: its processes end with that. The error is of this side: what is
 // wrong with the floor is in the report.
 func Run(file *fleetfile.File, o Options) (*Report, error) {
-	if err := linux.SetChildSubreaper(); err != nil {
-		return nil, err
-	}
-	defer End()
-	r := &run{Options: o, file: file, report: newReport(file), sharesFDs: file.Floor.FDs == fleetfile.Allow}
-	from, to, err := os.Pipe()
+	r, end, err := begin(file, o)
 	if err != nil {
 		return nil, err
 	}
+	defer end()
+	return r.report, r.examine()
+}
+
+// begin prepares an examination. end ends all processes of it, and waits until what floors
+// have printed is shown.
+func begin(file *fleetfile.File, o Options) (r *run, end func(), err error) {
+	if err := linux.SetChildSubreaper(); err != nil {
+		return nil, nil, err
+	}
+	r = &run{Options: o, file: file, report: newReport(file), sharesFDs: file.Floor.FDs == fleetfile.Allow}
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
 	r.loud = to
 	if r.mute, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
-		return nil, err
+		_, _ = to.Close(), from.Close() // nothing was written
+		return nil, nil, err
 	}
-	defer r.mute.Close() //nolint:errcheck // nothing was written
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
@@ -86,12 +98,12 @@ func Run(file *fleetfile.File, o Options) (*Report, error) {
 	}()
 	r.report.Notes = append(r.report.Notes, o.Notes...)
 	r.place()
-	err = r.examine()
-	End()
-	_ = to.Close()                                            // floors had their own
-	_ = from.SetReadDeadline(time.Now().Add(2 * time.Second)) // unless one of another user is left
-	<-copied
-	return r.report, err
+	return r, func() {
+		End()
+		_, _ = to.Close(), r.mute.Close()                         // floors had their own
+		_ = from.SetReadDeadline(time.Now().Add(2 * time.Second)) // unless one of another user is left
+		<-copied
+	}, nil
 }
 
 // place settles who loads the floor and where, as far as this process may.
@@ -160,8 +172,11 @@ func (r *run) start(v variant, watch bool) (s *scratch, broken string, err error
 		python.Immortal, python.Repack, request.AllowThreads, request.AllowFDs = false, false, true, true
 	}
 	output := r.mute
-	if watch {
+	if watch || r.onlyImports {
 		output = r.loud
+	}
+	if r.onlyImports {
+		python.Calls = nil // each is told of
 	}
 	if s, err = startFloor(orders, request, output, watch); err != nil {
 		return nil, "", err

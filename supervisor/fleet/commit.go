@@ -247,3 +247,17 @@ func (f *Fleet) tidy() {
 		f.arrange()
 	}
 }
+
+func (c *change) inStatus() string {
+	switch c.phase {
+	case phaseLoading:
+		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.Kind, c.floor.doing())
+	case phaseReturning:
+		return fmt.Sprintf("%s %s (%s), going back", c.Kind, c.result, c.why)
+	case phaseProving, phaseRolling:
+	}
+	if c.Kind == ChangeRecycle {
+		return fmt.Sprintf("%s is being recycled", c.Slots[0])
+	}
+	return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
+}

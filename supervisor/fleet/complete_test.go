@@ -33,7 +33,7 @@ func eventsAbout(p Proc) []Event {
 		Exited{Proc: p, Exit: policy.Exit{Signal: policy.SIGKILL}, Left: 1},
 		Swept{p},
 		Exited{Proc: p, Exit: policy.Exit{Signal: policy.SIGKILL}, OOM: true, Usage: Usage{1 << 20, sec}},
-		Notified{Proc: p, Ready: true, HasStatus: true, Status: "well"},
+		Notified{Proc: p, Ready: true, HasStatus: true, Status: "well", Cause: "ValueError: no"},
 		Notified{Proc: p, Reloading: true},
 		Notified{Proc: p, Stopping: true, Errno: "ENOENT"},
 		Notified{Proc: p, Watchdog: true, Interval: sec},

@@ -3,8 +3,8 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -48,11 +48,11 @@ func (s *slot) stop(now policy.Instant, kind Kind, why string) {
 
 // enterStopping gives the slot's process the time to end that its policy allows.
 func (s *slot) enterStopping(now policy.Instant, kind Kind, level Level, why string) {
-	until := now.Timeout(s.policy().TimeoutStop)
+	until, told := now.Timeout(s.policy().TimeoutStop), why
 	if until != policy.Never {
-		why += ", SIGKILL follows in " + policy.Span(s.policy().TimeoutStop)
+		told += ", SIGKILL follows in " + policy.Span(s.policy().TimeoutStop)
 	}
-	s.enter(now, StateStopping, until, kind, level, why)
+	s.enterUntil(now, StateStopping, until, kind, level, why, told)
 }
 
 // stopTimeout ends the patience with what was asked to end.
@@ -146,7 +146,8 @@ func (s *slot) sweep(now policy.Instant, left int) {
 		s.enterKilling(now, KindSlotLeft, what+" got SIGKILL")
 		return
 	}
-	s.enter(now, StateStopping, until, KindSlotLeft, Info, fmt.Sprintf("%s got SIGTERM, SIGKILL follows in %s", what, policy.Span(until.Sub(now))))
+	what += " got SIGTERM"
+	s.enterUntil(now, StateStopping, until, KindSlotLeft, Info, what, fmt.Sprintf("%s, SIGKILL follows in %s", what, policy.Span(until.Sub(now))))
 	s.fleet.signal(s.proc, policy.SIGTERM, true)
 }
 
@@ -265,6 +266,7 @@ func (s *slot) resultBeforeExit(ev Exited) policy.Result {
 
 // settle decides what becomes of a slot that has no process any more.
 func (s *slot) settle(now policy.Instant) {
+	clean := s.policy().Clean(s.exit)
 	what := s.describe()
 	if s.refusal != "" {
 		what += ": " + s.refusal
@@ -272,10 +274,15 @@ func (s *slot) settle(now policy.Instant) {
 	if s.wasReady {
 		what += fmt.Sprintf(" after %s", policy.Span(s.readyFor))
 	}
+	if clean {
+		s.lament = "" // it has ended well nevertheless
+	} else if s.lament != "" {
+		what += ": " + s.lament
+	}
 	if s.result == policy.Timeout {
 		what += ", timed out"
 	}
-	if s.result != "" || !s.policy().Clean(s.exit) {
+	if s.result != "" || !clean {
 		what += s.lastWords()
 	}
 	s.conclude(now, what)
@@ -286,7 +293,7 @@ func (s *slot) conclude(now policy.Instant, what string) {
 	if s.result == "" {
 		s.result = s.policy().Result(s.exit)
 	}
-	s.lastResult = s.result
+	s.lastResult, s.what = s.result, what
 	if s.concludeMove(now, what) {
 		return
 	}
@@ -320,6 +327,14 @@ func (s *slot) cleanDelay(now policy.Instant) time.Duration {
 	return max(0, s.startedAt.Add(max(s.policy().RestartSec, minStartInterval)).Sub(now))
 }
 
+// recovered: it has been ready for restart_reset_sec, and its failures are over.
+func (s *slot) recovered() {
+	s.wellAt = policy.Never
+	why := fmt.Sprintf("no failure for %s (restart_reset_sec)", policy.Span(s.policy().ResetAfter(s.lastDelay)))
+	s.failures, s.lastDelay, s.why = 0, 0, "running"
+	s.report("", Debug, why, End{Result: s.result})
+}
+
 func (s *slot) backOff(now policy.Instant, what string) {
 	p := s.policy()
 	if s.wasReady && s.readyFor >= p.ResetAfter(s.lastDelay) {
@@ -348,51 +363,32 @@ func (s *slot) waitForRestart(now policy.Instant, level Level, delay time.Durati
 	if s.config.OnDemand {
 		next = "listens again"
 	}
-	if delay > 0 {
-		next += " in " + policy.Span(delay)
-	} else {
-		next += " now"
-	}
+	why, told := what, fmt.Sprintf("%s; %s %s", what, next, in(delay))
 	if s.failures > 0 {
-		next += fmt.Sprintf(" (%s failure in a row)", ordinal(s.failures))
+		row := fmt.Sprintf("%s failure in a row", ordinal(s.failures))
+		why, told = fmt.Sprintf("%s; %s", why, row), fmt.Sprintf("%s (%s)", told, row)
 	}
-	s.enter(now, StateWaiting, now.Add(delay), s.endKind(KindSlotRestarts), level, what+"; "+next)
+	s.enterUntil(now, StateWaiting, now.Add(delay), s.endKind(KindSlotRestarts), level, why, told)
 }
 
-// giveUp ends a slot that could have been started again.
-func (s *slot) giveUp(now policy.Instant, r policy.Result, why string) {
-	s.result, s.lastResult = r, r
-	s.enter(now, StateFailed, policy.Never, KindSlotFailed, Err, fmt.Sprintf("%s: %s; gave up", r, why))
+// in says when something follows that does so after a delay.
+func in(delay time.Duration) string {
+	if delay <= 0 {
+		return "now"
+	}
+	return "in " + policy.Span(delay)
+}
+
+// hitStartLimit gives up, with the failure that has led to it.
+func (s *slot) hitStartLimit(now policy.Instant) {
+	s.led = s.cause()
+	why := fmt.Sprintf("%s: %d starts within %s (start_limit_burst)", policy.StartLimitHit,
+		s.policy().StartLimitBurst, policy.Span(s.policy().StartLimitPeriod))
+	if s.what != "" {
+		why += "; the last one: " + s.what
+	}
+	s.result, s.lastResult = policy.StartLimitHit, policy.StartLimitHit
+	s.enter(now, StateFailed, policy.Never, KindSlotFailed, Err,
+		fmt.Sprintf("%s; gave up: prefork reset %s %s", why, cmp.Or(s.fleet.cfg.Called, "FLEET"), s.name))
 	s.vital = s.config.Vital.FailureAction == policy.EndExit
-}
-
-// watchSockets tells, once each, of the sockets whose last slot has finished or failed: they
-// listen, and clients wait in them. What an operator has stopped is known to be.
-func (f *Fleet) watchSockets(n tally) {
-	if n.finished() == n.held && f.unserved == nil || f.change != nil || f.phase != starting && f.phase != serving {
-		return
-	}
-	var over []string // of slots that are over
-	for _, s := range f.slots {
-		if s.role == current && !s.held && (s.state == StateExited || s.state == StateFailed) {
-			over = append(over, s.config.Sockets...)
-		}
-	}
-	if over == nil {
-		f.unserved = nil
-		return
-	}
-	for _, s := range f.slots {
-		if s.role == current && s.state != StateExited && s.state != StateFailed {
-			over = slices.DeleteFunc(over, func(name string) bool { return slices.Contains(s.config.Sockets, name) })
-		}
-	}
-	slices.Sort(over)
-	over = slices.Compact(over)
-	for _, name := range over {
-		if !slices.Contains(f.unserved, name) {
-			f.reportKind(KindSocketUnserved, Warning, fmt.Sprintf("socket %s: no slot is left that serves it; clients wait", name))
-		}
-	}
-	f.unserved = over
 }

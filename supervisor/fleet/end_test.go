@@ -38,7 +38,7 @@ func TestLeftOversAreAskedToEndBeforeTheNextStart(t *testing.T) {
 	p.send(Exited{Proc: proc, Exit: status1, Left: 2})
 	p.wantKills(Kill{proc, policy.SIGTERM, true}, Kill{proc, policy.SIGCONT, true})
 	p.wantState("w.0", StateStopping)
-	p.wantStatus("w.0 stopping (exited with status 1; 2 processes that it left behind got SIGTERM, SIGKILL follows in 5s)")
+	p.wantStatus("w.0 stopping (exited with status 1; 2 processes that it left behind got SIGTERM; SIGKILL in 5s)")
 	p.wait(leftGrace - 1)
 	p.wantKills()
 	p.send(Exited{Proc: proc, Exit: status0}) // a process ends once

@@ -91,6 +91,7 @@ type (
 		HasStatus bool
 		Status    string               // one line
 		Errno     string               // ERRNO=, BUSERROR= or EXIT_STATUS=, for the operator
+		Cause     string               // why it is about to end, in its own words: one short line, "" if it does not say
 		Recycle   policy.RecycleReason // "", RecycleRequests or RecycleAsked
 		HasLag    bool
 		Lag       time.Duration // how late the loop of its tasks was

@@ -88,13 +88,20 @@ type Fleet struct {
 	phase    phase
 	agenda   agenda
 	stopping ending
-	spawns   Histogram
-	random   uint64
-	last     ids
-	acts     []Action
+	counts
+	random uint64
+	last   ids
+	acts   []Action
 
 	changing
 	telling
+}
+
+// counts are of all its life.
+type counts struct {
+	spawns       Histogram
+	floorLosses  int // floors that have ended though nobody had asked for it
+	loadFailures int // floors that could not be loaded
 }
 
 // changing is how a fleet becomes another.
@@ -110,6 +117,7 @@ type changing struct {
 type agenda struct {
 	started       bool // the first Decide has set the deadlines
 	isReady       bool // READY was sent
+	wasReady      bool // some slot was ready, or listened
 	startDeadline policy.Instant
 	stopAt        policy.Instant
 	drainedAt     policy.Instant // when a fleet that drains stops; policy.Never: it does not drain
@@ -190,7 +198,7 @@ func (f *Fleet) Deadline() policy.Instant {
 	}
 	for _, s := range f.slots {
 		if !s.frozen {
-			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt, s.recycleAt, s.measureAt)
+			d = min(d, s.due, s.deadline, s.beatDue, s.provenAt, s.wellAt, s.recycleAt, s.measureAt)
 		}
 	}
 	for _, w := range f.workers {
@@ -229,7 +237,7 @@ func (f *Fleet) advance(now policy.Instant) {
 	}
 	switch {
 	case now >= f.agenda.stopAt:
-		f.stop(now, 0, "time is up (--stop-after)")
+		f.timeIsUp(now)
 	case now >= f.agenda.drainedAt:
 		f.stop(now, 0, f.stopping.why)
 	}

@@ -116,7 +116,7 @@ func TestNothingReadyAtStartTimeout(t *testing.T) {
 	}{
 		{
 			"in backoff", crash, func(p *player) { p.exit("w.0", status1) },
-			"no slot was ready within 5min (timeout_start_sec); w.0: exit-code: exited with status 1; starts again in 1h", true,
+			"no slot was ready within 5min (timeout_start_sec); w.0: exit-code: exited with status 1; 1st failure in a row", true,
 		},
 		{"hangs", hang, func(*player) {}, "no slot was ready within 5min (timeout_start_sec)", false},
 		{
@@ -229,6 +229,25 @@ func TestStopAfter(t *testing.T) {
 	p.want(Stopping{}, Kill{p.slot("w.0").proc, policy.SIGTERM, false})
 	p.exit("w.0", termed)
 	p.wantQuit(0)
+}
+
+// Who runs a fleet for a while wants to know whether it can be run.
+func TestStopAfterOfAFleetThatWasNeverReadyFails(t *testing.T) {
+	w := execWorker("w", 1)
+	w.Policy.Notify = true
+	cfg := fleetOf(w)
+	cfg.StopAfter = 5 * sec
+	p := play(t, cfg)
+	p.begin()
+	p.exit("w.0", policy.Exit{Code: 203})
+	p.wait(5*sec - 1)
+	p.begin()
+	p.wait(1)
+	if want := "time is up (--stop-after), and no slot was ready; w.0: "; !strings.HasPrefix(p.f.stopping.why, want) {
+		t.Errorf("got %q, want %q", p.f.stopping.why, want)
+	}
+	p.exit("w.0", termed)
+	p.wantQuit(1)
 }
 
 func TestPing(t *testing.T) {

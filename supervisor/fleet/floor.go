@@ -27,6 +27,7 @@ type floor struct {
 	retired  bool // another has taken its place
 	state    floorState
 	loaded   bool // some generation was
+	newest   int  // the number of the last that was
 	due      policy.Instant
 	deadline policy.Instant
 	failures int
@@ -75,6 +76,14 @@ func (l *floor) retire(now policy.Instant) {
 
 // gone reports whether nothing is left of a floor that is not needed any more.
 func (l *floor) gone() bool { return l.retired && l.proc == 0 && l.pool.empty() }
+
+// inWords is its state as who looks at the fleet is told: "" if it is not needed.
+func (l *floor) inWords() string {
+	if !l.needed {
+		return ""
+	}
+	return [...]string{"ended", "lost", "loading", "loaded", "ending"}[l.state]
+}
 
 func (l *floor) doing() string {
 	if l.progress == "" {
@@ -129,7 +138,7 @@ func (l *floor) becameLoaded(now policy.Instant, ev FloorLoaded) {
 	if ev.Proc != l.proc || l.state != floorLoading {
 		return
 	}
-	l.state, l.loaded, l.upAt, l.deadline = floorUp, true, now, policy.Never
+	l.state, l.loaded, l.newest, l.upAt, l.deadline = floorUp, true, l.number, now, policy.Never
 	l.forks = max(1, ev.Forks)
 	l.report(KindFloorLoaded, Info, fmt.Sprintf("floor is loaded, in %s", policy.Span(now.Sub(l.since))))
 }
@@ -210,6 +219,13 @@ func (l *floor) nextGeneration(now policy.Instant, how string) {
 	}
 	l.proc, l.deadline, l.sweeping = 0, policy.Never, false
 	l.pool.abandon() // its answer would be taken for the next generation's
+	switch {
+	case l.ending():
+	case l.upAt == policy.Never:
+		l.fleet.loadFailures++
+	default:
+		l.fleet.floorLosses++
+	}
 	switch {
 	case l.ending():
 		l.state = floorNone

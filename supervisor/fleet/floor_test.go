@@ -270,3 +270,31 @@ func TestFloorThatDoesNotEnd(t *testing.T) {
 	p.untilDue()
 	p.up()
 }
+
+// Floors that are lost and loads that fail are counted apart; the generation is of the last
+// that was loaded.
+func TestLossesAndFailuresOfFloorsAreCounted(t *testing.T) {
+	want := func(p *player, state string, generation, losses, failures int) {
+		t.Helper()
+		if s := p.see(); s.FloorState != state || s.Generation != generation || s.Losses != losses || s.Failures != failures {
+			t.Errorf("got %q, generation %d, %d losses, %d failures; want %q, %d, %d, %d",
+				s.FloorState, s.Generation, s.Losses, s.Failures, state, generation, losses, failures)
+		}
+	}
+	p := play(t, fleetOf(entryWorker("w", 1)))
+	want(p, "loading", 0, 0, 0)
+	p.up()
+	want(p, "loaded", 1, 0, 0)
+	p.loseFloor()
+	want(p, "lost", 1, 1, 0)
+	for n := range 2 {
+		p.untilDue()
+		want(p, "loading", 1, 1, n)
+		p.send(FloorBroken{p.f.floor.proc, "no module"}, Exited{Proc: p.f.floor.proc, Exit: killed})
+		want(p, "lost", 1, 1, n+1)
+	}
+	p.untilDue()
+	p.loaded()
+	want(p, "loaded", 4, 1, 2)
+	want(play(t, fleetOf(execWorker("w", 1))), "", 0, 0, 0)
+}

@@ -94,7 +94,7 @@ func (w *world) connection() {
 func (w *world) notification(b *being) Notified {
 	return pick(w,
 		Notified{Ready: true},
-		Notified{Ready: true, HasStatus: true, Status: "well"},
+		Notified{Ready: true, HasStatus: true, Status: "well", Cause: "ValueError: no"},
 		Notified{Watchdog: true},
 		Notified{Watchdog: true},
 		Notified{Reloading: true},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
+	"github.com/decnet/prefork/supervisor/verb"
 )
 
 func TestStartLimit(t *testing.T) {
@@ -24,7 +25,7 @@ func TestStartLimit(t *testing.T) {
 	p.untilDue()
 	p.wantState("w.0", StateFailed)
 	p.wantResult("w.0", policy.StartLimitHit)
-	p.wantStatus("w.0 failed (start-limit-hit)")
+	p.wantStatus("w.0 failed (start-limit-hit after exit-code 1)")
 	none[Stopping](p)
 	p.exit("other.0", status0)
 	p.wantQuit(1)
@@ -86,7 +87,7 @@ func TestSlotStartTimeout(t *testing.T) {
 	}
 	p.wantState("w.0", StateStopping)
 	p.want(Kill{proc, policy.SIGTERM, false})
-	p.wantStatus("w.0 stopping (did not start within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s)")
+	p.wantStatus("w.0 stopping (did not start within 1min 30s (timeout_start_sec); sent SIGTERM; SIGKILL in 15s)")
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("SIGKILL after %s, want 15 s", got)
 	}
@@ -143,5 +144,50 @@ func TestNoTimeouts(t *testing.T) {
 		p.send(StopRequested{"SIGTERM"})
 		p.exit("w.0", killed)
 		p.wantQuit(0)
+	}
+}
+
+// A slot that has recovered has no failures, without another end of its process.
+func TestFailuresAreOverAfterRestartReset(t *testing.T) {
+	w := execWorker("w", 1)
+	w.Policy.RestartReset = 20 * sec
+	p := play(t, fleetOf(w))
+	p.run("w.0")
+	p.exit("w.0", status1)
+	p.untilDue()
+	p.run("w.0")
+	p.wait(20*sec - 1)
+	if s := p.slot("w.0"); s.failures != 1 || s.why != "running, after 1 failure" {
+		t.Errorf("before: %d failures, %q", s.failures, s.why)
+	}
+	p.wait(1)
+	if s := p.see().Slots[0]; s.Failures != 0 || s.Why != "running" {
+		t.Errorf("after: %d failures, %q", s.Failures, s.Why)
+	}
+	if got := p.f.Deadline(); got != policy.Never {
+		t.Errorf("something is due in %s", got.Sub(p.now))
+	}
+}
+
+// What is shown of a slot is of now: no time that has passed, and no word of a process that
+// has ended.
+func TestNothingStaleIsShown(t *testing.T) {
+	p := play(t, fleetOf(execWorker("w", 1)))
+	p.run("w.0")
+	p.say("w.0", Notified{HasStatus: true, Status: "serving"})
+	if got := p.see().Slots[0].Text; got != "serving" {
+		t.Fatalf("it says %q", got)
+	}
+	p.exit("w.0", status1)
+	if s := p.see().Slots[0]; s.Text != "" || strings.Contains(s.Why, " in 1") {
+		t.Errorf("it says %q, and why %q", s.Text, s.Why)
+	}
+	p.untilDue()
+	p.run("w.0")
+	p.operate(verb.Stop)
+	p.wait(5 * sec)
+	p.wantStatus("sent SIGTERM; SIGKILL in 10s)")
+	if s := p.see().Slots[0]; strings.Contains(s.Why, "SIGKILL") {
+		t.Errorf("why: %q", s.Why)
 	}
 }

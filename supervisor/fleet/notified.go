@@ -22,6 +22,9 @@ func (s *slot) notified(now policy.Instant, ev Notified) {
 	if ev.Errno != "" {
 		s.errno = ev.Errno
 	}
+	if ev.Cause != "" {
+		s.lament = ev.Cause
+	}
 	if ev.Interval > 0 {
 		s.watchdog = ev.Interval
 		s.beats(now)
@@ -216,6 +219,9 @@ func (s *slot) taskSaid(now policy.Instant, ev TaskSaid) {
 	}
 	t.state, t.since, t.reason, t.result, t.failures = ev.State, now, ev.Reason, ev.Result, ev.Failures
 	r := Report{Level: Info, Task: t.name, Text: fmt.Sprintf("%s -> %s: %s", from, t.state, t.reason)}
+	if t.due != policy.Never {
+		r.Text += "; starts again " + in(t.due.Sub(now))
+	}
 	switch t.state {
 	case StateWaiting:
 		if from != StateWaiting || due == policy.Never {

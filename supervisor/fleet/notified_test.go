@@ -159,7 +159,7 @@ func TestNoReadyInTime(t *testing.T) {
 		t.Fatalf("the start ends after %s, want 90 s", got)
 	}
 	p.want(Kill{p.slot("w.0").proc, policy.SIGTERM, false})
-	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s")
+	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM")
 	p.exit("w.0", status0)
 	p.wantResult("w.0", policy.Timeout)
 	p.wantState("w.0", StateWaiting)
@@ -167,7 +167,7 @@ func TestNoReadyInTime(t *testing.T) {
 	p = play(t, fleetOf(notifyWorker())) // this one does not even run
 	p.send(Introduced{p.slot("w.0").proc, 7})
 	p.untilDue()
-	p.wantWhy("w.0", "did not start within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s")
+	p.wantWhy("w.0", "did not start within 1min 30s (timeout_start_sec); sent SIGTERM")
 }
 
 // TestEndBeforeReady: a clean end before READY=1 is a protocol failure; every
@@ -255,7 +255,7 @@ func TestStopsByItselfButDoesNotEnd(t *testing.T) {
 	p := playBeside(t, notifyWorker())
 	p.ready()
 	p.say("w.0", Notified{Stopping: true})
-	p.wantWhy("w.0", "stops by itself (STOPPING=1), SIGKILL follows in 15s")
+	p.wantWhy("w.0", "stops by itself (STOPPING=1)")
 	if got := p.untilDue(); got != 15*sec {
 		t.Fatalf("killed after %s, want 15 s", got)
 	}
@@ -337,30 +337,30 @@ func TestLastWords(t *testing.T) {
 		e    policy.Exit
 		want string
 	}{
-		{"nothing", nil, status1, "exit-code: exited with status 1 after 0ms; starts again in 1.1s (1st failure in a row)"},
+		{"nothing", nil, status1, "exit-code: exited with status 1 after 0ms; 1st failure in a row"},
 		{
 			"a status",
 			[]Notified{status("a"), status("b"), {Watchdog: true}},
 			status1,
-			`exit-code: exited with status 1 after 0ms; its last status: "b"; starts again in 1.1s (1st failure in a row)`,
+			`exit-code: exited with status 1 after 0ms; its last status: "b"; 1st failure in a row`,
 		},
 		{
 			"an error",
 			[]Notified{{Errno: "ENOENT"}},
 			status1,
-			`exit-code: exited with status 1 after 0ms; its error: ENOENT; starts again in 1.1s (1st failure in a row)`,
+			`exit-code: exited with status 1 after 0ms; its error: ENOENT; 1st failure in a row`,
 		},
 		{
 			"both",
 			[]Notified{{HasStatus: true, Status: "no file", Errno: "ENOENT"}},
 			status1,
-			`exit-code: exited with status 1 after 0ms; its last status: "no file"; its error: ENOENT; starts again in 1.1s (1st failure in a row)`,
+			`exit-code: exited with status 1 after 0ms; its last status: "no file"; its error: ENOENT; 1st failure in a row`,
 		},
 		{
 			"a status that was taken back",
 			[]Notified{status("a"), status("")},
 			status1,
-			"exit-code: exited with status 1 after 0ms; starts again in 1.1s (1st failure in a row)",
+			"exit-code: exited with status 1 after 0ms; 1st failure in a row",
 		},
 		{"a clean end", []Notified{status("bye")}, status0, `exited with status 0 after 0ms; finished (restart = "on-failure")`},
 	} {
@@ -380,5 +380,5 @@ func TestLastWords(t *testing.T) {
 	p.untilDue()
 	p.begin()
 	p.untilDue()
-	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM, SIGKILL follows in 15s")
+	p.wantWhy("w.0", "did not send READY=1 within 1min 30s (timeout_start_sec); sent SIGTERM")
 }

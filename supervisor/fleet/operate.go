@@ -203,7 +203,7 @@ func (s *slot) resume(now policy.Instant) {
 // postpone moves the deadlines of a process that could not meet them, and the watchdog's
 // if that is forgiven, too.
 func (s *slot) postpone(gap time.Duration, watchdog bool) {
-	s.deadline, s.provenAt = s.deadline.Add(gap), s.provenAt.Add(gap)
+	s.deadline, s.provenAt, s.wellAt = s.deadline.Add(gap), s.provenAt.Add(gap), s.wellAt.Add(gap)
 	if watchdog {
 		s.beatDue = s.beatDue.Add(gap)
 	}

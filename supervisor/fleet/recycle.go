@@ -59,7 +59,7 @@ type meter struct {
 }
 
 func newRun() run {
-	r := run{beat: beat{beatDue: policy.Never}}
+	r := run{beat: beat{beatDue: policy.Never}, wellAt: policy.Never}
 	r.forget()
 	return r
 }

@@ -153,7 +153,7 @@ func TestOutOfMemory(t *testing.T) {
 	p.ready()
 	p.send(Exited{Proc: p.slot("w.0").proc, Exit: killed, OOM: true})
 	p.wantStatus("w.0 restarts in 1.1s (oom-kill, 1st in a row)")
-	p.wantWhy("w.0", "oom-kill: killed by SIGKILL (out of memory) after 0ms; starts again in 1.1s (1st failure in a row)")
+	p.wantWhy("w.0", "oom-kill: killed by SIGKILL (out of memory) after 0ms; 1st failure in a row")
 }
 
 // What the last process used is told once, with its end.

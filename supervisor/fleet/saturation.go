@@ -2,7 +2,10 @@
 
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // telling is what is said of the fleet as a whole.
 type telling struct {
@@ -55,4 +58,35 @@ func (s *Saturation) inStatus() string {
 		text += ", no more are let in"
 	}
 	return text
+}
+
+// watchSockets tells, once each, of the sockets whose last slot has finished or failed: they
+// listen, and clients wait in them. What an operator has stopped is known to be.
+func (f *Fleet) watchSockets(n tally) {
+	if n.finished() == n.held && f.unserved == nil || f.change != nil || f.phase != starting && f.phase != serving {
+		return
+	}
+	var over []string // of slots that are over
+	for _, s := range f.slots {
+		if s.role == current && !s.held && (s.state == StateExited || s.state == StateFailed) {
+			over = append(over, s.config.Sockets...)
+		}
+	}
+	if over == nil {
+		f.unserved = nil
+		return
+	}
+	for _, s := range f.slots {
+		if s.role == current && s.state != StateExited && s.state != StateFailed {
+			over = slices.DeleteFunc(over, func(name string) bool { return slices.Contains(s.config.Sockets, name) })
+		}
+	}
+	slices.Sort(over)
+	over = slices.Compact(over)
+	for _, name := range over {
+		if !slices.Contains(f.unserved, name) {
+			f.reportKind(KindSocketUnserved, Warning, fmt.Sprintf("socket %s: no slot is left that serves it; clients wait", name))
+		}
+	}
+	f.unserved = over
 }

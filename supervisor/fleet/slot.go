@@ -32,7 +32,7 @@ func (s State) String() string { return stateNames[s] }
 // slot is one process of a worker, which survives its restarts.
 //
 // Each deadline belongs to a state: due to waiting; deadline to starting, stopping and
-// killing, and to a reload; beatDue to ready. enter keeps it so.
+// killing, and to a reload; beatDue and wellAt to ready. enter keeps it so.
 type slot struct {
 	fleet  *Fleet
 	worker *worker
@@ -74,6 +74,7 @@ type run struct {
 	readyAt     policy.Instant
 	endedAt     policy.Instant // once its process has ended
 	unfit       int            // processes that were passed over
+	wellAt      policy.Instant // when it has been ready for so long that its failures are over
 	wasReady    bool
 	readyFor    time.Duration // once its process has ended
 }
@@ -100,6 +101,8 @@ type outcome struct {
 	exit    policy.Exit
 	refusal string // why it could not become the slot, in its own words
 	usage   Usage
+	what    string // all of it in a line, once the slot has none any more
+	led     string // to the result start-limit-hit: the result before
 }
 
 // said is what a process says of itself.
@@ -107,6 +110,7 @@ type said struct {
 	status string // STATUS=
 	errno  string
 	lag    time.Duration // of the loop of its tasks
+	lament string        // why it ends, such as its last exception
 }
 
 // beat is the watchdog of a process.
@@ -144,24 +148,17 @@ type hold struct {
 	goes           bool           // it has started before, or an operator wanted it to: it waits for no other
 }
 
-// newSlot makes a slot of the fleet as it is.
-func (f *Fleet) newSlot(w *worker, index int) *slot {
-	f.last.slot++
-	return &slot{
-		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
-		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: policy.Never},
-		due: policy.Never, deadline: policy.Never, run: newRun(),
-		record: record{tasks: newTasks(w.config.Tasks), lines: taskLines{left: maxTaskLines}},
-	}
-}
-
-func (s *slot) policy() *policy.Policy { return &s.config.Policy }
-
 // enter is the only place that writes a slot's state. No deadline survives it but until,
 // which is due of a slot that waits and the deadline of one that has a process.
 func (s *slot) enter(now policy.Instant, to State, until policy.Instant, kind Kind, level Level, why string) {
+	s.enterUntil(now, to, until, kind, level, why, why)
+}
+
+// enterUntil is enter where another text is told than why, which is kept: with what follows
+// in so much time, which is wrong when it is read later.
+func (s *slot) enterUntil(now policy.Instant, to State, until policy.Instant, kind Kind, level Level, why, told string) {
 	from := s.state
-	s.due, s.deadline, s.beatDue, s.provenAt = policy.Never, policy.Never, policy.Never, policy.Never
+	s.due, s.deadline, s.beatDue, s.provenAt, s.wellAt = policy.Never, policy.Never, policy.Never, policy.Never, policy.Never
 	s.reloading, s.blocked, s.woken, s.vital, s.awaits = false, false, false, false, nil
 	if to != StateReady {
 		s.forget() // what it has asked for while it started is still wanted
@@ -176,9 +173,9 @@ func (s *slot) enter(now policy.Instant, to State, until policy.Instant, kind Ki
 	s.state, s.why = to, why
 	if from != to {
 		s.since = now
-		why = fmt.Sprintf("%s -> %s: %s", from, to, why)
+		told = fmt.Sprintf("%s -> %s: %s", from, to, told)
 	}
-	s.report(kind, level, why, s.endOf(from))
+	s.report(kind, level, told, s.endOf(from))
 }
 
 // remark says something about a slot that stays in its state.
@@ -189,11 +186,6 @@ func (s *slot) remark(kind Kind, level Level, why string) {
 
 func (s *slot) report(kind Kind, level Level, text string, end End) {
 	s.fleet.do(Report{Level: level, Kind: kind, Slot: s.name, PID: s.pid, Generation: s.generation, Text: text, End: end})
-}
-
-// live reports whether a slot in this state has a process, or waits for one.
-func (s State) live() bool {
-	return s == StateStarting || s == StateReady || s == StateStopping || s == StateKilling
 }
 
 // advance does what is due.
@@ -212,6 +204,9 @@ func (s *slot) advance(now policy.Instant) {
 		}
 	case StateReady:
 		s.wear(now)
+		if now >= s.wellAt {
+			s.recovered()
+		}
 		switch {
 		case now >= s.provenAt:
 			s.proven(now)
@@ -259,11 +254,11 @@ func (s *slot) start(now policy.Instant) {
 	if listen {
 		s.goes = true
 		s.enter(now, StateListening, policy.Never, KindSlotListens, Info, "a connection starts it")
+		s.fleet.agenda.wasReady = true
 		return
 	}
 	if !s.mayStart(now) {
-		s.giveUp(now, policy.StartLimitHit, fmt.Sprintf("%d starts within %s (start_limit_burst)",
-			s.policy().StartLimitBurst, policy.Span(s.policy().StartLimitPeriod)))
+		s.hitStartLimit(now)
 		return
 	}
 	s.startCount++
@@ -388,10 +383,14 @@ func (s *slot) becomeReady(now policy.Instant) {
 	s.enter(now, StateReady, policy.Never, KindSlotReady, Info, why)
 	s.beats(now)
 	s.ages(now)
+	if s.failures > 0 {
+		s.wellAt = now.Add(s.policy().ResetAfter(s.lastDelay))
+	}
 	if s.moving {
 		s.provenAt = now.Add(s.config.Roll.Settle)
 	}
 	if s.config.OnDemand {
 		s.worker.demand.lookAt = now.Add(settleTime)
 	}
+	s.fleet.agenda.wasReady = true
 }

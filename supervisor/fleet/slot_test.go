@@ -250,7 +250,7 @@ func TestRefusalIsShownWithTheExit(t *testing.T) {
 	p.send(Introduced{proc, 7}, CannotBecome{proc, "execve /usr/bin/x: no such file or directory"})
 	p.send(Exited{Proc: proc, Exit: policy.Exit{Code: 203}})
 	p.wantResult("w.0", policy.ExitCode)
-	want := "exit-code: exited with status 203: execve /usr/bin/x: no such file or directory; starts again in 1.1s (1st failure in a row)"
+	want := "exit-code: exited with status 203: execve /usr/bin/x: no such file or directory; 1st failure in a row"
 	if got := p.slot("w.0").why; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

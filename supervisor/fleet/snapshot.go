@@ -13,13 +13,16 @@ import (
 type Snapshot struct {
 	State      string         // "activating", "active" or "deactivating"
 	Status     string         // as in Status
-	Generation int            // of the floor; 0 if no floor was ever needed
+	Generation int            // of the floor that is, or was, loaded; 0 if none was
+	FloorState string         // "loading", "loaded", "lost" (until it is loaded again), "ending" or "ended"; "": none is needed
 	Floor      Proc           // 0: there is none, or none that is loaded
 	FloorSince policy.Instant // when it began to be loaded, if it is
 	Spares     int            // processes that wait to become a slot
 	Floors     []Unnamed      // that are loaded
 	Waiting    []Unnamed      // the spares
 	Spawns     Histogram
+	Losses     int // of floors
+	Failures   int // of loads of floors
 	Slots      []SlotSnapshot
 	Workers    []WorkerSnapshot // of the fleet as it is
 	Revision   Revision
@@ -96,8 +99,8 @@ type Beside struct {
 func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 	v := Snapshot{
 		State: phaseNames[f.phase], Status: f.describe(now),
-		Generation: f.floor.number, Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{},
-		Revision: f.revision, Unserved: f.unserved,
+		Generation: f.floor.newest, FloorState: f.floor.inWords(), Losses: f.floorLosses, Failures: f.loadFailures,
+		Spares: len(f.floor.pool.spares), Spawns: f.spawns, Slots: []SlotSnapshot{}, Revision: f.revision, Unserved: f.unserved,
 	}
 	if c := f.change; c != nil {
 		v.Change = ChangeSnapshot{c.id, c.Kind, changePhases[c.phase], c.inStatus()}
@@ -126,7 +129,7 @@ func (f *Fleet) snapshot(now policy.Instant) Snapshot {
 			Name: s.name, Proc: s.proc, Worker: s.config.Name,
 			State: s.state, Why: s.why, Since: s.since,
 			PID: s.pid, Generation: s.generation, Result: s.lastResult,
-			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.status,
+			Failures: s.failures, Restarts: max(0, s.startCount-1), ByResult: s.byResult(), Frozen: s.frozen, Due: s.due, Text: s.says(),
 			Recycles: s.byReason(), RecycleAt: s.recycleAt, Scaled: s.worker.config.Scaled, Successor: s.next.beside(), Predecessor: s.worker.ending(s.index).beside(),
 		})
 	}
@@ -162,6 +165,15 @@ func (w *worker) snapshot() WorkerSnapshot {
 		v.Needs = 1
 	}
 	return v
+}
+
+// says is what the slot's process says of itself: "" when it has ended. What the dead have
+// said is in the reason, if they have failed.
+func (s *slot) says() string {
+	if s.proc == 0 || s.sweeping {
+		return ""
+	}
+	return s.status
 }
 
 func (s *slot) beside() Beside {
@@ -220,4 +232,9 @@ func (h *Histogram) add(d time.Duration) {
 	i, _ := slices.BinarySearch(SpawnBounds[:], d)
 	h.Counts[i]++
 	h.Sum += d
+}
+
+// live reports whether a slot in this state has a process, or waits for one.
+func (s State) live() bool {
+	return s == StateStarting || s == StateReady || s == StateStopping || s == StateKilling
 }

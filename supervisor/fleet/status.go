@@ -128,15 +128,36 @@ func (f *Fleet) startTimeout(now policy.Instant, n tally) {
 		return
 	}
 	why := fmt.Sprintf("no slot was ready within %s (timeout_start_sec)", limit)
-	switch s := n.worst; {
-	case f.floor.state == floorLoading:
+	if f.floor.state == floorLoading {
 		why = fmt.Sprintf("floor: %s did not finish within %s (timeout_start_sec)", f.floor.doing(), limit)
-	case f.floor.cause != "":
-		why += "; floor: " + f.floor.cause
-	case s != nil:
-		why += fmt.Sprintf("; %s: %s", s.name, s.why)
+	} else {
+		why += f.blocker(n)
 	}
 	f.stop(now, 1, why)
+}
+
+// timeIsUp ends a fleet that was to run for a while. If nothing of it has ever been
+// ready, it has failed.
+func (f *Fleet) timeIsUp(now policy.Instant) {
+	n := f.count()
+	if f.agenda.wasReady || n.exited > 0 {
+		f.stop(now, 0, "time is up (--stop-after)")
+		return
+	}
+	f.stop(now, 1, "time is up (--stop-after), and no slot was ready"+f.blocker(n))
+}
+
+// blocker says what keeps slots from being ready, as far as it is known.
+func (f *Fleet) blocker(n tally) string {
+	switch s := n.worst; {
+	case f.floor.state == floorLoading:
+		return "; floor: " + f.floor.doing()
+	case f.floor.cause != "":
+		return "; floor: " + f.floor.cause
+	case s != nil:
+		return fmt.Sprintf("; %s: %s", s.name, s.why)
+	}
+	return ""
 }
 
 func (f *Fleet) quit(now policy.Instant) {
@@ -282,35 +303,31 @@ func (s *slot) inStatus(now policy.Instant) string {
 		return fmt.Sprintf("%s %s (%s, %s in a row)", s.name, next, cause, ordinal(s.failures))
 	case StateStarting:
 		return fmt.Sprintf("%s starting (attempt %d)", s.name, s.failures+1)
-	default:
-		return fmt.Sprintf("%s %s (%s)", s.name, s.state, s.why)
+	case StateStopping:
+		if s.deadline != policy.Never && (s.hung.next == 0 || s.sweeping) {
+			return fmt.Sprintf("%s stopping (%s; SIGKILL in %s)", s.name, s.why, policy.Span(s.deadline.Sub(now)))
+		}
+	case StateReady, StateKilling, StateExited, StateListening:
 	}
+	return fmt.Sprintf("%s %s (%s)", s.name, s.state, s.why)
 }
 
 // cause is the result with what makes it concrete: "exit-code 1".
 func (s *slot) cause() string {
 	switch s.result {
 	case policy.ExitCode, policy.Signalled, policy.CoreDump:
-		return fmt.Sprintf("%s %s", s.result, s.exit)
+		text := fmt.Sprintf("%s %s", s.result, s.exit)
+		if s.lament != "" {
+			text += ": " + s.lament
+		}
+		return text
+	case policy.StartLimitHit:
+		return fmt.Sprintf("%s after %s", s.result, s.led)
 	case policy.Resources:
 		return fmt.Sprintf("%s: %s", s.result, s.refusal)
 	default:
 		return string(s.result)
 	}
-}
-
-func (c *change) inStatus() string {
-	switch c.phase {
-	case phaseLoading:
-		return fmt.Sprintf("%s: the new floor is being loaded (%s)", c.Kind, c.floor.doing())
-	case phaseReturning:
-		return fmt.Sprintf("%s %s (%s), going back", c.Kind, c.result, c.why)
-	case phaseProving, phaseRolling:
-	}
-	if c.Kind == ChangeRecycle {
-		return fmt.Sprintf("%s is being recycled", c.Slots[0])
-	}
-	return fmt.Sprintf("%s: %d of %d slots done", c.Kind, c.moved, c.of)
 }
 
 // endOf is the end of the process that a change of the state is about.

@@ -107,11 +107,11 @@ func TestReportsOfTasks(t *testing.T) {
 		{TaskSaid{Task: "t", State: StateReady, Reason: "running"}, Report{Level: Info, Kind: KindTaskReady, Text: "starting -> ready: running"}},
 		{
 			TaskSaid{Task: "t", State: StateWaiting, Result: policy.ExitCode, Failures: 2, Next: p.now.Add(2 * sec), Reason: "no"},
-			Report{Level: Warning, Kind: KindTaskRestarts, Text: "ready -> waiting: no", End: ended(policy.ExitCode, 2, 2*sec)},
+			Report{Level: Warning, Kind: KindTaskRestarts, Text: "ready -> waiting: no; starts again in 2s", End: ended(policy.ExitCode, 2, 2*sec)},
 		},
 		{
 			TaskSaid{Task: "t", State: StateWaiting, Result: policy.Success, Next: p.now.Add(sec), Reason: "again"},
-			Report{Level: Info, Kind: KindTaskRestarts, Text: "waiting -> waiting: again", End: ended(policy.Success, 0, sec)},
+			Report{Level: Info, Kind: KindTaskRestarts, Text: "waiting -> waiting: again; starts again in 1s", End: ended(policy.Success, 0, sec)},
 		},
 		{
 			TaskSaid{Task: "t", State: StateFailed, Result: policy.StartLimitHit, Failures: 3, Reason: "gave up"},

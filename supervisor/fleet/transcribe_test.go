@@ -138,6 +138,8 @@ func (st *stage) notified(proc Proc, words []string) Event {
 			ev.Stopping = true
 		case "WATCHDOG":
 			ev.Watchdog, ev.Trigger = value == "1", value == "trigger"
+		case "CAUSE":
+			ev.Cause = strings.ReplaceAll(value, "_", " ")
 		case "WATCHDOG_USEC":
 			ev.Interval = st.span(value)
 		case "EXTEND_TIMEOUT_USEC":

@@ -45,7 +45,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 // (#3), by its slot (web.0+ is the successor of
 // web.0), or as floor (floor+ is the next one); a connection by the worker it is for. What a
 // process says are the words of sd_notify(3), with times like 5s, and STATUS=
-// takes the rest of the line.
+// takes the rest of the line; CAUSE= is the cause of its end, with _ for blanks.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 6 {

@@ -27,7 +27,7 @@ func TestStuckWorker(t *testing.T) {
 	}
 	p.want(Kill{proc, policy.SIGABRT, false})
 	p.wantState("w.0", StateStopping)
-	p.wantWhy("w.0", "no WATCHDOG=1 for 5s (watchdog_sec); sent SIGABRT, SIGKILL follows in 15s")
+	p.wantWhy("w.0", "no WATCHDOG=1 for 5s (watchdog_sec); sent SIGABRT")
 	p.say("w.0", Notified{Watchdog: true}) // too late
 	p.wantNothing()
 	if got := p.untilDue(); got != 15*sec {
@@ -164,7 +164,7 @@ func TestWatchdogInterval(t *testing.T) {
 	if got := p.untilDue(); got != 20*sec {
 		t.Errorf("aborted after %s, want 20 s", got)
 	}
-	p.wantWhy("w.0", "no WATCHDOG=1 for 20s (watchdog_sec); sent SIGABRT, SIGKILL follows in 15s")
+	p.wantWhy("w.0", "no WATCHDOG=1 for 20s (watchdog_sec); sent SIGABRT")
 	p.say("w.0", Notified{Interval: sec})
 	if got := p.slot("w.0").beatDue; got != policy.Never {
 		t.Error("a keep-alive is due from a process that was aborted")
@@ -178,6 +178,9 @@ func TestWatchdogInterval(t *testing.T) {
 		t.Errorf("after a restart: due in %s, want 5 s", got)
 	}
 	p.say("w.0", Notified{Interval: policy.Forever})
+	if p.untilDue(); p.slot("w.0").failures != 0 { // those of before
+		t.Errorf("after restart_reset_sec: %d failures", p.slot("w.0").failures)
+	}
 	if got := p.f.Deadline(); got != policy.Never {
 		t.Errorf("without a watchdog something is due in %s", got.Sub(p.now))
 	}
@@ -225,7 +228,7 @@ func TestTrigger(t *testing.T) {
 		p.say("w.0", Notified{Trigger: true, HasStatus: true, Status: "lost the lock"})
 		p.want(Kill{p.slot("w.0").proc, policy.SIGABRT, false})
 		p.wantState("w.0", StateStopping)
-		p.wantWhy("w.0", `sent WATCHDOG=trigger; its last status: "lost the lock"; sent SIGABRT, SIGKILL follows in 15s`)
+		p.wantWhy("w.0", `sent WATCHDOG=trigger; its last status: "lost the lock"; sent SIGABRT`)
 		p.say("w.0", Notified{Trigger: true})
 		p.wantNothing()
 		p.exit("w.0", status0)

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/decnet/prefork/supervisor/policy"
@@ -167,3 +168,16 @@ func (f *Fleet) demanding(id WorkerID) *worker {
 func (s *slot) info() SlotInfo {
 	return SlotInfo{ID: s.id, Revision: s.revision, Name: s.name, Worker: s.worker.id, WorkerName: s.config.Name, Index: s.index}
 }
+
+// newSlot makes a slot of the fleet as it is.
+func (f *Fleet) newSlot(w *worker, index int) *slot {
+	f.last.slot++
+	return &slot{
+		fleet: f, worker: w, id: f.last.slot, index: index, name: fmt.Sprintf("%s.%d", w.config.Name, index),
+		origin: origin{w.config, f.floor, f.revision}, move: move{provenAt: policy.Never},
+		due: policy.Never, deadline: policy.Never, run: newRun(),
+		record: record{tasks: newTasks(w.config.Tasks), lines: taskLines{left: maxTaskLines}},
+	}
+}
+
+func (s *slot) policy() *policy.Policy { return &s.config.Policy }

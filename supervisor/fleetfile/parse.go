@@ -38,6 +38,10 @@ func Parse(name, path string, data []byte, host Host) (*File, error) {
 	if len(l.errs) > 0 {
 		return nil, l.errs.tidy()
 	}
+	f.lines = map[string]int{}
+	for _, call := range f.Calls() {
+		f.lines[call.Key] = l.index.line(call.Key)
+	}
 	return f, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,6 +111,7 @@ func Template() string { return template }
 // it says of them waits for the next start.
 func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 	c := policy.Config{
+		Called:       f.called(),
 		ReadyWhen:    f.ReadyWhen,
 		TimeoutStart: f.TimeoutStart,
 		StopDelay:    f.StopDelay,
@@ -147,6 +149,14 @@ func (f *File) Config(stamps map[string]uint64, passed []string) policy.Config {
 		c.Workers = append(c.Workers, worker)
 	}
 	return c
+}
+
+// called is what commands take for the fleet.
+func (f *File) called() string {
+	if slices.Contains(Dirs, filepath.Dir(f.Path)) {
+		return f.Name
+	}
+	return f.Path
 }
 
 // capabilityKeys: a floor is born with what its workers may have.

@@ -3,6 +3,7 @@
 package fleetfile
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -26,6 +27,8 @@ type File struct {
 	Sockets      []Socket // in the order of the file
 	Workers      []Worker // in the order of the file
 	Strays       []string // variables of [Host.Counts] that are for none of Workers, sorted
+
+	lines map[string]int // of the keys that name callables
 }
 
 // Start is what starts a fleet under systemd.
@@ -198,6 +201,45 @@ func (w *Worker) Callables() (names []string) {
 		names = append(names, w.Tasks[i].Entry)
 	}
 	return names
+}
+
+// Call is a callable that a fleet file names.
+type Call struct {
+	Key   string // such as worker.web.entry
+	Name  string // such as app.web:serve
+	Place string // where that is, as an error says it: FILE:LINE: KEY
+}
+
+// Calls are the callables that the floor and its workers call, in the order in which that
+// happens first, but each only once.
+func (f *File) Calls() (all []Call) {
+	known := map[string]bool{"": true}
+	add := func(key, name string) {
+		if known[name] {
+			return
+		}
+		known[name] = true
+		place := f.Path
+		if line := f.lines[key]; line > 0 {
+			place = fmt.Sprintf("%s:%d", f.Path, line)
+		}
+		all = append(all, Call{key, name, place + ": " + key})
+	}
+	if f.Floor != nil {
+		add("floor.setup", f.Floor.Setup)
+		add("floor.warm", f.Floor.Warm)
+		add("floor.after_fork", f.Floor.AfterFork)
+	}
+	for i := range f.Workers {
+		w := &f.Workers[i]
+		key := join("worker", w.Name)
+		add(key+".entry", w.Entry)
+		add(key+".lifespan", w.Lifespan)
+		for _, t := range w.Tasks {
+			add(join(key+".tasks", t.Name), t.Entry)
+		}
+	}
+	return all
 }
 
 // Forked reports whether its processes are forked from the floor.

@@ -64,3 +64,37 @@ func TestCapabilitiesHaveTheKernelsNumbers(t *testing.T) {
 		}
 	}
 }
+
+// Each callable is named once, with the line of the key that names it first.
+func TestCalls(t *testing.T) {
+	f, err := fleetfile.Parse("test", "/etc/prefork/test.toml", []byte(`[floor]
+preload = ["app"]
+after_fork = "app:reopen"
+[worker.web]
+entry = "app:serve"
+[worker.other]
+entry = "app:serve"
+[worker.io]
+lifespan = "app:pool"
+[worker.io.tasks]
+poll = "app:poll"
+beat = { entry = "app:beat" }
+`), fleetfile.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "/etc/prefork/test.toml:"
+	want := []fleetfile.Call{
+		{Key: "floor.after_fork", Name: "app:reopen", Place: file + "3: floor.after_fork"},
+		{Key: "worker.web.entry", Name: "app:serve", Place: file + "5: worker.web.entry"},
+		{Key: "worker.io.lifespan", Name: "app:pool", Place: file + "9: worker.io.lifespan"},
+		{Key: "worker.io.tasks.poll", Name: "app:poll", Place: file + "11: worker.io.tasks.poll"},
+		{Key: "worker.io.tasks.beat", Name: "app:beat", Place: file + "12: worker.io.tasks.beat"},
+	}
+	got := f.Calls()
+	slices.SortFunc(got, func(a, b fleetfile.Call) int { return strings.Compare(a.Place, b.Place) })
+	slices.SortFunc(want, func(a, b fleetfile.Call) int { return strings.Compare(a.Place, b.Place) })
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}

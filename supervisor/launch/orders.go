@@ -85,6 +85,9 @@ func (b *book) floorMessage(r *revisions.Revision, generation int) zygote.LoadRe
 	}
 	if floor.Zygote == nil {
 		msg.Python = &zygote.Python{Repack: floor.Repack, Immortal: floor.Immortal, GCFreeze: floor.GCFreeze}
+		for _, call := range r.File.Calls() {
+			msg.Python.Calls = append(msg.Python.Calls, call.Place+" "+call.Name)
+		}
 	}
 	for i := range r.File.Workers {
 		w := &r.File.Workers[i]

@@ -42,7 +42,7 @@ var families = []family{
 	{"prefork_slot_recycles", counter, "", "Processes of a slot that were replaced though nothing was wrong with them.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.NRecycles), true
 	})},
-	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
+	{"prefork_slot_failures", gauge, "", "Failures of a slot in a row, which its backoff grows with; 0 once it has been ready for restart_reset_sec.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
 		return float64(s.Failures), true
 	})},
 	{"prefork_slot_next_start_timestamp_seconds", gauge, "seconds", "Unix time when the backoff of a slot is over; 0 if it does not wait.", eachSlot(func(s *control.SlotStatus) (float64, bool) {
@@ -97,7 +97,18 @@ var families = []family{
 	{"prefork_socket_receive_drops", counter, "", "Datagrams to a socket that the kernel threw away, most often since its queue was full.", eachSocket(true, func(s *control.SocketStatus) int64 {
 		return s.Drops
 	})},
-	{"prefork_floor_generation", gauge, "", "Generation of the floor; 0 if there was none yet.", func(p *printer, s *Sample) {
+	{"prefork_floor_loaded", gauge, "", "1 if there is a floor to fork workers from; 0 while it is loaded, or loaded again.", func(p *printer, s *Sample) {
+		if s.Fleet.FloorState != "" { // else none is needed
+			p.sample("", truth(s.Fleet.FloorState == "loaded"))
+		}
+	}},
+	{"prefork_floor_losses", counter, "", "Floors that have ended though nobody had asked for it.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.FloorLosses))
+	}},
+	{"prefork_floor_load_failures", counter, "", "Floors that could not be loaded.", func(p *printer, s *Sample) {
+		p.sample("", float64(s.Fleet.FloorLoadFailures))
+	}},
+	{"prefork_floor_generation", gauge, "", "Generation of the floor that is, or was, loaded; 0 if none was.", func(p *printer, s *Sample) {
 		p.sample("", float64(s.Fleet.Generation))
 	}},
 	{"prefork_floor_memory_bytes", gauge, "bytes", "Resident memory of the floor.", func(p *printer, s *Sample) {

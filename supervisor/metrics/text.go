@@ -67,7 +67,7 @@ func (k kind) suffix() string {
 
 // Write writes a sample. It makes one call of w.Write for each 4 kB or so.
 func Write(w io.Writer, s *Sample, f Format) error {
-	p := &printer{Writer: bufio.NewWriter(w), format: f}
+	p := newPrinter(w, f)
 	for i := range families {
 		p.family(&families[i], s)
 	}
@@ -82,6 +82,10 @@ type printer struct {
 	*bufio.Writer
 	format Format
 	name   string // of the samples that follow
+}
+
+func newPrinter(w io.Writer, f Format) *printer {
+	return &printer{Writer: bufio.NewWriter(w), format: f}
 }
 
 func (p *printer) text(s string) { _, _ = p.WriteString(s) } // Flush has the error

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func edge() *control.Status {
 	return &control.Status{
-		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2,
+		Name: "edge", ActiveState: "active", StatusText: "2/3 ready", Generation: 2, FloorState: "loaded", FloorLosses: 1, FloorLoadFailures: 3,
 		FloorMemory: 104857600, Spares: 1, NotificationsDropped: 7, LinesLost: 8,
 		Workers: []control.WorkerStatus{
 			{Name: "web", Slots: 2, Ready: 2, Needs: 1}, {Name: "sniffer", Slots: 1, Waiting: 1}, {Name: "io", Slots: 1, Ready: 1},

@@ -9,6 +9,7 @@ const MaxSlots = 10000
 
 // Config is all that the state machine needs to know: of a fleet file, and of the host.
 type Config struct {
+	Called       string // what commands take for the fleet: its name, or the path of its file
 	Workers      []Worker
 	ReadyWhen    ReadyWhen
 	TimeoutStart time.Duration // of the whole fleet, and of each later floor; 0 or Forever: none

@@ -202,6 +202,7 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 		HasStatus: msg.HasStatus, Status: msg.Status, Recycle: policy.RecycleReason(msg.Recycle),
 	}
 	n.Lag, n.HasLag = loopLag(msg)
+	n.Cause = text.OneLine(private(msg, "X_PREFORK_CAUSE"), maxCause)
 	switch {
 	case msg.Errno != 0:
 		if n.Errno = unix.ErrnoName(unix.Errno(msg.Errno)); n.Errno == "" {
@@ -214,6 +215,10 @@ func notified(proc fleet.Proc, msg *sdnotify.Message) fleet.Notified {
 	}
 	return n
 }
+
+// maxCause is the size in bytes of what a slot may say of its end: it is for a line of the
+// status, among others.
+const maxCause = 200
 
 // merge adds b to a, if a then says what both said one after the other.
 func merge(a *fleet.Notified, b fleet.Notified) bool {
@@ -236,6 +241,9 @@ func merge(a *fleet.Notified, b fleet.Notified) bool {
 	}
 	if b.Errno != "" {
 		a.Errno = b.Errno
+	}
+	if b.Cause != "" {
+		a.Cause = b.Cause
 	}
 	if b.HasLag {
 		a.HasLag, a.Lag = true, b.Lag

@@ -99,11 +99,16 @@ func instant(usec string) policy.Instant {
 
 // loopLag is how late the loop of the tasks was.
 func loopLag(msg *sdnotify.Message) (lag time.Duration, said bool) {
+	n, err := strconv.ParseUint(private(msg, "X_PREFORK_LOOP_LAG_USEC"), 10, 63)
+	return time.Duration(min(n, math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond, err == nil
+}
+
+// private is the first value of an assignment that is not of sd_notify(3), "" if there is none.
+func private(msg *sdnotify.Message, name string) string {
 	for _, a := range msg.Private {
-		if a.Name == "X_PREFORK_LOOP_LAG_USEC" {
-			n, err := strconv.ParseUint(a.Value, 10, 63)
-			return time.Duration(min(n, math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond, err == nil
+		if a.Name == name {
+			return a.Value
 		}
 	}
-	return 0, false
+	return ""
 }

@@ -48,6 +48,9 @@ type Python struct {
 	GCFreeze bool
 	Tasks    bool // some of the workers are of tasks
 	Capable  bool // it may have capabilities for some of its workers: each keeps its own
+	// Calls are the callables that the file names, each after the place where it does and
+	// a space, which tells of one that a module of the floor does not have.
+	Calls []string
 }
 
 // requestField is one field of the floor message: none, or one for each of its values.
@@ -75,6 +78,7 @@ var requestFields = []requestField{
 	{"gc_freeze", true, func(f *LoadRequest) []string { return flag(f.Python.GCFreeze) }},
 	{"has_tasks", true, func(f *LoadRequest) []string { return flag(f.Python.Tasks) }},
 	{"capabilities", true, func(f *LoadRequest) []string { return flag(f.Python.Capable) }},
+	{"calls", true, func(f *LoadRequest) []string { return f.Python.Calls }},
 	{"tasks", true, func(*LoadRequest) []string { return []string{Tasks()} }},
 	{"module", true, func(*LoadRequest) []string { return []string{Module} }},
 }

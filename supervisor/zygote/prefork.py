@@ -1,28 +1,15 @@
 # SPDX-License-Identifier: 0BSD
 """What a worker can ask about itself, and what it can tell its supervisor.
 
-The module needs no installation: it is part of every floor. All attributes are
-None, there are no sockets, and nobody is told anything, until the process has
-become a worker; so use them in the entry or in after_fork, not when a module is
-imported.
+The module needs no installation: it is part of every floor. Use it in the entry,
+in a task or in after_fork, and not when a module is imported: until the process has
+become a worker all attributes are None, there are no sockets, and nobody is told
+anything.
 
-    import prefork
-
-    def serve():
-        listener = prefork.sockets()["http"][0]
-        prefork.ready()
-        while True:
-            prefork.watchdog()
-            ...
-
-What tells the supervisor something, from ready() to recycle(), returns whether
-the message was sent. It never blocks, and it raises nothing if nobody listens,
-if the supervisor is too busy or if there is none: then it returns False, and the
-program can go on. Any thread may call it.
-
-The attribute task is the name of the task that asks, None outside of one. The
-attribute watchdog_sec is how often, in seconds, the supervisor must hear
-watchdog(): a float, or None without a watchdog. Half of it is a good interval.
+What tells the supervisor something returns whether the message was sent. It never
+blocks, and it raises nothing if nobody listens, if the supervisor is too busy or if
+there is none: then it returns False, and the program can go on. Any thread may call
+it. A child of a worker, too, is heard only where notify_access is "all".
 """
 
 import _socket
@@ -33,7 +20,7 @@ import time
 fleet = None  # name of the fleet
 worker = None  # name of the worker, "web"
 slot = None  # name of the slot, "web.0"
-index = None  # index of the slot, 0
+index = None  # number of the slot among those of its worker, 0
 generation = None  # number of the floor that this process was forked from
 
 _tasks = None  # what runs the tasks of a worker that has some
@@ -50,9 +37,11 @@ _LONGEST = 4095  # bytes of a message: a longer one would be dropped by who read
 def sockets():
     """Returns the sockets that were handed down: {name: [socket, ...]}.
 
-    Every call returns the same socket objects. The sockets are shared with other
-    processes and so is their blocking mode: it is left as it is. A socket that is
-    set to non-blocking here is non-blocking in all of them.
+    The names are those of the fleet file; a list has a socket for each address, in
+    the order of the file. Every call returns the same socket objects. The sockets are
+    shared with other processes and so is their blocking mode: it is left as it is. A
+    socket that is set to non-blocking here is non-blocking in all of them. In a
+    process that is no worker there are none: {}.
     """
     global _sockets
     if _sockets is None:
@@ -80,7 +69,8 @@ def stored():
     """Returns what this slot's processes before this one have stored: {name: [descriptor, ...]}.
 
     The descriptors are open and belong to the caller; see store(). What is closed
-    here stays in the store, and the next process gets it again.
+    here stays in the store, and the next process gets it again. In a process that is
+    no worker there are none: {}.
     """
     found: dict[str, list[int]] = {}
     for name, descriptor in _stored:
@@ -129,7 +119,11 @@ def _send_status(text):
 
 
 def watchdog():
-    """Says that this process is well. See watchdog_sec for how often to call it."""
+    """Says that this process is well, which watchdog_sec of the fleet file waits for.
+
+    Half of the attribute watchdog_sec is a good interval. A worker that has nothing to
+    do must say so, too. It does no harm where there is no watchdog.
+    """
     return notify("WATCHDOG=1")
 
 
@@ -168,8 +162,9 @@ def warm_wsgi(app, paths=("/",), times=100):
     """Has a WSGI application answer GET requests for paths, each so many times.
 
     It is for a floor's warm function: what the first requests of a worker would write,
-    and make, is then there for all of them. Nothing of the network is used. RuntimeError:
-    an answer is 500 or above, or none.
+    and make, is then there for all of them. Nothing of the network is used, and no
+    supervisor: it does the same in any process. RuntimeError: an answer is 500 or
+    above, or none.
     """
     import io
 
@@ -272,7 +267,8 @@ def done(n=1):
 
     It costs an addition, in any thread or coroutine. When they are enough, the
     supervisor is told, once, and replaces the process as for recycle(). Without
-    recycle_requests nothing comes of it.
+    recycle_requests, and in a process that is no worker, nothing comes of it. It
+    returns None.
     """
     global _done, _enough
     _done += n
@@ -346,12 +342,18 @@ def __getattr__(name):
     if name == "watchdog_sec":  # computed when asked for: a child of the worker has none
         return _watchdog_sec()
     if name == "task":  # the same: of who asks
-        found = _tasks and _tasks.current()
-        return found.name if found else None
+        return _task()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _task():
+    """name of the task that asks, "poller"; None outside of one"""
+    found = _tasks and _tasks.current()
+    return found.name if found else None
+
+
 def _watchdog_sec():
+    """how often, in seconds, the supervisor must hear watchdog(): a float; None without a watchdog"""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

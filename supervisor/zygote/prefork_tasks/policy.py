@@ -50,14 +50,14 @@ class Record:
 
         ready_for is None for a task that was never ready.
         """
+        reset = self.reset if self.reset >= 0 else max(RESET, self.last_delay)
+        if ready_for is not None and ready_for >= reset:
+            self.failures = self.last_delay = 0
         if not RESTARTS[self.restart](result):
             return None
         if result == SUCCESS:
             self.failures = 0
             return max(0, self.started + max(self.first, MIN_START) - now)
-        reset = self.reset if self.reset >= 0 else max(RESET, self.last_delay)
-        if ready_for is not None and ready_for >= reset:
-            self.failures = 0
         self.failures += 1
         self.last_delay = backoff(self.first, self.most, self.failures)
         return max(self.last_delay + jitter(self.last_delay), self.started + MIN_START - now)

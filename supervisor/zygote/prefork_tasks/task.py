@@ -23,6 +23,8 @@ def resolve(name):
     found = sys.modules[module]
     for attribute in path.split("."):
         found = getattr(found, attribute)
+    if not callable(found):
+        raise TypeError(f"{name} is of type {type(found).__name__}, which cannot be called")
     return found
 
 
@@ -176,9 +178,8 @@ class Task:
         delay = self.record.after(now, result, ready_for, jitter)
         rule = f'restart = "{self.record.restart}"'
         if delay is not None:
-            row = f" ({ordinal(self.record.failures)} failure in a row)" if self.record.failures else ""
-            when = f"in {span(delay)}" if delay else "now"
-            self.wait(delay, f"{failure}{what}; starts again {when}{row}")
+            row = f"; {ordinal(self.record.failures)} failure in a row" if self.record.failures else ""
+            self.wait(delay, failure + what + row)  # the master tells when
         elif result == SUCCESS:
             self.move("exited", f"{what}; finished ({rule})")
         else:

@@ -129,6 +129,8 @@ def resolve(name):
     found = sys.modules[module]
     for attribute in path.split("."):
         found = getattr(found, attribute)
+    if not callable(found):
+        raise TypeError(f"{name} is of type {type(found).__name__}, which cannot be called")
     return found
 
 
@@ -201,6 +203,27 @@ def cause(error):
         text = ""
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name
+
+
+def tell_handlers(slot, error):
+    """Hands what ended the user's code to the handlers of logging, but for those that write
+    to where show() has written it."""
+    if "logging" not in sys.modules or isinstance(error, SystemExit):
+        return
+    import logging
+
+    logger = logging.getLogger("prefork")
+    if not logger.isEnabledFor(logging.CRITICAL):
+        return
+    told = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    about = type(error), error, error.__traceback__
+    record = logger.makeRecord(logger.name, logging.CRITICAL, NAME, 0, "%s: uncaught exception", (slot,), about)
+    above: logging.Logger | None = logger
+    while above:
+        for handler in above.handlers:
+            if record.levelno >= handler.level and getattr(handler, "stream", None) not in told:
+                handler.handle(record)
+        above = above.parent if above.propagate else None
 
 
 def report(error):

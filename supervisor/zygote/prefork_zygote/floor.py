@@ -61,6 +61,7 @@ class Floor:
         self.repack = one(fields, "repack") == "1"
         self.immortal = one(fields, "immortal") == "1"
         self.entries = fields.get("entry", [])
+        self.calls = fields.get("calls", [])  # each with the place where it is named
         self.needs_prctl = one(fields, "prctl") == "1"
         self.prctl = None  # set if orders will need it
         self.capable = one(fields, "capabilities") == "1"  # it has some, for its workers alone
@@ -121,11 +122,13 @@ def load(floor):
     for i, name in enumerate(floor.preload, 1):
         send(floor.sock, b"progress", f"importing {name} ({i} of {len(floor.preload)})")
         attempt(floor, "importing " + name, __import__, name)
+    check_calls(floor, (floor.setup, floor.warm))
     if floor.setup:
         send(floor.sock, b"progress", "calling " + floor.setup)
         attempt(floor, "setup " + floor.setup, lambda: resolve(floor.setup)())
     if floor.warm:
         warm_up(floor)
+    check_calls(floor)
     check_descriptors(floor)
     collects = gc.isenabled()
     gc.disable()
@@ -209,6 +212,25 @@ def check(floor, what):
                 f"{what} started {len(extra)} thread{plural}: {describe(extra)}; "
                 f'set floor.threads = "allow" or start them in floor.after_fork'
             )
+
+
+def check_calls(floor, only=()):
+    """Refuses what workers could not call, of the modules that the floor has. What a module
+    says of a name by an error of its own is for the worker that asks for it."""
+    wrong = []
+    for call in floor.calls:
+        place, _, name = call.rpartition(" ")
+        if (only and name not in only) or name.partition(":")[0] not in sys.modules:
+            continue
+        try:
+            resolve(name)
+        except (AttributeError, TypeError) as error:
+            wrong.append(f"{place}: {name}: {' '.join(str(error).split())}")
+        except Exception:
+            pass
+    if wrong:
+        raise Broken("; ".join(wrong))
+    check(floor, "resolving entries")
 
 
 def check_descriptors(floor):

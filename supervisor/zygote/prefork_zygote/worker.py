@@ -4,6 +4,7 @@
 from .base import (
     MAX_FDS,
     SMALL,
+    TEXT,
     Failure,
     _socket,
     cause,
@@ -15,8 +16,9 @@ from .base import (
     send,
     set_title,
     show,
+    tell_handlers,
 )
-from .leave import leave
+from .leave import attempt_all, leave
 from .orders import find_entry, obey, read_orders
 from .prepare import rehearse_orders
 
@@ -119,6 +121,7 @@ def run(floor, orders):
         fail(floor, status, f"{what}: {cause(error)}")
         leave(floor, status)
     floor.sock.close()
+    own = os.getpid()
     try:
         result = entry(*args, **kwargs)
         if hasattr(result, "__await__") and hasattr(result, "send"):
@@ -127,5 +130,18 @@ def run(floor, orders):
             asyncio.run(result)
         status = result if "tasks" in orders else 0
     except BaseException as error:
+        if os.getpid() == own:
+            tell_cause(floor, error)
         status = report(error)
+        if status and os.getpid() == own:
+            attempt_all(lambda error=error: tell_handlers(one(orders, "slot"), error))
     leave(floor, status)
+
+
+def tell_cause(floor, error):
+    """Tells the master in a line what ends the worker, unless a number says it all."""
+    if isinstance(error, KeyboardInterrupt):
+        return
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        return
+    floor.module.notify("X_PREFORK_CAUSE=" + cause(error)[:TEXT])
