@@ -3,6 +3,7 @@
 package systemdtest_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -143,6 +144,44 @@ timeout_stop_sec = "infinity"
 		m.assertCleanStop(t)
 		if after := found(); after != "" {
 			t.Errorf("%s: groups after the stop:\n%s", m.Suite, after)
+		}
+	})
+}
+
+// TestPlacesToWrite: what the unit keeps read-only is given to a fleet by the drop-in that
+// the manual shows.
+func TestPlacesToWrite(t *testing.T) {
+	page, err := os.ReadFile("../man/prefork@.service.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, dropIn, _ := strings.Cut(string(page), "\n.Bd -literal -offset 2n\n[Service]\n# Made by systemd")
+	dropIn, _, found := strings.Cut(dropIn, "\n.Ed\n")
+	if !found {
+		t.Fatal("the manual shows no drop-in")
+	}
+	onEachSuite(t, func(t *testing.T, m machine) {
+		m.fleet(t, `
+[worker.writer]
+exec = ["sh", "-c", "for d in /var/log/shop /var/cache/shop /srv/uploads \"$HOME\"; do touch $d/it && echo $d >>$STATE_DIRECTORY/could; done; echo end >>$STATE_DIRECTORY/could; exec sleep 12345"]
+`)
+		m.Run(t, "install", "-d", "-o", "prefork", "/srv/uploads")
+		could := func() (text string) {
+			m.Run(t, "rm", "-f", "/var/lib/prefork/fleet/could")
+			m.Run(t, "systemctl", "restart", service)
+			m.WaitFor(t, "the worker", func() bool {
+				text = m.Run(t, "sh", "-c", "cat /var/lib/prefork/fleet/could 2>/dev/null || :")
+				return strings.HasSuffix(text, "end\n")
+			})
+			return text
+		}
+		if got := could(); got != "end\n" {
+			t.Errorf("without it, it could write to %s", got)
+		}
+		m.WriteFile(t, "/etc/systemd/system/"+service+".d/places.conf", "[Service]\n# Made by systemd"+dropIn+"\n")
+		m.Run(t, "systemctl", "daemon-reload")
+		if got, want := could(), "/var/log/shop\n/var/cache/shop\n/srv/uploads\n/var/lib/prefork/fleet\nend\n"; got != want {
+			t.Errorf("with it, it could write to %s", got)
 		}
 	})
 }
