@@ -187,12 +187,12 @@ func (f *Fleet) killAll(now policy.Instant, why string) {
 // stop ends the fleet: no more starts, every slot is asked to end, at once or when
 // those that are after it have ended, and Quit follows when nothing is left.
 func (f *Fleet) stop(now policy.Instant, code int, why string) {
-	kind, level, what := KindFleetFails, Err, "fleet fails: "
+	kind, level, what, cause := KindFleetFails, Err, "fleet fails: ", "the fleet fails" // why is told once
 	if code == 0 {
-		kind, level, what = KindFleetStops, Notice, "fleet stops: "
+		kind, level, what, cause = KindFleetStops, Notice, "fleet stops: ", why
 		f.sayReady()
 	}
-	f.phase, f.stopping.code, f.stopping.why, f.stopping.cause = stopping, code, why, why
+	f.phase, f.stopping.code, f.stopping.why, f.stopping.cause = stopping, code, why, cause
 	f.agenda.startDeadline, f.agenda.stopAt, f.agenda.drainedAt = policy.Never, policy.Never, policy.Never
 	if f.cfg.Extend {
 		f.agenda.nextExtend = now
