@@ -271,7 +271,7 @@ func TestEntriesAreResolvedWithTheFloor(t *testing.T) {
 	const good = "[floor]\npath = [\"DIR\"]\npreload = [\"app\"]\n[worker.web]\nentry = \"app:idle\"\ncount = 2\n"
 	r := start(t, strings.Replace(good, "app:idle", "app:nosuch", 1))
 	const cause = ":5: worker.web.entry: app:nosuch: module 'app' has no attribute 'nosuch'"
-	if code := r.wait(); code != 1 || !strings.Contains(r.logged(), "fleet stops: floor: "+r.path("fleet.toml")+cause) || strings.Contains(r.logged(), "web.0") {
+	if code := r.wait(); code != 1 || !strings.Contains(r.logged(), "fleet fails: floor: "+r.path("fleet.toml")+cause) || strings.Contains(r.logged(), "web.0") {
 		t.Errorf("exit status %d", code)
 	}
 
@@ -283,7 +283,8 @@ func TestEntriesAreResolvedWithTheFloor(t *testing.T) {
 	if code != 1 || !strings.Contains(said, cause) {
 		t.Errorf("reload: exit status %d: %s", code, said)
 	}
-	if now := r.children("prefork: web."); !slices.Equal(now, before) {
+	same := func(a, b process) bool { return a.pid == b.pid && a.title == b.title }
+	if now := r.children("prefork: web."); !slices.EqualFunc(now, before, same) {
 		t.Errorf("the workers were %v, and are %v", before, now)
 	}
 	if strings.Contains(r.logged(), "web.0: starting") && strings.Count(r.logged(), "starting -> ready") != 2 {

@@ -170,7 +170,7 @@ exec = ["sh", "-c", "echo web >>$OUT; sleep 1000"]
 	if code := r.wait(); code != 1 {
 		t.Errorf("exit status %d", code)
 	}
-	r.logs("fleet stops: no slot was ready within 2s (timeout_start_sec); migrate.0: exit-code: exited with status 3")
+	r.logs("fleet fails: no slot was ready within 2s (timeout_start_sec); migrate.0: exit-code: exited with status 3")
 	if lines := r.out(); slices.Contains(lines, "web") {
 		t.Error("web has started")
 	}

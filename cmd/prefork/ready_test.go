@@ -190,9 +190,9 @@ func TestVitalWorkers(t *testing.T) {
 		file, said string
 		code       int
 	}{
-		"fails":        {"restart = \"no\"\nfailure_action = \"exit\"\nexec = [\"sh\", \"DIR/end.sh\", \"3\"]", `fleet stops: job.0 failed (failure_action = "exit"): exit-code: exited with status 3`, 1},
-		"start limit":  {"start_limit_burst = 2\nrestart_sec = \"1ms\"\nfailure_action = \"exit\"\nexec = [\"sh\", \"DIR/end.sh\", \"3\"]", `fleet stops: job.0 failed (failure_action = "exit"): start-limit-hit: 2 starts`, 1},
-		"no such file": {"restart = \"no\"\nfailure_action = \"exit\"\nexec = [\"/nowhere/job\"]", `fleet stops: job.0 failed (failure_action = "exit"): `, 1},
+		"fails":        {"restart = \"no\"\nfailure_action = \"exit\"\nexec = [\"sh\", \"DIR/end.sh\", \"3\"]", `fleet fails: job.0 failed (failure_action = "exit"): exit-code: exited with status 3`, 1},
+		"start limit":  {"start_limit_burst = 2\nrestart_sec = \"1ms\"\nfailure_action = \"exit\"\nexec = [\"sh\", \"DIR/end.sh\", \"3\"]", `fleet fails: job.0 failed (failure_action = "exit"): start-limit-hit: 2 starts`, 1},
+		"no such file": {"restart = \"no\"\nfailure_action = \"exit\"\nexec = [\"/nowhere/job\"]", `fleet fails: job.0 failed (failure_action = "exit"): `, 1},
 		"finishes":     {"success_action = \"exit\"\nexec = [\"sh\", \"DIR/end.sh\", \"0\"]", `fleet stops: job.0 finished (success_action = "exit"): exited with status 0`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -272,6 +273,10 @@ def setup():
 func TestCheckPrintsWhatCameOfACount(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.toml")
 	if err := os.WriteFile(path, []byte("[worker.w]\nexec = [\"bin/x\", \"%w\", \"%i\"]\ncount = \"2 * cpu + 1\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(filepath.Dir(path), "bin"), 0o700),
+		os.Symlink("/bin/true", filepath.Join(filepath.Dir(path), "bin/x"))); err != nil {
 		t.Fatal(err)
 	}
 	var set unix.CPUSet

@@ -180,7 +180,7 @@ func TestWorkerThatCannotBecomeWhatItShould(t *testing.T) {
 		"entry, no user":    {"entry = \"app:note\"\nuser = \"no-such-user\"", 217},
 		"entry, no group":   {"entry = \"app:note\"\nsupplementary_groups = [\"no-such-group\"]", 216},
 		"entry, no folder":  {"entry = \"app:note\"\nworking_directory = \"DIR/nonexistent\"", 200},
-		"entry, no such":    {`entry = "app:nothing"`, 1},
+		"entry, no such":    {`entry = "colorsys:nothing"`, 1},
 		"entry, no module":  {`entry = "nowhere:main"`, 1},
 		"environment file":  {"exec = [\"touch\", \"DIR/ran\"]\nenvironment_file = \"DIR/nonexistent\"", -1},
 		"environment file2": {"entry = \"app:note\"\nenvironment_file = \"DIR/nonexistent\"", -1},

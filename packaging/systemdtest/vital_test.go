@@ -33,7 +33,7 @@ failure_action = "exit"
 			t.Errorf("%s: process %d answers as before", m.Suite, r.PID)
 		}
 		for _, want := range []string{
-			`fleet stops: vital.0 failed (failure_action = "exit"): signal: killed by SIGKILL after `,
+			`fleet fails: vital.0 failed (failure_action = "exit"): signal: killed by SIGKILL after `,
 			"Main process exited, code=exited, status=1/FAILURE",
 		} {
 			if log := m.Journal(t, service); !strings.Contains(log, want) {
