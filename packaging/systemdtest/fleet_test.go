@@ -185,7 +185,7 @@ count = 8
 sockets = ["http"]
 `)
 		m.Run(t, "systemctl", "start", service)
-		if u := m.service(t); u.ActiveState != "active" || u.StatusText != "8/8 ready" || u.NRestarts != 0 {
+		if u := m.service(t); u.ActiveState != "active" || !strings.HasPrefix(u.StatusText, "8/8 ready") || u.NRestarts != 0 {
 			t.Fatalf("after start: %+v", u)
 		}
 		m.Run(t, "systemctl", "status", "--no-pager", service)
@@ -228,7 +228,7 @@ func restartUnderLoad(t *testing.T, m machine) {
 		t.Errorf("client across a restart: %v, want none refused and at most 8 lost", got)
 	}
 	u := m.service(t)
-	if u.StatusText != "8/8 ready" || u.NRestarts != 0 || u.MainPID == before {
+	if !strings.HasPrefix(u.StatusText, "8/8 ready") || u.NRestarts != 0 || u.MainPID == before {
 		t.Errorf("after restart: %+v, main pid before %d", u, before)
 	}
 }

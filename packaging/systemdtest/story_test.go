@@ -143,7 +143,7 @@ func (m machine) stuckWorkerIsKilled(t *testing.T) {
 
 func (m machine) crashLoopIsExplained(t *testing.T) {
 	t.Helper()
-	m.waitForStatus(t, "crash.0 failed (start-limit-hit)")
+	m.waitForStatus(t, "crash.0 failed (start-limit-hit after exit-code 3)")
 	if got := m.entries(t, "EXIT_STATUS", "PREFORK_SLOT=crash.0", "PREFORK_EVENT=slot-restarts"); fmt.Sprint(got) != "[3 3 3]" {
 		t.Errorf("%s: the ends of crash.0 have statuses %v", m.Suite, got)
 	}
