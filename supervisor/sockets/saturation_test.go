@@ -169,7 +169,10 @@ func TestConnectionsThatWaitAreSaid(t *testing.T) {
 	dial(t, "unixpacket", path)
 	// The kernel spreads them over both sockets of that address.
 	for sum := s.Queues()[2]; sum.Length < 4; sum = s.Queues()[2] {
-		_, _ = net.DialTimeout("tcp", sum.Address, 100*time.Millisecond) // the one that is full lets none in
+		// The one that is full lets none in.
+		if conn, err := net.DialTimeout("tcp", sum.Address, 100*time.Millisecond); err == nil {
+			defer conn.Close() //nolint:errcheck // a test's
+		}
 	}
 	want := fmt.Sprint([]fleet.Event{fleet.Saturated{At: []fleet.Saturation{
 		{Socket: "tcp", Waiting: 3}, {Socket: "unix", Waiting: 1}, {Socket: "many", Waiting: 4, Full: true},
